@@ -1,0 +1,1 @@
+"""Models: EquiformerV2 with gradient or direct forces, and how it is stored."""

@@ -1,0 +1,214 @@
+"""Graph attention in edge frames, and the embedding of an atom's surroundings."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from crack_md.models.layers import (
+    Activation,
+    GateActivation,
+    S2Activation,
+    SO3Linear,
+)
+from crack_md.models.so2 import EdgeTable, RadialFunction, SO2Convolution
+
+SOFTMAX_FLOOR = 1e-6
+"""ε of the smooth attention: a lone neighbor at the cutoff has weight 0, not 1."""
+
+Rule = Literal["strict", "smooth"]
+
+
+def smooth_leaky_relu(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return x · (0.6 + 0.4 · (2σ(x) − 1)): slope 0.2 below zero, 1 above."""
+    return 0.6 * x + 0.4 * x * (2 * torch.sigmoid(x) - 1)
+
+
+def strict_attention(
+    logits: Float[Tensor, "atom slot head"], mask: Bool[Tensor, "atom slot"]
+) -> Float[Tensor, "atom slot head"]:
+    """Return the softmax over the filled slots of each row; empty rows give zero."""
+    filled = mask.unsqueeze(-1)
+    lowest = torch.finfo(logits.dtype).min
+    top = logits.masked_fill(~filled, lowest).amax(dim=1, keepdim=True)
+    weights = torch.exp((logits - top.detach()).masked_fill(~filled, 0)) * filled
+    return weights / (weights.sum(dim=1, keepdim=True) + 1e-16)
+
+
+def smooth_attention(
+    logits: Float[Tensor, "atom slot head"], envelope: Float[Tensor, "atom slot"]
+) -> Float[Tensor, "atom slot head"]:
+    """Return env² exp(α) / (Σ env exp(α) + ε), zero with all slopes at the cutoff.
+
+    One envelope belongs to the attention weight and one to the message: inside the
+    softmax alone, a lone neighbor would keep weight 1 up to the cutoff. The logits are
+    a layer norm times a fixed vector, hence bounded, so no maximum is subtracted: it
+    would make ε, and with it the energy, jump.
+    """
+    envelope = envelope.unsqueeze(-1)
+    weights = envelope * torch.exp(logits)
+    return envelope * weights / (weights.sum(dim=1, keepdim=True) + SOFTMAX_FLOOR)
+
+
+class EdgeDegreeEmbedding(nn.Module):
+    """Sum over neighbors of a learned, axially symmetric function of distance."""
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        lmax: int,
+        n_elements: int,
+        n_basis: int,
+        edge_channels: int,
+        average_degree: float,
+    ) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.average_degree = average_degree
+        self.source_embedding = _element_embedding(n_elements, edge_channels)
+        self.target_embedding = _element_embedding(n_elements, edge_channels)
+        self.rad_func = RadialFunction(n_basis, edge_channels, (lmax + 1) * channels)
+
+    def forward(
+        self, edges: EdgeTable
+    ) -> Float[Tensor, "atom coefficient channel"]:
+        """Return the embedding of every atom, degree order."""
+        weights = self.rad_func(edges, self.source_embedding, self.target_embedding)
+        if edges.envelope is None:
+            weights = weights * edges.mask.reshape(-1, 1)
+        else:
+            # The radial network has biases: it does not vanish at the cutoff itself.
+            weights = weights * edges.envelope.unsqueeze(-1)
+        axial = weights.unflatten(-1, (self.lmax + 1, -1))  # (edge, m = 0, channel)
+        rotation = edges.rotation_back[:, : self.lmax + 1]
+        return _sum_over_slots(rotation, axial, edges) / self.average_degree
+
+
+class GraphAttention(nn.Module):
+    """Attention of an atom to its neighbors, messages built in the edge frames.
+
+    Both ends of an edge are rotated into its frame, scaled by a radial network, mapped
+    by an SO(2) convolution, activated, mapped again, weighted, rotated back, summed.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int,
+        hidden: int,
+        heads: int,
+        alpha_channels: int,
+        value_channels: int,
+        channels_out: int,
+        lmax: int,
+        mmax: int,
+        n_elements: int,
+        n_basis: int,
+        edge_channels: int,
+        activation: Activation,
+        resolution: int,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.value_channels = value_channels
+        self.alpha_shape = (heads, alpha_channels)
+        n_gates = hidden if activation == "s2" else lmax * hidden
+        self.extra = [heads * alpha_channels, n_gates]
+        self.source_embedding = _element_embedding(n_elements, edge_channels)
+        self.target_embedding = _element_embedding(n_elements, edge_channels)
+        self.so2_conv_1 = SO2Convolution(
+            lmax,
+            mmax,
+            2 * channels,
+            hidden,
+            n_extra=sum(self.extra),
+            radial=(n_basis, edge_channels),
+        )
+        self.alpha_norm = nn.LayerNorm(alpha_channels)
+        self.alpha_dot = nn.Parameter(torch.empty(heads, alpha_channels))
+        nn.init.uniform_(self.alpha_dot, -(alpha_channels**-0.5), alpha_channels**-0.5)
+        self.activation = (
+            S2Activation(lmax, mmax, resolution)
+            if activation == "s2"
+            else GateActivation(lmax, mmax, hidden)
+        )
+        self.so2_conv_2 = SO2Convolution(lmax, mmax, hidden, heads * value_channels)
+        self.proj = SO3Linear(heads * value_channels, channels_out, lmax)
+
+    def forward(
+        self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
+    ) -> Float[Tensor, "atom coefficient channels_out"]:
+        """Return the attended messages of every atom, degree order."""
+        radial = self.so2_conv_1.rad_func
+        assert radial is not None
+        scales = radial(edges, self.source_embedding, self.target_embedding)
+        message, extra = self.so2_conv_1(self._in_edge_frames(x, edges), scales)
+        alpha, gates = extra.split(self.extra, dim=-1)
+        message, _ = self.so2_conv_2(self.activation(message, gates))
+        weights = self._attention(alpha, edges).flatten(0, 1)  # (edge, head)
+        values = message.unflatten(-1, (self.heads, self.value_channels))
+        values = (values * weights[:, None, :, None]).flatten(2)
+        return self.proj(_sum_over_slots(edges.rotation_back, values, edges))
+
+    def _in_edge_frames(
+        self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
+    ) -> Float[Tensor, "edge reduced both"]:
+        slots = edges.neighbors.shape[1]
+        sender = x[edges.neighbors.reshape(-1)]
+        receiver = x.unsqueeze(1).expand(-1, slots, -1, -1).flatten(0, 1)
+        return torch.matmul(edges.rotation, torch.cat([sender, receiver], dim=-1))
+
+    def _attention(
+        self, alpha: Float[Tensor, "edge alpha"], edges: EdgeTable
+    ) -> Float[Tensor, "atom slot head"]:
+        # float32 under autocast: exponentials in bf16 cost forces their accuracy
+        with torch.autocast(alpha.device.type, enabled=False):
+            alpha = alpha.to(self.alpha_dot.dtype).unflatten(-1, self.alpha_shape)
+            activated = smooth_leaky_relu(self.alpha_norm(alpha))
+            logits = (activated * self.alpha_dot).sum(dim=-1)
+            logits = logits.unflatten(0, edges.neighbors.shape)
+            if edges.envelope is None:
+                return strict_attention(logits, edges.mask)
+            envelope = edges.envelope.unflatten(0, edges.neighbors.shape)
+            return smooth_attention(logits, envelope)
+
+
+def polynomial_envelope(
+    distance: Float[Tensor, "*edge"], cutoff: float, power: int = 5
+) -> Float[Tensor, "*edge"]:
+    """Return 1 at r = 0, and 0 with two vanishing derivatives at the cutoff.
+
+    u(x) = 1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺², x = r / cutoff
+    (Gasteiger, Groß, Günnemann 2020, eq. 8).
+    """
+    x = distance / cutoff
+    p = power
+    polynomial = (
+        1
+        - (p + 1) * (p + 2) / 2 * x**p
+        + p * (p + 2) * x ** (p + 1)
+        - p * (p + 1) / 2 * x ** (p + 2)
+    )
+    return torch.where(x < 1, polynomial, torch.zeros_like(polynomial))
+
+
+def _element_embedding(n_elements: int, channels: int) -> nn.Embedding:
+    embedding = nn.Embedding(n_elements, channels)
+    nn.init.uniform_(embedding.weight, -0.001, 0.001)
+    return embedding
+
+
+def _sum_over_slots(
+    rotation: Float[Tensor, "edge reduced coefficient"],
+    values: Float[Tensor, "edge reduced channel"],
+    edges: EdgeTable,
+) -> Float[Tensor, "atom coefficient channel"]:
+    """Return the messages rotated back and summed: one product for each atom."""
+    atoms = edges.neighbors.shape[0]
+    stacked = rotation.reshape(atoms, -1, rotation.shape[-1])
+    return torch.matmul(
+        stacked.transpose(1, 2), values.reshape(atoms, -1, values.shape[-1])
+    )
+

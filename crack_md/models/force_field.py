@@ -1,0 +1,173 @@
+"""A network with its units: energies in eV, gradient or direct forces, stress."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from crack_md.graph import AtomGraph, sum_over_structures
+from crack_md.models.base import Prediction
+from crack_md.models.equiformer_v2 import EquiformerV2, Forces, NetworkOutput
+from crack_md.neighbors import NeighborRule
+
+EnergyReference = Literal["total", "adsorption"]
+
+
+@dataclass(frozen=True)
+class EnergyScale:
+    """How raw outputs become eV: ``E = raw · std + mean + Σ element reference``."""
+
+    mean: float = 0.0
+    """eV per structure."""
+    std: float = 1.0
+    """eV."""
+    force_std: float = 1.0
+    """eV/Å; direct forces are multiplied by it."""
+    element_references: Mapping[int, float] = field(default_factory=dict)
+    """eV per atom, by atomic number."""
+
+
+@dataclass(frozen=True)
+class ModelMetadata:
+    """What a model is, and where it comes from.
+
+    Attributes:
+        energy_reference: "total", or "adsorption" for
+            E(adslab) − E(relaxed slab) − E(gas), as in OC20.
+        elements: atomic numbers that the model was trained on.
+        gas_references: energies in eV of relaxed gas molecules by formula, on the
+            scale of a total-energy model.
+        provenance: teacher, data, losses, metrics, citation, licence.
+        sha256: of the file that the model was read from; empty for a new model.
+    """
+
+    energy_reference: EnergyReference
+    elements: tuple[int, ...]
+    gas_references: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    sha256: str = ""
+
+
+class ForceField(nn.Module):
+    """EquiformerV2 with its energy scale, references and provenance.
+
+    Args:
+        network: the bare network.
+        scale: units and offsets of its outputs.
+        metadata: what the energy is, which elements are known, where it comes from.
+    """
+
+    def __init__(
+        self, network: EquiformerV2, scale: EnergyScale, metadata: ModelMetadata
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.scale = scale
+        self.metadata = metadata
+        table = torch.zeros(network.config.num_elements, dtype=torch.float64)
+        for number, energy in scale.element_references.items():
+            table[number] = energy
+        # A plain attribute: `.float()` would round total energies of 1e4 eV to 1 meV.
+        self._element_references = table
+
+    @property
+    def rule(self) -> NeighborRule:
+        """Return the neighbor rule that graphs for this model must follow."""
+        return self.network.config.rule
+
+    @property
+    def forces(self) -> Forces:
+        """Return whether forces are −∂E/∂r ("gradient") or a head ("direct")."""
+        return self.network.config.forces
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Return the precision of the weights."""
+        return self.network.sphere_embedding.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the weights."""
+        return self.network.sphere_embedding.weight.device
+
+    def forward(
+        self,
+        graph: AtomGraph,
+        *,
+        stress: bool = False,
+        frames: Float[Tensor, "atom slot 3 3"] | None = None,
+    ) -> Prediction:
+        """Return energies, forces and features; stress on demand.
+
+        Gradient models differentiate inside this call, so it may be made under
+        ``torch.no_grad``. In training mode the forces keep their own graph.
+
+        Args:
+            graph: atoms and neighbors, following `rule`, in the model's precision.
+            stress: also return the stress (gradient models with a cell).
+            frames: edge frames to use instead of the deterministic ones.
+
+        Raises:
+            ValueError: stress was asked of a direct-force model.
+        """
+        if self.forces == "direct":
+            if stress:
+                raise ValueError("a direct-force model has no stress")
+            output = self.network(graph, frames=frames)
+            assert output.forces is not None
+            forces = output.forces * self.scale.force_std
+            energy = self._energy(output, graph)
+            return Prediction(energy, forces, None, output.node_features)
+        with torch.enable_grad():
+            return self._conservative(graph, stress=stress, frames=frames)
+
+    def _conservative(
+        self,
+        graph: AtomGraph,
+        *,
+        stress: bool,
+        frames: Float[Tensor, "atom slot 3 3"] | None,
+    ) -> Prediction:
+        positions = graph.positions.detach().requires_grad_()
+        inputs = [positions]
+        moved = graph._replace(positions=positions)
+        if stress:
+            strain = torch.zeros_like(graph.cell).requires_grad_()
+            inputs.append(strain)
+            moved = _strained(moved, strain)
+        output = self.network(moved, frames=frames)
+        energy = self._energy(output, graph)
+        gradients = torch.autograd.grad(
+            energy.sum(), inputs, create_graph=self.training
+        )
+        tensor = None
+        if stress:
+            volume = torch.linalg.det(graph.cell).abs()
+            tensor = gradients[1] / volume[:, None, None]
+            tensor = (tensor + tensor.transpose(1, 2)) / 2
+        features = output.node_features
+        if not self.training:
+            energy, features = energy.detach(), features.detach()
+        return Prediction(energy, -gradients[0], tensor, features)
+
+    def _energy(
+        self, output: NetworkOutput, graph: AtomGraph
+    ) -> Float[Tensor, " structure"]:
+        references = self._element_references.to(graph.positions.device)
+        raw = sum_over_structures(output.node_energy.double(), graph)
+        raw = raw / self.network.config.average_atoms
+        offset = sum_over_structures(references[graph.atomic_numbers], graph)
+        return raw * self.scale.std + self.scale.mean + offset
+
+
+def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomGraph:
+    """Return the graph under a small homogeneous, symmetric deformation."""
+    symmetric = (strain + strain.transpose(1, 2)) / 2
+    change = torch.einsum("ni,nij->nj", graph.positions, symmetric[graph.batch])
+    return graph._replace(
+        positions=graph.positions + change, cell=graph.cell + graph.cell @ symmetric
+    )

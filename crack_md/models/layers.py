@@ -1,0 +1,241 @@
+"""Equivariant layers on atoms: linear maps, norms, activations, feed-forward."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crack_md.models.so3 import degrees, grid_maps, order_major_index
+
+Norm = Literal["layer_norm_sh", "rms_norm_sh"]
+Activation = Literal["s2", "gate"]
+FeedForwardKind = Literal["grid", "s2", "gate"]
+
+
+class SO3Linear(nn.Module):
+    """One linear map of the channels for each degree, with a bias on l = 0."""
+
+    def __init__(self, channels_in: int, channels_out: int, lmax: int) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.weight = nn.Parameter(torch.empty(lmax + 1, channels_out, channels_in))
+        self.bias = nn.Parameter(torch.zeros(channels_out))
+        bound = channels_in**-0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def forward(
+        self, x: Float[Tensor, "atom coefficient channels_in"]
+    ) -> Float[Tensor, "atom coefficient channels_out"]:
+        """Return the mapped coefficients, degree order."""
+        sizes = [2 * degree + 1 for degree in range(self.lmax + 1)]
+        parts = [
+            functional.linear(part, weight)
+            for part, weight in zip(x.split(sizes, dim=1), self.weight, strict=True)
+        ]
+        return torch.cat([parts[0] + self.bias, *parts[1:]], dim=1)
+
+    def invariants(
+        self, x: Float[Tensor, "atom channels_in"]
+    ) -> Float[Tensor, "atom channels_out"]:
+        """Return the l = 0 output alone, from the l = 0 input."""
+        return functional.linear(x, self.weight[0], self.bias)
+
+
+class LayerNormSH(nn.Module):
+    """Layer norm of l = 0; l > 0 divided by their common, degree-balanced RMS."""
+
+    def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.norm_l0 = nn.LayerNorm(channels, eps=eps)
+        self.affine_weight = nn.Parameter(torch.ones(lmax, channels))
+        degree = torch.tensor(degrees(lmax)[1:])
+        balance = 1 / (2 * degree + 1) / lmax
+        self.register_buffer("degree", degree - 1, persistent=False)
+        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "atom coefficient channel"]
+    ) -> Float[Tensor, "atom coefficient channel"]:
+        """Return normalised features, always computed in the precision of weights."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.affine_weight.dtype)
+            scalars, rest = x[:, :1], x[:, 1:]
+            power = (rest.square() * self.balance).sum(dim=1, keepdim=True)
+            inverse = torch.rsqrt(power.mean(dim=-1, keepdim=True) + self.eps)
+            rest = rest * (inverse * self.affine_weight[self.degree])
+            return torch.cat([self.norm_l0(scalars), rest], dim=1)
+
+
+class RMSNormSH(nn.Module):
+    """All degrees divided by their common, degree-balanced RMS; l = 0 centered."""
+
+    def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.affine_weight = nn.Parameter(torch.ones(lmax + 1, channels))
+        self.affine_bias = nn.Parameter(torch.zeros(channels))
+        degree = torch.tensor(degrees(lmax))
+        balance = 1 / (2 * degree + 1) / (lmax + 1)
+        self.register_buffer("degree", degree, persistent=False)
+        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "atom coefficient channel"]
+    ) -> Float[Tensor, "atom coefficient channel"]:
+        """Return normalised features, always computed in the precision of weights."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.affine_weight.dtype)
+            scalars = x[:, :1] - x[:, :1].mean(dim=-1, keepdim=True)
+            x = torch.cat([scalars, x[:, 1:]], dim=1)
+            power = (x.square() * self.balance).sum(dim=1, keepdim=True)
+            inverse = torch.rsqrt(power.mean(dim=-1, keepdim=True) + self.eps)
+            x = x * (inverse * self.affine_weight[self.degree])
+            return torch.cat([x[:, :1] + self.affine_bias, x[:, 1:]], dim=1)
+
+
+NORMS: dict[str, type[LayerNormSH] | type[RMSNormSH]] = {
+    "layer_norm_sh": LayerNormSH,
+    "rms_norm_sh": RMSNormSH,
+}
+
+
+class GridMap(nn.Module):
+    """Constant matrices between coefficients and values on a grid of the sphere."""
+
+    def __init__(self, lmax: int, mmax: int | None, resolution: int) -> None:
+        super().__init__()
+        to_grid, from_grid = grid_maps(lmax, mmax, resolution)
+        dtype = torch.get_default_dtype()
+        self.register_buffer(
+            "to_grid", torch.as_tensor(to_grid, dtype=dtype), persistent=False
+        )
+        self.register_buffer(
+            "from_grid", torch.as_tensor(from_grid, dtype=dtype), persistent=False
+        )
+
+    def forward(
+        self, x: Float[Tensor, "row coefficient channel"], pointwise: nn.Module
+    ) -> Float[Tensor, "row coefficient channel"]:
+        """Return the coefficients of ``pointwise`` applied to the signal on the grid."""
+        return torch.matmul(self.from_grid, pointwise(torch.matmul(self.to_grid, x)))
+
+
+class S2Activation(nn.Module):
+    """SiLU on a grid of the sphere for l > 0, on separate scalars for l = 0."""
+
+    def __init__(self, lmax: int, mmax: int | None, resolution: int) -> None:
+        super().__init__()
+        self.grid = GridMap(lmax, mmax, resolution)
+        self.silu = nn.SiLU()
+
+    def forward(
+        self,
+        x: Float[Tensor, "row coefficient channel"],
+        scalars: Float[Tensor, "row channel"],
+    ) -> Float[Tensor, "row coefficient channel"]:
+        """Return the activated coefficients."""
+        rest = self.grid(x, self.silu)[:, 1:]
+        return torch.cat([self.silu(scalars).unsqueeze(1), rest], dim=1)
+
+
+class GateActivation(nn.Module):
+    """SiLU on l = 0; l > 0 times the sigmoid of one scalar per degree: equivariant.
+
+    Args:
+        lmax: highest degree.
+        mmax: highest order of order-major coefficients; None for degree order.
+        channels: channels of the coefficients.
+    """
+
+    def __init__(self, lmax: int, mmax: int | None, channels: int) -> None:
+        super().__init__()
+        self.lmax = lmax
+        self.channels = channels
+        degree = torch.tensor(degrees(lmax))
+        if mmax is not None:
+            degree = degree[order_major_index(lmax, mmax)]
+        self.register_buffer("degree", degree[1:] - 1, persistent=False)
+
+    def forward(
+        self,
+        x: Float[Tensor, "row coefficient channel"],
+        scalars: Float[Tensor, "row gate"],
+    ) -> Float[Tensor, "row coefficient channel"]:
+        """Return the activated coefficients."""
+        gates = torch.sigmoid(scalars).view(-1, self.lmax, self.channels)
+        rest = x[:, 1:] * gates[:, self.degree]
+        return torch.cat([functional.silu(x[:, :1]), rest], dim=1)
+
+
+class FeedForward(nn.Module):
+    """Two equivariant linear maps with a non-linearity between them.
+
+    Args:
+        channels: channels of the input.
+        hidden: channels between the maps.
+        channels_out: channels of the output.
+        lmax: highest degree.
+        kind: "grid" (an MLP at every point of a grid on the sphere), "s2" (SiLU there)
+            or "gate" (exactly equivariant).
+        resolution: points of the grid in each angle.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        channels_out: int,
+        lmax: int,
+        kind: FeedForwardKind,
+        resolution: int,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.so3_linear_1 = SO3Linear(channels, hidden, lmax)
+        self.so3_linear_2 = SO3Linear(hidden, channels_out, lmax)
+        if kind == "grid":
+            self.scalar_mlp = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU())
+            self.grid_mlp = nn.Sequential(
+                nn.Linear(hidden, hidden, bias=False),
+                nn.SiLU(),
+                nn.Linear(hidden, hidden, bias=False),
+                nn.SiLU(),
+                nn.Linear(hidden, hidden, bias=False),
+            )
+            self.grid = GridMap(lmax, None, resolution)
+        elif kind == "s2":
+            self.gating_linear = nn.Linear(channels, hidden)
+            self.s2_act = S2Activation(lmax, None, resolution)
+        else:
+            self.gating_linear = nn.Linear(channels, lmax * hidden)
+            self.gate_act = GateActivation(lmax, None, hidden)
+
+    def forward(
+        self, x: Float[Tensor, "atom coefficient channel"]
+    ) -> Float[Tensor, "atom coefficient channels_out"]:
+        """Return all coefficients of the output."""
+        hidden = self.so3_linear_1(x)
+        if self.kind == "grid":
+            rest = self.grid(hidden, self.grid_mlp)[:, 1:]
+            hidden = torch.cat([self.scalar_mlp(x[:, :1]), rest], dim=1)
+        elif self.kind == "s2":
+            hidden = self.s2_act(hidden, self.gating_linear(x[:, 0]))
+        else:
+            hidden = self.gate_act(hidden, self.gating_linear(x[:, 0]))
+        return self.so3_linear_2(hidden)
+
+    def invariants(
+        self, x: Float[Tensor, "atom coefficient channel"]
+    ) -> Float[Tensor, "atom channels_out"]:
+        """Return the l = 0 output alone; it depends on the l = 0 input alone."""
+        scalars = x[:, 0]
+        if self.kind == "grid":
+            hidden = self.scalar_mlp(scalars)
+        elif self.kind == "s2":
+            hidden = functional.silu(self.gating_linear(scalars))
+        else:
+            hidden = functional.silu(self.so3_linear_1.invariants(scalars))
+        return self.so3_linear_2.invariants(hidden)
