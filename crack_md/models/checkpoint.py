@@ -1,0 +1,208 @@
+"""The file format of crack-md models: plain containers and tensors, nothing else.
+
+    format_version      1
+    architecture        `EquiformerV2Config` as a dictionary
+    state_dict          weights by name
+    energy_scale        mean and std in eV, force_std in eV/Å
+    energy_reference    "total" or "adsorption"
+    element_references  eV per atom by atomic number
+    gas_references      eV per molecule by formula
+    elements            atomic numbers of the training data
+    forces              "gradient" or "direct"
+    provenance          teacher, data, losses, config, metrics, citation, licence
+
+Such a file is always read with ``weights_only=True``.
+"""
+
+import dataclasses
+import io
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from crack_md.errors import CheckpointError
+from crack_md.models.equiformer_v2 import EquiformerV2Config, Forces
+from crack_md.models.force_field import (
+    EnergyReference,
+    EnergyScale,
+    ForceField,
+    ModelMetadata,
+)
+from crack_md.models.importers import filled_network, import_public
+from crack_md.models.pickles import RawCheckpoint, plain, read_checkpoint
+from crack_md.models.registry import model_path
+
+FORMAT_VERSION = 1
+
+
+def save_model(
+    model: ForceField,
+    path: str | Path,
+    *,
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the model; the file appears complete or not at all.
+
+    Args:
+        model: what to write, in the precision of its weights.
+        path: usually ``student.pt``.
+        provenance: added to, and where they meet replacing, the model's own.
+
+    Raises:
+        CheckpointError: The folder can not be written.
+    """
+    config, scale, metadata = model.network.config, model.scale, model.metadata
+    content = {
+        "format_version": FORMAT_VERSION,
+        "architecture": dataclasses.asdict(config),
+        "state_dict": {
+            name: tensor.detach().cpu().clone()
+            for name, tensor in model.network.state_dict().items()
+        },
+        "energy_scale": {
+            "mean": scale.mean,
+            "std": scale.std,
+            "force_std": scale.force_std,
+        },
+        "energy_reference": metadata.energy_reference,
+        "element_references": plain(scale.element_references),
+        "gas_references": plain(metadata.gas_references),
+        "elements": plain(metadata.elements),
+        "forces": config.forces,
+        "provenance": plain({**metadata.provenance, **(provenance or {})}),
+    }
+    # A buffer, because torch.save writes the name of a path into the file: equal
+    # models would differ in their hash.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    _write_atomically(Path(path), buffer.getvalue())
+
+
+def load_model(
+    path_or_name: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> ForceField:
+    """Return a model in eval mode; its hash is in ``model.metadata.sha256``.
+
+    Args:
+        path_or_name: a crack-md model, a public EquiformerV2 checkpoint, or the name of
+            a packaged model ("default").
+        device: where the model lives.
+        dtype: the precision of its weights and of the graphs it takes.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, foreign or inconsistent.
+    """
+    raw = read_checkpoint(model_path(path_or_name))
+    model = model_from(raw) if is_crack_md(raw) else import_public(raw)
+    return model.to(device=device, dtype=dtype).eval()
+
+
+def is_crack_md(raw: RawCheckpoint) -> bool:
+    """Return whether the file is in the format of this package."""
+    return "format_version" in raw.content
+
+
+def model_from(raw: RawCheckpoint) -> ForceField:
+    """Return the model of a file in the format of this package.
+
+    Raises:
+        CheckpointError: The version is unknown, a part is missing or has a wrong type.
+    """
+    content = raw.content
+    if content["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"'{raw.path}' has format version {content['format_version']!r}; this "
+            f"crack-md reads version {FORMAT_VERSION}: update crack-md, or write the "
+            "model again"
+        )
+    if raw.foreign:
+        raise CheckpointError(
+            f"'{raw.path}' holds an object of '{raw.foreign[0]}', which was not run; a "
+            "crack-md model holds plain containers and tensors only"
+        )
+    config = _architecture(raw)
+    tensors = _part(raw, "state_dict", dict)
+    if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
+        raise _wrong(raw, "state_dict", "something else than tensors", "tensors")
+    reference: Any = content.get("energy_reference")
+    if reference not in get_args(EnergyReference):
+        expected = " or ".join(get_args(EnergyReference))
+        raise _wrong(raw, "energy_reference", repr(reference), expected)
+    metadata = ModelMetadata(
+        energy_reference=reference,
+        elements=tuple(_part(raw, "elements", list)),
+        gas_references=_part(raw, "gas_references", dict),
+        provenance=_part(raw, "provenance", dict),
+        sha256=raw.sha256,
+    )
+    network = filled_network(config, tensors, source=str(raw.path))
+    return ForceField(network, _scale(raw), metadata).eval()
+
+
+def _architecture(raw: RawCheckpoint) -> EquiformerV2Config:
+    options = _part(raw, "architecture", dict)
+    try:
+        config = EquiformerV2Config(**options)
+    except TypeError as error:
+        expected = "the fields of EquiformerV2Config"
+        raise _wrong(raw, "architecture", str(error), expected) from error
+    forces = raw.content.get("forces")
+    if forces != config.forces or forces not in get_args(Forces):
+        expected = f"'{config.forces}', as its architecture says"
+        raise _wrong(raw, "forces", repr(forces), expected)
+    return config
+
+
+def _scale(raw: RawCheckpoint) -> EnergyScale:
+    values = _part(raw, "energy_scale", dict)
+    references = _part(raw, "element_references", dict)
+    try:
+        return EnergyScale(**values, element_references=references)
+    except TypeError as error:
+        expected = "mean, std and force_std"
+        raise _wrong(raw, "energy_scale", str(error), expected) from error
+
+
+def _part(raw: RawCheckpoint, name: str, kind: type) -> Any:
+    value = raw.content.get(name)
+    if not isinstance(value, kind):
+        found = "nothing" if value is None else f"a {type(value).__name__}"
+        raise _wrong(raw, name, found, f"a {kind.__name__}")
+    return value
+
+
+def _wrong(raw: RawCheckpoint, name: str, found: str, expected: str) -> CheckpointError:
+    return CheckpointError(
+        f"'{raw.path}' has a wrong '{name}': found {found}, expected {expected}; write "
+        "the model again with crack_md.models.checkpoint.save_model"
+    )
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as stream:
+            temporary = Path(stream.name)
+            try:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+                temporary.chmod(0o644)
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write '{path}': {error}; choose a folder that exists and is "
+            "writable"
+        ) from error

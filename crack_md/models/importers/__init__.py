@@ -1,0 +1,149 @@
+"""Public EquiformerV2 checkpoints as models of this package.
+
+Two families are read, in all the variants their training codes have written: the CRACK
+release, where teacher and student share a file, and EquiformerV2 of OCP and fairchem
+v1. No code from a file is run (`crack_md.models.pickles`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from crack_md.errors import CheckpointError
+from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
+from crack_md.models.force_field import EnergyReference, ForceField, ModelMetadata
+from crack_md.models.importers.architecture import public_architecture
+from crack_md.models.importers.references import (
+    public_elements,
+    public_energy_reference,
+    public_scale,
+)
+from crack_md.models.importers.weights import (
+    Part,
+    PublicWeights,
+    is_equiformer,
+    public_weights,
+)
+from crack_md.models.pickles import RawCheckpoint, plain
+
+__all__ = ["Part", "filled_network", "import_public", "is_equiformer"]
+
+_CRACK = "CRACK release (teacher and student in one file)"
+_FAIRCHEM = "OCP/fairchem v1 EquiformerV2"
+_CITATIONS = [
+    "Liao, Wood, Das, Smidt: EquiformerV2, ICLR 2024, arXiv:2306.12059",
+    "Chanussot et al.: Open Catalyst 2020, ACS Catal. 2021, arXiv:2010.09990",
+]
+
+
+def import_public(
+    raw: RawCheckpoint,
+    *,
+    part: Part = "student",
+    energy_reference: EnergyReference | None = None,
+    elements: Sequence[int] | None = None,
+) -> ForceField:
+    """Return the model of a public checkpoint, in eval mode.
+
+    Args:
+        raw: the file as read.
+        part: which model of a CRACK release; other files hold one only.
+        energy_reference: overrides what the file says its energies are.
+        elements: overrides the elements that the model was trained on.
+
+    Raises:
+        CheckpointError: The file is no EquiformerV2 or contradicts itself.
+    """
+    weights = public_weights(raw, part=part)
+    config = public_architecture(raw, weights)
+    scale = public_scale(raw, weights)
+    detected = public_energy_reference(raw, weights, scale)
+    known = public_elements(scale, detected, n_elements=config.num_elements)
+    metadata = ModelMetadata(
+        energy_reference=energy_reference or detected,
+        elements=tuple(sorted(set(elements))) if elements else known,
+        provenance=_provenance(raw, weights, part),
+        sha256=raw.sha256,
+    )
+    network = filled_network(config, weights.tensors, source=str(raw.path))
+    return ForceField(network, scale, metadata).eval()
+
+
+def filled_network(
+    config: EquiformerV2Config, tensors: dict[str, Tensor], *, source: str
+) -> EquiformerV2:
+    """Return the network with these weights.
+
+    Raises:
+        CheckpointError: Names or shapes disagree with the architecture, or a weight is
+            not a finite number.
+    """
+    try:
+        network = EquiformerV2(config)
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        raise CheckpointError(
+            f"'{source}' describes an architecture that can not be built ({error}); "
+            "expected the options of an EquiformerV2"
+        ) from error
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if expected != found:
+        raise CheckpointError(
+            f"the weights in '{source}' do not fit their architecture: "
+            f"{_difference(expected, found)}"
+        )
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"the weights in '{source}' are broken: '{name}' holds NaN or "
+                "infinity; take an earlier checkpoint of that training"
+            )
+    network.load_state_dict(tensors)
+    return network
+
+
+def _difference(expected: dict[str, torch.Size], found: dict[str, torch.Size]) -> str:
+    parts = []
+    if missing := sorted(expected.keys() - found.keys()):
+        parts.append(f"{len(missing)} missing, such as '{missing[0]}'")
+    if unknown := sorted(found.keys() - expected.keys()):
+        parts.append(f"{len(unknown)} unknown, such as '{unknown[0]}'")
+    shapes = sorted(
+        k for k in expected.keys() & found.keys() if expected[k] != found[k]
+    )
+    if shapes:
+        first = shapes[0]
+        parts.append(
+            f"{len(shapes)} of another shape, such as '{first}': found "
+            f"{tuple(found[first])}, expected {tuple(expected[first])}"
+        )
+    return "; ".join(parts)
+
+
+def _provenance(
+    raw: RawCheckpoint, weights: PublicWeights, part: Part
+) -> dict[str, Any]:
+    content = raw.content
+    provenance = {
+        "source": _CRACK if weights.is_crack else _FAIRCHEM,
+        "source_file": raw.path.name,
+        "source_sha256": raw.sha256,
+        "weights": "moving average" if weights.averaged else "raw",
+        "epoch": plain(content.get("epoch")),
+        "step": plain(content.get("step")),
+        "metrics": plain(content.get("val_metrics")),
+        "config": plain(content.get("config")),
+        "citation": _CITATIONS,
+        "licence": "that of its publisher; not stated in the file",
+    }
+    if weights.is_crack:
+        provenance["part"] = part
+        provenance["data"] = "OC20, O* subset: E(O*) - E(slab) - E(H2O) + E(H2)"
+        if part == "student":
+            provenance["teacher"] = "EquiformerV2, embedded in the source file"
+            provenance["teacher_sha256"] = raw.sha256
+        else:
+            provenance["note"] = "the force head was trained further for the student"
+    return provenance

@@ -1,0 +1,141 @@
+"""Reading PyTorch files without running what is pickled in them.
+
+A pickle is a program: unpickling a checkpoint of unknown origin can run any command.
+Public checkpoints often hold objects of their training code beside the weights, so a
+plain ``weights_only=True`` refuses many honest ones. ``read_checkpoint`` tries that
+first and otherwise reads the archive itself: tensors, numbers and containers are
+rebuilt, and every other class or function becomes an inert placeholder (`archives`).
+Nothing is imported and nothing is called.
+"""
+
+import hashlib
+import pickle
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from crack_md.errors import CheckpointError
+from crack_md.models.archives import ArchiveReader, Foreign
+
+_ZIP_MAGIC = b"PK\x03\x04"
+_LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+
+
+@dataclass(frozen=True)
+class RawCheckpoint:
+    """What a PyTorch file holds, before anyone has said what it means."""
+
+    path: Path
+    content: dict[str, Any]
+    sha256: str
+    foreign: tuple[str, ...] = ()
+    """Classes and functions that were replaced by inert placeholders."""
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_checkpoint(path: str | Path) -> RawCheckpoint:
+    """Return the dictionary stored in a PyTorch file; no pickled code is run.
+
+    Raises:
+        CheckpointError: The file is missing, cut short, not a PyTorch file, or
+            something else than a dictionary.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "a folder" if path.is_dir() else "nothing"
+        raise CheckpointError(
+            f"no model file at '{path}': found {found}, expected a .pt file or the "
+            "name of a packaged model such as 'default'"
+        )
+    try:
+        content, foreign = _read_any(path)
+    except OSError as error:
+        raise CheckpointError(f"cannot read '{path}': {error}") from error
+    if not isinstance(content, dict):
+        what = f"a pickled {type(content).__name__}"
+        if isinstance(content, Foreign):
+            what = f"an object of '{content.qualified_name}', which was not run"
+        raise CheckpointError(
+            f"'{path}' holds {what}; expected a dictionary with a state_dict, as "
+            "torch.save of a training code writes it"
+        )
+    return RawCheckpoint(path, content, file_sha256(path), foreign)
+
+
+def _read_any(path: Path) -> tuple[object, tuple[str, ...]]:
+    with path.open("rb") as stream:
+        head = stream.read(len(_LEGACY_MAGIC))
+    if head.startswith(_ZIP_MAGIC):
+        return _read_archive(path)
+    if head != _LEGACY_MAGIC:
+        kind = "a tar archive" if tarfile.is_tarfile(path) else "no PyTorch file"
+        raise CheckpointError(
+            f"'{path}' is {kind} (it begins with {head[:8]!r}); expected a file "
+            "written by torch.save"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), ()
+    except Exception as error:  # any byte of the file may be wrong
+        raise CheckpointError(
+            f"cannot read '{path}', a file in the format of PyTorch before 1.6: it is "
+            f"damaged or holds objects that would run code ({_brief(error)}); write it "
+            "again with a newer torch.save, tensors and plain containers only"
+        ) from error
+
+
+def _read_archive(path: Path) -> tuple[object, tuple[str, ...]]:
+    if not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"'{path}' is cut short ({path.stat().st_size} bytes): it begins as a "
+            "PyTorch archive and its end is missing; copy or download it again"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), ()
+    except pickle.UnpicklingError:
+        pass  # foreign objects inside, or damage that the second reader names
+    except Exception as error:  # any byte of the file may be wrong
+        _refuse_damaged(path, error)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            reader = ArchiveReader(archive)
+            return reader.load(), tuple(sorted(reader.foreign))
+    except CheckpointError:
+        raise
+    except Exception as error:  # as above
+        _refuse_damaged(path, error)
+
+
+def _refuse_damaged(path: Path, error: Exception) -> NoReturn:
+    raise CheckpointError(
+        f"'{path}' is damaged or no PyTorch file ({_brief(error)}); copy or download "
+        "it again"
+    ) from error
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}"
+
+
+def plain(value: object) -> Any:
+    """Return the value as containers, numbers, text and tensors; text of the rest."""
+    if value is None or isinstance(value, bool | int | float | str | Tensor):
+        return value
+    if isinstance(value, Mapping):
+        return {plain(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, Foreign):
+        return plain(value.contents) or f"<{value.qualified_name}>"
+    return str(value)
