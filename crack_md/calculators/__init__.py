@@ -1,0 +1,5 @@
+"""ASE calculators around the models."""
+
+from crack_md.calculators.crack import CrackCalculator
+
+__all__ = ["CrackCalculator"]

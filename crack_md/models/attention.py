@@ -77,13 +77,14 @@ class EdgeDegreeEmbedding(nn.Module):
         """Return the embedding of every atom, degree order."""
         weights = self.rad_func(edges, self.source_embedding, self.target_embedding)
         if edges.envelope is None:
-            weights = weights * edges.mask.reshape(-1, 1)
+            weights = weights * edges.to_edges(edges.mask).unsqueeze(-1)
         else:
             # The radial network has biases: it does not vanish at the cutoff itself.
             weights = weights * edges.envelope.unsqueeze(-1)
         axial = weights.unflatten(-1, (self.lmax + 1, -1))  # (edge, m = 0, channel)
-        rotation = edges.rotation_back[:, : self.lmax + 1]
-        return _sum_over_slots(rotation, axial, edges) / self.average_degree
+        rest = edges.rotation.shape[1] - axial.shape[1]
+        values = nn.functional.pad(axial, (0, 0, 0, rest))
+        return _sum_over_slots(values, edges) / self.average_degree
 
 
 class GraphAttention(nn.Module):
@@ -147,17 +148,16 @@ class GraphAttention(nn.Module):
         message, extra = self.so2_conv_1(self._in_edge_frames(x, edges), scales)
         alpha, gates = extra.split(self.extra, dim=-1)
         message, _ = self.so2_conv_2(self.activation(message, gates))
-        weights = self._attention(alpha, edges).flatten(0, 1)  # (edge, head)
+        weights = edges.to_edges(self._attention(alpha, edges))  # (edge, head)
         values = message.unflatten(-1, (self.heads, self.value_channels))
         values = (values * weights[:, None, :, None]).flatten(2)
-        return self.proj(_sum_over_slots(edges.rotation_back, values, edges))
+        return self.proj(_sum_over_slots(values, edges))
 
     def _in_edge_frames(
         self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
     ) -> Float[Tensor, "edge reduced both"]:
-        slots = edges.neighbors.shape[1]
-        sender = x[edges.neighbors.reshape(-1)]
-        receiver = x.unsqueeze(1).expand(-1, slots, -1, -1).flatten(0, 1)
+        sender = x.index_select(0, edges.senders)
+        receiver = x.index_select(0, edges.receivers)
         return torch.matmul(edges.rotation, torch.cat([sender, receiver], dim=-1))
 
     def _attention(
@@ -167,16 +167,14 @@ class GraphAttention(nn.Module):
         with torch.autocast(alpha.device.type, enabled=False):
             alpha = alpha.to(self.alpha_dot.dtype).unflatten(-1, self.alpha_shape)
             activated = smooth_leaky_relu(self.alpha_norm(alpha))
-            logits = (activated * self.alpha_dot).sum(dim=-1)
-            logits = logits.unflatten(0, edges.neighbors.shape)
+            logits = edges.to_table((activated * self.alpha_dot).sum(dim=-1))
             if edges.envelope is None:
                 return strict_attention(logits, edges.mask)
-            envelope = edges.envelope.unflatten(0, edges.neighbors.shape)
-            return smooth_attention(logits, envelope)
+            return smooth_attention(logits, edges.to_table(edges.envelope))
 
 
 def polynomial_envelope(
-    distance: Float[Tensor, "*edge"], cutoff: float, power: int = 5
+    distance: Float[Tensor, "*edge"], cutoff: float, power: int
 ) -> Float[Tensor, "*edge"]:
     """Return 1 at r = 0, and 0 with two vanishing derivatives at the cutoff.
 
@@ -201,14 +199,8 @@ def _element_embedding(n_elements: int, channels: int) -> nn.Embedding:
 
 
 def _sum_over_slots(
-    rotation: Float[Tensor, "edge reduced coefficient"],
-    values: Float[Tensor, "edge reduced channel"],
-    edges: EdgeTable,
+    values: Float[Tensor, "edge reduced channel"], edges: EdgeTable
 ) -> Float[Tensor, "atom coefficient channel"]:
     """Return the messages rotated back and summed: one product for each atom."""
-    atoms = edges.neighbors.shape[0]
-    stacked = rotation.reshape(atoms, -1, rotation.shape[-1])
-    return torch.matmul(
-        stacked.transpose(1, 2), values.reshape(atoms, -1, values.shape[-1])
-    )
-
+    stacked = edges.to_table(values).flatten(1, 2)
+    return torch.matmul(edges.rotation_back.transpose(1, 2), stacked)

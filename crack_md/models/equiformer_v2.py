@@ -1,4 +1,4 @@
-"""EquiformerV2: equivariant graph attention transformer, equal in function to the public one.
+"""EquiformerV2, an equivariant graph transformer, equal in function to the public one.
 
 Liao, Wood, Das, Smidt, ICLR 2024 (arXiv:2306.12059). Parameter names are those of the
 public checkpoints. Differences: a dense neighbor table instead of an edge list, frames
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from crack_md.graph import AtomGraph, edge_vectors
@@ -43,6 +43,8 @@ class EquiformerV2Config:
     """Å."""
     max_neighbors: int = 20
     """Of the strict rule; the smooth rule keeps all inside the cutoff."""
+    envelope_power: int = 5
+    """Of the smooth rule: a higher power keeps more of the range, and falls later."""
     num_elements: int = 90
     """Rows of the element tables: atomic numbers below this are representable."""
     num_layers: int = 20
@@ -94,7 +96,9 @@ class GaussianBasis(nn.Module):
         self.coefficient = -0.5 / (2.0 * (offset[1] - offset[0]).item()) ** 2
         self.register_buffer("offset", offset, persistent=False)
 
-    def forward(self, distance: Float[Tensor, " edge"]) -> Float[Tensor, "edge basis"]:
+    def forward(
+        self, distance: Float[Tensor, " edge"]
+    ) -> Float[Tensor, "edge basis"]:
         """Return the values of all Gaussians at every distance."""
         gap = distance.unsqueeze(-1) - self.offset
         return torch.exp(self.coefficient * gap.square())
@@ -188,32 +192,44 @@ class EquiformerV2(nn.Module):
     ) -> EdgeTable:
         """Return distances, elements, rotations and envelopes of all edges."""
         config = self.config
-        vectors = edge_vectors(graph)
+        shape = graph.mask.shape
+        filled = _filled_slots(graph.mask)
         # An empty slot gets a harmless direction: zero vectors have no frame.
+        vectors = edge_vectors(graph)
         filler = vectors.new_tensor([0.0, config.cutoff, 0.0])
-        vectors = torch.where(graph.mask.unsqueeze(-1), vectors, filler).flatten(0, 1)
+        vectors = torch.where(graph.mask.unsqueeze(-1), vectors, filler)
+        slots = torch.arange(graph.mask.numel(), device=graph.mask.device)
+        slots = slots if filled is None else filled
+        receivers = slots // shape[1]
+        senders = graph.neighbors.flatten().index_select(0, slots)
+        vectors = vectors.flatten(0, 1).index_select(0, slots)
         distance = torch.linalg.vector_norm(vectors, dim=-1)
         if frames is None:
             rotations = edge_frames(vectors)
         else:
-            rotations = frames.flatten(0, 1)
+            rotations = frames.flatten(0, 1).index_select(0, slots)
         rotation = edge_rotations(rotations, config.lmax, config.mmax)
         envelope = None
         if config.neighbors == "smooth":
-            envelope = polynomial_envelope(distance, config.cutoff)
-            envelope = envelope * graph.mask.flatten()
-        slots = graph.neighbors.shape[1]
+            envelope = polynomial_envelope(
+                distance, config.cutoff, config.envelope_power
+            )
+            envelope = envelope * graph.mask.flatten().index_select(0, slots)
         numbers = graph.atomic_numbers
-        return EdgeTable(
+        table = EdgeTable(
             basis=self.distance_expansion(distance),
-            sender_numbers=numbers[graph.neighbors.flatten()],
-            receiver_numbers=numbers.repeat_interleave(slots),
+            senders=senders,
+            receivers=receivers,
+            sender_numbers=numbers.index_select(0, senders),
+            receiver_numbers=numbers.index_select(0, receivers),
             rotation=rotation,
-            rotation_back=rotation * self.truncation,
+            rotation_back=rotation,
             envelope=envelope,
-            neighbors=graph.neighbors,
+            filled=filled,
             mask=graph.mask,
         )
+        back = table.to_table(rotation * self.truncation).flatten(1, 2)
+        return table._replace(rotation_back=back)
 
 
 def attention(config: EquiformerV2Config, *, channels_out: int) -> GraphAttention:
@@ -253,3 +269,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.uniform_(module.weight, -bound, bound)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def _filled_slots(mask: Bool[Tensor, "atom slot"]) -> Int[Tensor, " edge"] | None:
+    """Return the filled slots where leaving the padding out is free of charge.
+
+    On a GPU it would need a synchronisation, in a compiled graph a dynamic shape.
+    """
+    if mask.is_cuda or torch.compiler.is_compiling():
+        return None
+    return mask.flatten().nonzero().squeeze(-1)

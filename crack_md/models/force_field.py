@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -48,7 +47,7 @@ class ModelMetadata:
     energy_reference: EnergyReference
     elements: tuple[int, ...]
     gas_references: Mapping[str, float] = field(default_factory=dict)
-    provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    provenance: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
 
 

@@ -1,0 +1,66 @@
+"""What a model refuses to be applied to, and why."""
+
+import ase
+import numpy as np
+from ase.data import chemical_symbols
+
+from crack_md.errors import StructureError
+from crack_md.models.force_field import ForceField
+
+OC20_ADSORBATE_ELEMENTS = frozenset({1, 6, 7, 8})
+ADSORBATE_TAG = 2
+
+
+def check_structure(atoms: ase.Atoms, model: ForceField) -> None:
+    """Refuse structures that the model has no right to answer for.
+
+    Raises:
+        StructureError: no atoms, positions that are not finite, a periodic direction
+            without cell vector, elements unlike training, or no adsorbate for an
+            adsorption-energy model.
+    """
+    if len(atoms) == 0:
+        raise StructureError("the structure has no atoms; expected at least one")
+    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if bad.size:
+        raise StructureError(
+            f"atom {bad[0]} ({atoms.symbols[bad[0]]}) has the position "
+            f"{atoms.positions[bad[0]]}; expected finite numbers"
+        )
+    lengths = atoms.cell.lengths()
+    if (atoms.pbc & (lengths == 0)).any():
+        raise StructureError(
+            f"pbc is {atoms.pbc.tolist()} but the cell vectors have lengths "
+            f"{lengths.tolist()} Å; set a cell or switch pbc off"
+        )
+    known = set(model.metadata.elements)
+    unknown = sorted(set(atoms.numbers.tolist()) - known)
+    if unknown:
+        raise StructureError(
+            f"the model does not know {_symbols(unknown)}; it was trained on "
+            f"{_symbols(sorted(known))}"
+        )
+    if model.metadata.energy_reference == "adsorption":
+        _check_adsorbate(atoms)
+
+
+def _check_adsorbate(atoms: ase.Atoms) -> None:
+    """An adsorption energy needs both an adsorbate and something to adsorb on."""
+    if atoms.get_tags().any():
+        adsorbate = atoms.get_tags() == ADSORBATE_TAG
+        seen = f"no atom with tag {ADSORBATE_TAG}"
+    else:
+        adsorbate = np.isin(atoms.numbers, list(OC20_ADSORBATE_ELEMENTS))
+        seen = "no tags and no H, C, N or O"
+    if adsorbate.all():
+        seen = "nothing but adsorbate"
+    elif adsorbate.any():
+        return
+    raise StructureError(
+        f"this model predicts adsorption energies, and {atoms.get_chemical_formula()} "
+        f"has {seen}; bulks, clean slabs and molecules need a total-energy model"
+    )
+
+
+def _symbols(numbers: list[int]) -> str:
+    return ", ".join(chemical_symbols[number] for number in numbers)
