@@ -141,25 +141,39 @@ _CONSTRUCTORS: dict[str, Callable[..., object]] = {
 }
 
 
+def archive_root(archive: zipfile.ZipFile) -> str:
+    """Return the folder inside the archive that holds the checkpoint.
+
+    Raises:
+        CheckpointError: The archive is something else than a checkpoint.
+    """
+    names = archive.namelist()
+    roots = [n.removesuffix("data.pkl") for n in names if n.endswith("/data.pkl")]
+    is_program = any(name.endswith("/constants.pkl") for name in names)
+    if is_program or len(roots) != 1:
+        kind = "a TorchScript program" if is_program else "a zip archive"
+        raise CheckpointError(
+            f"'{archive.filename}' is {kind}, no checkpoint; expected a file written "
+            "by torch.save"
+        )
+    return roots[0]
+
+
 class ArchiveReader(pickle.Unpickler):
     """Unpickler of one torch archive that never resolves a foreign name."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
-        names = archive.namelist()
-        pickles = [name for name in names if name.endswith("/data.pkl")]
-        if len(pickles) != 1 or any(name.endswith("/constants.pkl") for name in names):
-            raise CheckpointError(
-                f"'{archive.filename}' is a zip archive or TorchScript program, no "
-                "checkpoint; expected a file written by torch.save"
-            )
         self._archive = archive
-        self._root = pickles[0].removesuffix("data.pkl")
+        self._root = archive_root(archive)
         self._storages: dict[str, Tensor] = {}
         self._placeholders: dict[str, type[Foreign]] = {}
         order = f"{self._root}byteorder"
-        if order in names and archive.read(order).decode() != sys.byteorder:
+        if (
+            order in archive.namelist()
+            and archive.read(order).decode() != sys.byteorder
+        ):
             raise pickle.UnpicklingError("written with another byte order")
-        super().__init__(io.BytesIO(archive.read(pickles[0])))
+        super().__init__(io.BytesIO(archive.read(f"{self._root}data.pkl")))
 
     @property
     def foreign(self) -> set[str]:

@@ -15,14 +15,15 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from crack_md.errors import CheckpointError
-from crack_md.models.archives import ArchiveReader, Foreign
+from crack_md.models.archives import ArchiveReader, Foreign, archive_root
 
+_DEEPEST = 50
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -101,26 +102,26 @@ def _read_archive(path: Path) -> tuple[object, tuple[str, ...]]:
             "PyTorch archive and its end is missing; copy or download it again"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True), ()
-    except pickle.UnpicklingError:
-        pass  # foreign objects inside, or damage that the second reader names
-    except Exception as error:  # any byte of the file may be wrong
-        _refuse_damaged(path, error)
-    try:
         with zipfile.ZipFile(path) as archive:
-            reader = ArchiveReader(archive)
-            return reader.load(), tuple(sorted(reader.foreign))
+            archive_root(archive)
+            return _read_weights(path, archive)
     except CheckpointError:
         raise
-    except Exception as error:  # as above
-        _refuse_damaged(path, error)
+    except Exception as error:  # any byte of the file may be wrong
+        raise CheckpointError(
+            f"'{path}' is damaged or no PyTorch file ({_brief(error)}); copy or "
+            "download it again"
+        ) from error
 
 
-def _refuse_damaged(path: Path, error: Exception) -> NoReturn:
-    raise CheckpointError(
-        f"'{path}' is damaged or no PyTorch file ({_brief(error)}); copy or download "
-        "it again"
-    ) from error
+def _read_weights(
+    path: Path, archive: zipfile.ZipFile
+) -> tuple[object, tuple[str, ...]]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True), ()
+    except pickle.UnpicklingError:  # foreign objects inside, or damage
+        reader = ArchiveReader(archive)
+        return reader.load(), tuple(sorted(reader.foreign))
 
 
 def _brief(error: Exception) -> str:
@@ -128,14 +129,21 @@ def _brief(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:160]}"
 
 
-def plain(value: object) -> Any:
+def plain(value: object, *, depth: int = 0) -> Any:
     """Return the value as containers, numbers, text and tensors; text of the rest."""
+    if depth > _DEEPEST:  # a foreign file may hold a list that contains itself
+        return "..."
     if value is None or isinstance(value, bool | int | float | str | Tensor):
         return value
     if isinstance(value, Mapping):
-        return {plain(key): plain(item) for key, item in value.items()}
+        return {
+            key if isinstance(key, int | float | str) else str(key): plain(
+                item, depth=depth + 1
+            )
+            for key, item in value.items()
+        }
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item) for item in value]
+        return [plain(item, depth=depth + 1) for item in value]
     if isinstance(value, Foreign):
-        return plain(value.contents) or f"<{value.qualified_name}>"
+        return plain(value.contents, depth=depth + 1) or f"<{value.qualified_name}>"
     return str(value)
