@@ -106,13 +106,11 @@ def filled_network(
 
 def _difference(expected: dict[str, torch.Size], found: dict[str, torch.Size]) -> str:
     parts = []
-    if missing := sorted(expected.keys() - found.keys()):
+    if missing := [name for name in expected if name not in found]:
         parts.append(f"{len(missing)} missing, such as '{missing[0]}'")
-    if unknown := sorted(found.keys() - expected.keys()):
+    if unknown := [name for name in found if name not in expected]:
         parts.append(f"{len(unknown)} unknown, such as '{unknown[0]}'")
-    shapes = sorted(
-        k for k in expected.keys() & found.keys() if expected[k] != found[k]
-    )
+    shapes = [k for k, shape in expected.items() if found.get(k, shape) != shape]
     if shapes:
         first = shapes[0]
         parts.append(
