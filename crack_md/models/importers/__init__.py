@@ -14,7 +14,7 @@ from torch import Tensor
 from crack_md.errors import CheckpointError
 from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.force_field import EnergyReference, ForceField, ModelMetadata
-from crack_md.models.importers.architecture import public_architecture
+from crack_md.models.importers.architecture import model_options, public_architecture
 from crack_md.models.importers.references import (
     public_elements,
     public_energy_reference,
@@ -32,6 +32,9 @@ __all__ = ["Part", "filled_network", "import_public", "is_equiformer"]
 
 _CRACK = "CRACK release (teacher and student in one file)"
 _FAIRCHEM = "OCP/fairchem v1 EquiformerV2"
+_CRACK_CITATION = (
+    "Lim et al.: CRACK, Contrastive Relational-Aware Compression of Knowledge, 2025"
+)
 _CITATIONS = [
     "Liao, Wood, Das, Smidt: EquiformerV2, ICLR 2024, arXiv:2306.12059",
     "Chanussot et al.: Open Catalyst 2020, ACS Catal. 2021, arXiv:2010.09990",
@@ -138,9 +141,11 @@ def _provenance(
     }
     if weights.is_crack:
         provenance["part"] = part
+        provenance["citation"] = [_CRACK_CITATION, *_CITATIONS]
         provenance["data"] = "OC20, O* subset: E(O*) - E(slab) - E(H2O) + E(H2)"
         if part == "student":
-            provenance["teacher"] = "EquiformerV2, embedded in the source file"
+            layers = model_options(raw).get("num_layers", "an unknown number of")
+            provenance["teacher"] = f"EquiformerV2, {layers} layers, in the same file"
             provenance["teacher_sha256"] = raw.sha256
         else:
             provenance["note"] = "the force head was trained further for the student"

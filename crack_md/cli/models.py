@@ -1,0 +1,222 @@
+"""Commands about model files: ``crack-md convert`` and ``crack-md info``."""
+
+import dataclasses
+import json
+import warnings
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ase.data import chemical_symbols
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crack_md.errors import CheckpointError, ConfigError
+from crack_md.models.checkpoint import (
+    FORMAT_VERSION,
+    is_crack_md,
+    model_from,
+    save_model,
+)
+from crack_md.models.force_field import EnergyReference, ForceField
+from crack_md.models.importers import Part, import_public
+from crack_md.models.pickles import RawCheckpoint, file_sha256, read_checkpoint
+from crack_md.models.registry import model_path
+
+_SHOWN_PROVENANCE = (
+    "source",
+    "part",
+    "weights",
+    "teacher",
+    "data",
+    "losses",
+    "metrics",
+    "licence",
+    "citation",
+)
+_REFERENCE_MEANING = {
+    "total": "total energy",
+    "adsorption": "adsorption energy, E(adslab) - E(relaxed slab) - E(gas)",
+}
+
+
+def convert(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            help="Public checkpoint: a CRACK release or an EquiformerV2 of OCP or "
+            "fairchem v1."
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(help="Model file to write, student.pt.")],
+    *,
+    part: Annotated[
+        Part, typer.Option(help="Which model of a CRACK release to take.")
+    ] = "student",
+    energy_reference: Annotated[
+        EnergyReference | None,
+        typer.Option(
+            help="What the energies are, if the file is wrong about it: 'adsorption' "
+            "(OC20 style) or 'total'."
+        ),
+    ] = None,
+    elements: Annotated[
+        str | None,
+        typer.Option(
+            help="Elements the model was trained on, such as Pt,Ni,O; others will be "
+            "refused. Default: what the file tells, else those of OC20."
+        ),
+    ] = None,
+) -> None:
+    """Turn a public checkpoint into a crack-md model. No code in the file is run."""
+    raw = read_checkpoint(source)
+    if is_crack_md(raw):
+        raise CheckpointError(
+            f"'{source}' is a crack-md model already; use it as it is, "
+            f"or look at it with: crack-md info {source}"
+        )
+    if target.exists() and target.samefile(source):
+        raise ConfigError(
+            f"'{target}' is the file to convert; give the model another name"
+        )
+    model = _imported(
+        raw,
+        part=part,
+        energy_reference=energy_reference,
+        elements=None if elements is None else atomic_numbers(elements),
+    )
+    save_model(model, target)
+    Console().print(
+        _table(
+            describe(model, name=str(target), kind=_KIND, sha256=file_sha256(target))
+        )
+    )
+
+
+def info(
+    model: Annotated[
+        str, typer.Argument(help="Model file, or 'default' for the packaged student.")
+    ],
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
+) -> None:
+    """Say what a model file is: size, elements, cutoff, energies, where it is from."""
+    path = model_path(model)
+    raw = read_checkpoint(path)
+    if is_crack_md(raw):
+        loaded, kind = model_from(raw), _KIND
+    else:
+        loaded = _imported(raw)
+        kind = f"public checkpoint: {loaded.metadata.provenance['source']}"
+    summary = describe(loaded, name=str(path), kind=kind, sha256=raw.sha256)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, default=str))
+    else:
+        Console().print(_table(summary))
+
+
+_KIND = f"crack-md model, format {FORMAT_VERSION}"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command()(convert)
+    app.command()(info)
+
+
+def atomic_numbers(symbols: str) -> list[int]:
+    """Return the atomic numbers of symbols separated by commas or blanks."""
+    names = symbols.replace(",", " ").split()
+    unknown = [name for name in names if name not in chemical_symbols[1:]]
+    if unknown or not names:
+        raise ConfigError(
+            f"--elements has {', '.join(unknown) or 'no element'}; expected chemical "
+            "symbols such as Pt,Ni,O"
+        )
+    return [chemical_symbols.index(name) for name in names]
+
+
+def _imported(raw: RawCheckpoint, **options: Any) -> ForceField:
+    """Return the public model; what the importer warns of goes to stderr."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model = import_public(raw, **options)
+    for warning in caught:
+        typer.echo(f"warning: {warning.message}", err=True)
+    return model
+
+
+def describe(model: ForceField, *, name: str, kind: str, sha256: str) -> dict[str, Any]:
+    """Return what there is to know about a model, ready for JSON."""
+    config, metadata = model.network.config, model.metadata
+    strict = config.neighbors == "strict"
+    return {
+        "file": name,
+        "kind": kind,
+        "sha256": sha256,
+        "parameters": sum(weight.numel() for weight in model.parameters()),
+        "forces": config.forces,
+        "energy_reference": metadata.energy_reference,
+        "gas_references_eV": dict(metadata.gas_references),
+        "elements": [chemical_symbols[number] for number in metadata.elements],
+        "cutoff_A": config.cutoff,
+        "neighbors": config.max_neighbors if strict else "all",
+        "energy_scale": {
+            "mean_eV": model.scale.mean,
+            "std_eV": model.scale.std,
+            "force_std_eV_per_A": model.scale.force_std,
+            "element_references": bool(model.scale.element_references),
+        },
+        "architecture": dataclasses.asdict(config),
+        "provenance": dict(metadata.provenance),
+    }
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(show_header=False, title=Text(summary["file"]), title_justify="left")
+    config = summary["architecture"]
+    rows = {
+        "kind": summary["kind"],
+        "architecture": f"EquiformerV2, {config['num_layers']} layers, "
+        f"lmax {config['lmax']}, mmax {config['mmax']}, "
+        f"{config['sphere_channels']} channels",
+        "parameters": f"{summary['parameters']:,}",
+        "energy": _REFERENCE_MEANING[summary["energy_reference"]],
+        "forces": _FORCES_MEANING[summary["forces"]],
+        "neighbors": _neighbors(summary),
+        "elements": f"{len(summary['elements'])}: {' '.join(summary['elements'])}",
+        "gas references": ", ".join(
+            f"{gas} {energy:.3f} eV"
+            for gas, energy in summary["gas_references_eV"].items()
+        ),
+        **{key: _text(summary["provenance"].get(key)) for key in _SHOWN_PROVENANCE},
+        "sha256": summary["sha256"],
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, Text(value, overflow="fold"))
+    return table
+
+
+_FORCES_MEANING = {
+    "direct": "direct (a head of the network, not a gradient)",
+    "gradient": "gradient of the energy",
+}
+
+
+def _neighbors(summary: dict[str, Any]) -> str:
+    count, cutoff = summary["neighbors"], summary["cutoff_A"]
+    if count == "all":
+        return f"all inside {cutoff:g} Å, smooth"
+    return f"the {count} nearest inside {cutoff:g} Å"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "\n".join(_text(item) for item in value)
+    return "" if value is None else str(value)
