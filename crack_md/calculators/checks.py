@@ -46,12 +46,14 @@ def check_structure(atoms: ase.Atoms, model: ForceField) -> None:
 
 def _check_adsorbate(atoms: ase.Atoms) -> None:
     """An adsorption energy needs both an adsorbate and something to adsorb on."""
-    if atoms.get_tags().any():
-        adsorbate = atoms.get_tags() == ADSORBATE_TAG
-        seen = f"no atom with tag {ADSORBATE_TAG}"
+    tags = atoms.get_tags()
+    light = np.isin(atoms.numbers, list(OC20_ADSORBATE_ELEMENTS))
+    # ASE's surface builders number layers from 1 in the same field: not OC20's tags.
+    tagged = tags.any() and set(tags) <= {0, 1, 2} and light[tags == 2].all()
+    if tagged:
+        adsorbate, seen = tags == ADSORBATE_TAG, f"no atom with tag {ADSORBATE_TAG}"
     else:
-        adsorbate = np.isin(atoms.numbers, list(OC20_ADSORBATE_ELEMENTS))
-        seen = "no tags and no H, C, N or O"
+        adsorbate, seen = light, "no H, C, N or O"
     if adsorbate.all():
         seen = "nothing but adsorbate"
     elif adsorbate.any():

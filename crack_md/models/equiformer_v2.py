@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from crack_md.graph import AtomGraph, edge_vectors
@@ -92,7 +92,7 @@ class GaussianBasis(nn.Module):
 
     def __init__(self, cutoff: float, n_basis: int) -> None:
         super().__init__()
-        offset = torch.linspace(0.0, cutoff, n_basis)
+        offset = torch.linspace(0.0, cutoff, n_basis, device="cpu")
         self.coefficient = -0.5 / (2.0 * (offset[1] - offset[0]).item()) ** 2
         self.register_buffer("offset", offset, persistent=False)
 
@@ -164,14 +164,17 @@ class EquiformerV2(nn.Module):
         graph: AtomGraph,
         *,
         frames: Float[Tensor, "atom slot 3 3"] | None = None,
+        compact: bool | None = None,
     ) -> NetworkOutput:
         """Return raw energies per atom, raw direct forces and final features.
 
         Args:
             graph: atoms and neighbor table, built by ``config.rule``.
             frames: rotations that turn each edge onto +y; None takes `edge_frames`.
+            compact: leave empty slots out of the work; None does so on the CPU, where
+                it costs neither a synchronisation nor a recompilation.
         """
-        edges = self.edge_table(graph, frames)
+        edges = self.edge_table(graph, frames, compact=compact)
         embedding = self.sphere_embedding(graph.atomic_numbers).unsqueeze(1)
         rest = (self.config.lmax + 1) ** 2 - 1
         x = nn.functional.pad(embedding, (0, 0, 0, rest))
@@ -188,12 +191,18 @@ class EquiformerV2(nn.Module):
         return NetworkOutput(energy, forces, x)
 
     def edge_table(
-        self, graph: AtomGraph, frames: Float[Tensor, "atom slot 3 3"] | None
+        self,
+        graph: AtomGraph,
+        frames: Float[Tensor, "atom slot 3 3"] | None = None,
+        *,
+        compact: bool | None = None,
     ) -> EdgeTable:
         """Return distances, elements, rotations and envelopes of all edges."""
         config = self.config
         shape = graph.mask.shape
-        filled = _filled_slots(graph.mask)
+        if compact is None:
+            compact = not (graph.mask.is_cuda or torch.compiler.is_compiling())
+        filled = graph.mask.flatten().nonzero().squeeze(-1) if compact else None
         # An empty slot gets a harmless direction: zero vectors have no frame.
         vectors = edge_vectors(graph)
         filler = vectors.new_tensor([0.0, config.cutoff, 0.0])
@@ -269,13 +278,3 @@ def _initialise(module: nn.Module) -> None:
         nn.init.uniform_(module.weight, -bound, bound)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-
-
-def _filled_slots(mask: Bool[Tensor, "atom slot"]) -> Int[Tensor, " edge"] | None:
-    """Return the filled slots where leaving the padding out is free of charge.
-
-    On a GPU it would need a synchronisation, in a compiled graph a dynamic shape.
-    """
-    if mask.is_cuda or torch.compiler.is_compiling():
-        return None
-    return mask.flatten().nonzero().squeeze(-1)

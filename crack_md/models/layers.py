@@ -165,7 +165,7 @@ class GateActivation(nn.Module):
         scalars: Float[Tensor, "row gate"],
     ) -> Float[Tensor, "row coefficient channel"]:
         """Return the activated coefficients."""
-        gates = torch.sigmoid(scalars).view(-1, self.lmax, self.channels)
+        gates = torch.sigmoid(scalars).unflatten(-1, (self.lmax, self.channels))
         rest = x[:, 1:] * gates[:, self.degree]
         return torch.cat([functional.silu(x[:, :1]), rest], dim=1)
 

@@ -143,7 +143,7 @@ class SO2Convolution(nn.Module):
     ]:
         """Return the coefficients and the extra invariants."""
         edges = x.shape[0]
-        flat = x.reshape(edges, -1)
+        flat = x.flatten(1)
         parts = flat.split(
             [self.widths[0], *(2 * width for width in self.widths[1:])], dim=1
         )
@@ -159,7 +159,7 @@ class SO2Convolution(nn.Module):
                 pair = pair * scales[m].unsqueeze(1)
             outputs.append(convolution(pair).flatten(1))
         out = torch.cat(outputs, dim=1)
-        return out.view(edges, -1, self.channels_out), extra
+        return out.unflatten(1, (-1, self.channels_out)), extra
 
 
 def init_so2(module: nn.Module) -> None:
