@@ -4,7 +4,7 @@ import dataclasses
 import json
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from ase.data import chemical_symbols
@@ -13,16 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from crack_md.errors import CheckpointError, ConfigError
-from crack_md.models.checkpoint import (
-    FORMAT_VERSION,
-    is_crack_md,
-    model_from,
-    save_model,
-)
-from crack_md.models.force_field import EnergyReference, ForceField
-from crack_md.models.importers import Part, import_public
-from crack_md.models.pickles import RawCheckpoint, file_sha256, read_checkpoint
-from crack_md.models.registry import model_path
+
+if TYPE_CHECKING:  # help texts must not wait for torch
+    from crack_md.models.force_field import ForceField
+    from crack_md.models.pickles import RawCheckpoint
+
+EnergyReference = Literal["adsorption", "total"]
+Part = Literal["student", "teacher"]
 
 _SHOWN_PROVENANCE = (
     "source",
@@ -35,6 +32,7 @@ _SHOWN_PROVENANCE = (
     "licence",
     "citation",
 )
+_KIND = "crack-md model, format {}"
 _REFERENCE_MEANING = {
     "total": "total energy",
     "adsorption": "adsorption energy, E(adslab) - E(relaxed slab) - E(gas)",
@@ -70,6 +68,9 @@ def convert(
     ] = None,
 ) -> None:
     """Turn a public checkpoint into a crack-md model. No code in the file is run."""
+    from crack_md.models.checkpoint import FORMAT_VERSION, is_crack_md, save_model
+    from crack_md.models.pickles import file_sha256, read_checkpoint
+
     raw = read_checkpoint(source)
     if is_crack_md(raw):
         raise CheckpointError(
@@ -87,11 +88,9 @@ def convert(
         elements=None if elements is None else atomic_numbers(elements),
     )
     save_model(model, target)
-    Console().print(
-        _table(
-            describe(model, name=str(target), kind=_KIND, sha256=file_sha256(target))
-        )
-    )
+    kind, sha256 = _KIND.format(FORMAT_VERSION), file_sha256(target)
+    summary = describe(model, name=str(target), kind=kind, sha256=sha256)
+    Console().print(_table(summary))
 
 
 def info(
@@ -104,10 +103,15 @@ def info(
     ] = False,
 ) -> None:
     """Say what a model file is: size, elements, cutoff, energies, where it is from."""
+    from crack_md.models.checkpoint import is_crack_md, model_from
+    from crack_md.models.pickles import read_checkpoint
+    from crack_md.models.registry import model_path
+
     path = model_path(model)
     raw = read_checkpoint(path)
     if is_crack_md(raw):
-        loaded, kind = model_from(raw), _KIND
+        loaded = model_from(raw)
+        kind = _KIND.format(raw.content["format_version"])
     else:
         loaded = _imported(raw)
         kind = f"public checkpoint: {loaded.metadata.provenance['source']}"
@@ -116,9 +120,6 @@ def info(
         typer.echo(json.dumps(summary, indent=2, default=str))
     else:
         Console().print(_table(summary))
-
-
-_KIND = f"crack-md model, format {FORMAT_VERSION}"
 
 
 def register(app: typer.Typer) -> None:
@@ -139,8 +140,10 @@ def atomic_numbers(symbols: str) -> list[int]:
     return [chemical_symbols.index(name) for name in names]
 
 
-def _imported(raw: RawCheckpoint, **options: Any) -> ForceField:
+def _imported(raw: "RawCheckpoint", **options: Any) -> "ForceField":
     """Return the public model; what the importer warns of goes to stderr."""
+    from crack_md.models.importers import import_public
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = import_public(raw, **options)
@@ -149,7 +152,9 @@ def _imported(raw: RawCheckpoint, **options: Any) -> ForceField:
     return model
 
 
-def describe(model: ForceField, *, name: str, kind: str, sha256: str) -> dict[str, Any]:
+def describe(
+    model: "ForceField", *, name: str, kind: str, sha256: str
+) -> dict[str, Any]:
     """Return what there is to know about a model, ready for JSON."""
     config, metadata = model.network.config, model.metadata
     strict = config.neighbors == "strict"

@@ -6,48 +6,29 @@ from typing import Any
 
 import pytest
 import torch
-from ase import Atoms
 
 from crack_md.errors import CheckpointError
 from crack_md.models import registry
 from crack_md.models.checkpoint import load_model, save_model
-from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config, Forces
+from crack_md.models.equiformer_v2 import Forces
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.pickles import file_sha256
-from crack_md.neighbors import build_graph
+from tests.factories import graph_of, tiny_model, water
 
 
 def small_model(forces: Forces = "direct") -> ForceField:
-    config = EquiformerV2Config(
-        neighbors="smooth",
-        cutoff=4.0,
-        num_elements=20,
-        num_layers=1,
-        sphere_channels=4,
-        attn_hidden_channels=4,
-        num_heads=2,
-        attn_alpha_channels=2,
-        attn_value_channels=2,
-        ffn_hidden_channels=4,
-        lmax=1,
-        mmax=1,
-        grid_resolution=6,
-        edge_channels=4,
-        num_distance_basis=8,
-        forces=forces,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        network = EquiformerV2(config)
-    references = {1: -1.5, 8: -2000.125}
     metadata = ModelMetadata(
         energy_reference="total",
         elements=(1, 8),
         gas_references={"H2O": -12.8, "H2": -6.7},
         provenance={"teacher": "none", "config": {"path": Path("a.yaml")}},
     )
-    scale = EnergyScale(0.1, 2.0, 3.0, references)
-    return ForceField(network, scale, metadata).eval()
+    return tiny_model(
+        dtype=torch.float32,
+        scale=EnergyScale(0.1, 2.0, 3.0, {1: -1.5, 8: -2000.125}),
+        metadata=metadata,
+        forces=forces,
+    )
 
 
 @pytest.fixture
@@ -62,8 +43,7 @@ def test_round_trip_is_exact(tmp_path: Path, forces: Forces) -> None:
     model, path = small_model(forces), tmp_path / "student.pt"
     save_model(model, path, provenance={"metrics": {"force_mae_meV_per_A": 80.0}})
     again = load_model(path)
-    water = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
-    graph = build_graph(water, model.rule)
+    graph = graph_of(model, water())
     before, after = model(graph), again(graph)
     assert torch.equal(before.energy, after.energy)
     assert torch.equal(before.forces, after.forces)
@@ -133,7 +113,7 @@ def not_a_number(content: dict[str, Any]) -> None:
 
 
 def other_shape(content: dict[str, Any]) -> None:
-    content["state_dict"]["sphere_embedding.weight"] = torch.zeros(20, 5)
+    content["state_dict"]["sphere_embedding.weight"] = torch.zeros(90, 5)
 
 
 def other_network(content: dict[str, Any]) -> None:
@@ -146,7 +126,7 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no weights": (lambda c: c.pop("state_dict"), "'state_dict': found nothing"),
     "numbers": (lambda c: c.update(state_dict={"a": 1}), "else than tensors"),
     "NaN": (not_a_number, r"'norm\.affine_weight' holds NaN"),
-    "shape": (other_shape, r"found \(20, 5\), expected \(20, 4\)"),
+    "shape": (other_shape, r"found \(90, 5\), expected \(90, 8\)"),
     "network": (other_network, "1 unknown, such as 'int_blocks"),
     "option": (lambda c: c["architecture"].update(depth=3), "'architecture'.*depth"),
     "type": (lambda c: c["architecture"].update(lmax="six"), "can not be built"),

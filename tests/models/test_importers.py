@@ -1,38 +1,32 @@
 """Public checkpoints in every variant seen in the wild, made from the golden files."""
 
 import copy
-import os
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 
-from crack_md.errors import CheckpointError
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import ForceField
 from crack_md.models.importers import import_public
 from crack_md.models.importers.references import OC20_ELEMENTS
 from crack_md.models.pickles import read_checkpoint
 from crack_md.neighbors import build_graph
+from tests.public_files import (
+    TINY,
+    Content,
+    Reader,
+    Variant,
+    bare,
+    golden,
+    hydra,
+    renamed,
+)
 
-TINY = Path(__file__).parents[1] / "data" / "eqv2_fairchem_v1_tiny.pt"
-GOLDEN = Path(os.environ.get("CRACK_MD_REFERENCES", "../shared")) / "golden"
 MEAN, STD = -0.7554450631141663, 2.887317180633545
-
-Content = dict[str, Any]
-Variant = Callable[[Content], None]
-
-
-def golden(name: str) -> Path:
-    path = GOLDEN / f"{name}.pt"
-    if not path.exists():
-        pytest.skip(f"no golden file '{path}'; set CRACK_MD_REFERENCES")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +38,6 @@ def public() -> Content:
 @pytest.fixture(scope="module")
 def reference() -> ForceField:
     return load_model(TINY)
-
-
-class Reader:
-    """Writes a variant of a public file and imports it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "variant.pt"
-
-    def __call__(self, content: Content, **options: Any) -> ForceField:
-        torch.save(content, self.path)
-        return import_public(read_checkpoint(self.path), **options)
 
 
 @pytest.fixture
@@ -69,33 +52,6 @@ def assert_equal_models(found: ForceField, expected: ForceField) -> None:
     weights, other = found.network.state_dict(), expected.network.state_dict()
     assert weights.keys() == other.keys()
     assert all(torch.equal(weights[name], other[name]) for name in weights)
-
-
-def renamed(content: Content, rename: Callable[[str], str]) -> None:
-    state = content["state_dict"]
-    content["state_dict"] = OrderedDict((rename(k), v) for k, v in state.items())
-
-
-def bare(name: str) -> str:
-    return name.removeprefix("module.module.")
-
-
-def hydra_name(name: str) -> str:
-    head, _, rest = bare(name).partition(".")
-    heads = {"energy_block": "energy", "force_block": "forces"}
-    if head in heads:
-        return f"module.output_heads.{heads[head]}.{head}.{rest}"
-    return f"module.backbone.{bare(name)}"
-
-
-def hydra(content: Content) -> None:
-    renamed(content, hydra_name)
-    options = content["config"].pop("model_attributes")
-    content["config"]["model"] = {
-        "name": "hydra",
-        "backbone": {"model": "equiformer_v2_backbone", **options},
-        "heads": {"energy": {"module": "equiformer_v2_energy_head"}},
-    }
 
 
 def options_inside_model(content: Content) -> None:
@@ -341,65 +297,3 @@ def test_other_heads_are_left_out(
     content["state_dict"]["module.output_heads.stress.block.weight"] = torch.ones(2)
     with pytest.warns(UserWarning, match="stress"):
         assert_equal_models(read(content), reference)
-
-
-def two_energy_heads(content: Content) -> None:
-    hydra(content)
-    for name, tensor in list(content["state_dict"].items()):
-        if "output_heads.energy" in name:
-            other = name.replace("heads.energy", "heads.omat")
-            content["state_dict"][other] = tensor
-
-
-def option(name: str, value: object) -> Variant:
-    return lambda content: content["config"]["model_attributes"].update({name: value})
-
-
-def without(name: str) -> Variant:
-    return lambda content: content["state_dict"].pop(f"module.module.{name}")
-
-
-def not_a_number(content: Content) -> None:
-    name = "module.module.blocks.1.ga.alpha_dot"
-    content["state_dict"][name] = torch.full_like(content["state_dict"][name], np.nan)
-
-
-def gemnet(content: Content) -> None:
-    content["config"]["model"] = "gemnet_oc"
-    content["state_dict"] = {"module.module.int_blocks.0.weight": torch.ones(2)}
-
-
-def bad_deviation(content: Content) -> None:
-    content["normalizers"]["target"]["std"] = torch.tensor(0.0)
-
-
-DEFECTS: dict[str, tuple[Variant, str]] = {
-    "GemNet": (gemnet, "no EquiformerV2: its model is 'gemnet_oc'"),
-    "no weights": (lambda c: c.pop("state_dict"), "it has no state_dict"),
-    "no config": (lambda c: c.pop("config"), "does not say its architecture"),
-    "foreign config": (lambda c: c.update(config=Path("a")), "does not say its arch"),
-    "missing weight": (without("norm.affine_weight"), "1 missing, such as 'norm.aff"),
-    "layers": (option("num_layers", 4), "has 4 layers, its weights have 3"),
-    "channels": (option("sphere_channels", 8), r"found \(90, 16\), expected \(90, 8\)"),
-    "cutoff": (option("max_radius", 6.0), "cutoff of 6.0 Å, its radial basis ends"),
-    "energy only": (option("regress_forces", False), "regress_forces=False"),
-    "shared": (option("share_atom_edge_embedding", True), "share_atom_edge_embedding"),
-    "norm": (option("norm_type", "layer_norm"), "norm_type='layer_norm'"),
-    "grid": (option("grid_resolution", None), "grid_resolution=None"),
-    "resolutions": (option("lmax_list", [6, 4]), r"lmax_list=\[6, 4\]"),
-    "text": (option("num_heads", "many"), "wrong option.*many"),
-    "NaN": (not_a_number, r"'blocks\.1\.ga\.alpha_dot' holds NaN"),
-    "heads": (two_energy_heads, "several output heads"),
-    "deviation": (bad_deviation, "one above zero"),
-}
-
-
-@pytest.mark.parametrize("defect", DEFECTS)
-def test_defect_is_one_clear_error(read: Reader, public: Content, defect: str) -> None:
-    content = copy.deepcopy(public)
-    spoil, message = DEFECTS[defect]
-    spoil(content)
-    with pytest.raises(CheckpointError, match=message) as caught:
-        read(content)
-    assert "variant.pt" in str(caught.value)
-    assert "\n" not in str(caught.value)
