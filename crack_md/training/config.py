@@ -1,0 +1,270 @@
+"""The training configuration: one YAML page, checked before anything is built.
+
+Sections ``student``, ``teacher``, ``data``, ``losses``, ``features``, ``optimizer`` and
+``run``. A key that does not exist is refused with its path. Weights and temperatures of
+losses have no default: they stand in the file, where a reader looks for them.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.dataclasses import dataclass as pydantic_dataclass
+
+from crack_md.errors import ConfigError
+from crack_md.models.equiformer_v2 import EquiformerV2Config
+
+
+class Section(BaseModel):
+    """A part of the file: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Architecture(EquiformerV2Config):
+    """The fields of EquiformerV2Config, checked by pydantic."""
+
+
+class StudentConfig(Section):
+    """The model that is trained."""
+
+    architecture: Architecture
+    init_from: Path | None = None
+    """A ``student.pt`` whose matching weights are the start (pretrain → fine-tune)."""
+
+
+class DataConfig(Section):
+    """A labelled dataset, as ``crack-md label`` writes it."""
+
+    path: Path
+    validation: Path | None = None
+    """A dataset of its own for validation; otherwise the rows with split "val"."""
+    max_frames: int | None = Field(default=None, ge=1)
+    """Train on this many frames only, chosen by the seed (learning curves)."""
+    validation_frames: int | None = Field(default=None, ge=1)
+    """Validate on this many frames only: validation costs time too."""
+
+
+class OnlineTeacher(Section):
+    """A teacher that labels the frames when training starts, instead of stored labels.
+
+    Frames do not change while training, so each is labelled once and kept in memory.
+    """
+
+    kind: Literal["online"]
+    spec: str
+    """What ``crack-md label --teacher`` takes."""
+
+
+class CrackConfig(Section):
+    """Relational InfoNCE on neighboring pairs."""
+
+    kind: Literal["crack"]
+    weight: float
+    temperature: float = Field(gt=0)
+    anchor: Literal["teacher", "student", "both"] = "teacher"
+    pairs: Literal["unique", "directed"] = "unique"
+    negatives: Literal["structure", "global"] = "structure"
+    chunk: int = Field(default=1024, ge=1)
+    """Rows of the score matrix that exist at a time."""
+    smallest_difference: float = Field(default=1e-3, gt=0)
+    """Pairs whose teacher features differ by less are equivalent atoms: left out."""
+
+
+class NodeToNodeConfig(Section):
+    """Squared distance of node features."""
+
+    kind: Literal["n2n"]
+    weight: float
+
+
+class SupervisedConfig(Section):
+    """Energies and forces: ``task`` of the dataset, ``output`` of the teacher."""
+
+    kind: Literal["task", "output"]
+    energy_weight: float
+    force_weight: float
+    per_atom: bool = False
+    """Divide energy errors by the number of atoms (total energies, mixed sizes)."""
+    sigma_eV: float | None = Field(default=None, gt=0)
+    """Unit of both errors; by default the energy spread of the training set."""
+
+
+LossConfig = Annotated[
+    CrackConfig | NodeToNodeConfig | SupervisedConfig, Field(discriminator="kind")
+]
+
+
+class FeatureConfig(Section):
+    """How node features of the teacher enter `crack` and `n2n`."""
+
+    normalize: bool = False
+    """Shift by the mean of every channel, divide by one spread, of the training set."""
+
+
+class OptimizerConfig(Section):
+    """AdamW with warm-up, cosine, clipping and a moving average of weights."""
+
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    lr_end_factor: float = Field(default=0.01, ge=0, le=1)
+    clip_norm: float = Field(default=100.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+
+
+class RunConfig(Section):
+    """Where, how long and on what."""
+
+    folder: Path
+    seed: int = 0
+    batch_size: int = Field(ge=1)
+    """Structures per optimizer step, over all processes and accumulated parts."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that a batch is cut into, where memory is short."""
+    max_steps: int | None = Field(default=None, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Training ends at the first of both, and the cosine with it."""
+    log_every: int = Field(default=20, ge=1)
+    validate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    checkpoint_every_s: float = Field(default=300.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    accelerator: str = "auto"
+    devices: int = Field(default=1, ge=1)
+    num_nodes: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _ends(self) -> "RunConfig":
+        if self.max_steps is None and self.max_seconds is None:
+            raise ValueError("give max_steps, max_seconds or both")
+        parts = self.accumulate * self.devices * self.num_nodes
+        if self.batch_size % parts:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of "
+                f"accumulate x devices x num_nodes = {parts}"
+            )
+        return self
+
+
+class CardConfig(Section):
+    """What the exported student says about itself."""
+
+    licence: str = "not stated"
+    citation: str = "CRACK, and the teacher named in this file"
+
+
+class TrainConfig(Section):
+    """One run of ``crack-md train``."""
+
+    student: StudentConfig
+    data: DataConfig
+    losses: tuple[LossConfig, ...] = Field(min_length=1)
+    optimizer: OptimizerConfig
+    run: RunConfig
+    teacher: OnlineTeacher | None = None
+    """Without it the labels of the dataset are the teacher."""
+    features: FeatureConfig = FeatureConfig()
+    card: CardConfig = CardConfig()
+
+    @property
+    def needs_features(self) -> bool:
+        """Return whether a loss compares node features."""
+        return any(loss.kind in {"crack", "n2n"} for loss in self.losses)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Return whether a loss needs any label of a teacher."""
+        return any(loss.kind != "task" for loss in self.losses)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Return the checked configuration.
+
+    Args:
+        path: A YAML file.
+        overrides: ``section.key=value`` assignments; the value is read as YAML, and a
+            number in the path is a position in a list.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value is wrong.
+    """
+    tree = _read(path)
+    for assignment in overrides:
+        _assign(tree, assignment)
+    return check_config(tree, source=str(path))
+
+
+def check_config(tree: Any, *, source: str) -> TrainConfig:
+    """Return the configuration, or raise one ConfigError that names every bad key."""
+    try:
+        return TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_one_line(error)}") from None
+
+
+def dump_config(config: TrainConfig) -> str:
+    """Return the resolved configuration as YAML, every default spelled out."""
+    tree = config.model_dump(mode="json")
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> Any:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; expected a training YAML") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path}: not valid YAML: {reason}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: expected sections student, data, losses, optimizer and run, "
+            f"found {type(tree).__name__}"
+        )
+    return tree
+
+
+def _assign(tree: Any, assignment: str) -> None:
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(
+            f"--set {assignment}: expected section.key=value, e.g. optimizer.lr=1e-4"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {assignment}: the value is not YAML") from None
+    *parents, last = key.strip().split(".")
+    place = tree
+    try:
+        for name in parents:
+            if isinstance(place, dict):
+                place = place.setdefault(name, {})
+            else:
+                place = place[int(name)]
+        if isinstance(place, list):
+            place[int(last)] = value
+        else:
+            place[last] = value
+    except (TypeError, ValueError, IndexError, AttributeError):
+        raise ConfigError(f"--set {assignment}: there is no place '{key}'") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    problems = []
+    places = [item["loc"] for item in error.errors()]
+    for item in error.errors():
+        place = item["loc"]
+        if any(other[: len(place)] == place != other for other in places):
+            continue  # a consequence of the error inside it
+        path = ".".join(str(part) for part in item["loc"]) or "the file"
+        given = item["input"]
+        shown = "" if isinstance(given, Mapping | list) else f" (found {given!r})"
+        problems.append(f"{path}: {item['msg']}{shown}")
+    return "; ".join(problems)

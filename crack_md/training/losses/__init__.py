@@ -1,0 +1,30 @@
+"""Loss terms of the distillation objective, one idea per file.
+
+A new loss is one file with a pure function and a term, one entry in
+``crack_md.training.config`` and one branch in ``crack_md.training.build``.
+"""
+
+from crack_md.training.losses.base import (
+    DistillationStep,
+    Features,
+    LossTerm,
+    OneRank,
+    Ranks,
+    WeightedTerm,
+)
+from crack_md.training.losses.crack import CrackLoss
+from crack_md.training.losses.n2n import NodeToNodeLoss
+from crack_md.training.losses.supervised import EnergyLoss, ForceLoss
+
+__all__ = [
+    "CrackLoss",
+    "DistillationStep",
+    "EnergyLoss",
+    "Features",
+    "ForceLoss",
+    "LossTerm",
+    "NodeToNodeLoss",
+    "OneRank",
+    "Ranks",
+    "WeightedTerm",
+]

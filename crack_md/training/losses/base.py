@@ -1,0 +1,92 @@
+"""What a loss term sees, and the small protocol it fulfils.
+
+A term is a thin object around one pure function: it picks what the formula needs from a
+:class:`DistillationStep` and returns one scalar. Weights live in the YAML file.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from crack_md.data import Labels
+from crack_md.graph import AtomGraph
+from crack_md.models.base import Prediction
+
+
+class Ranks(Protocol):
+    """The other processes of a data-parallel run, as far as losses need them."""
+
+    def average(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the mean of a number over all processes, without gradient."""
+        ...
+
+    def gather(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "all channel"]:
+        """Return the rows of all processes; gradients flow back to their owners."""
+        ...
+
+
+class OneRank:
+    """A run on a single process: nothing to exchange."""
+
+    def average(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the value."""
+        return value
+
+    def gather(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "row channel"]:
+        """Return the rows."""
+        return rows
+
+
+class Features(NamedTuple):
+    """Invariant node features of student and teacher, in the teacher's channels."""
+
+    student: Float[Tensor, "atom channel"]
+    """Behind the linear head P."""
+    teacher: Float[Tensor, "atom channel"]
+
+
+@dataclass(frozen=True)
+class DistillationStep:
+    """Everything one training step knows; every term reads its part of it."""
+
+    graph: AtomGraph
+    student: Prediction
+    teacher: Prediction | None
+    labels: Labels
+    features: Features | None = None
+    ranks: Ranks = OneRank()  # noqa: RUF009  (it has no state)
+
+    def mean(
+        self, values: Float[Tensor, " item"], count: float | Tensor | None = None
+    ) -> Float[Tensor, ""]:
+        """Return the sum of values over the average count per process.
+
+        DDP averages gradients over processes, so this is the mean over the items of all
+        processes, also where they hold different numbers of atoms. No item gives zero.
+        """
+        number = values.new_tensor(values.numel()) if count is None else count
+        number = torch.as_tensor(number, dtype=values.dtype, device=values.device)
+        return values.sum() / self.ranks.average(number).clamp_min(1e-12)
+
+
+class LossTerm(Protocol):
+    """One named part of the objective."""
+
+    @property
+    def name(self) -> str:
+        """Return the name under which the term is logged."""
+        ...
+
+    def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
+        """Return the unweighted loss, zero where the batch has nothing to compare."""
+        ...
+
+
+class WeightedTerm(NamedTuple):
+    """A term with its weight from the YAML file."""
+
+    term: LossTerm
+    weight: float

@@ -1,0 +1,116 @@
+"""The weighted sum of all loss terms, with the student and the head P inside."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from crack_md.data import Batch
+from crack_md.models.base import invariants
+from crack_md.models.force_field import ForceField
+from crack_md.training.losses import (
+    DistillationStep,
+    Features,
+    OneRank,
+    Ranks,
+    WeightedTerm,
+)
+
+
+class LossReport(NamedTuple):
+    """The objective and its parts."""
+
+    total: Float[Tensor, ""]
+    parts: dict[str, Float[Tensor, ""]]
+    """Unweighted terms by name, without gradient."""
+
+
+class FeatureHead(nn.Module):
+    """The linear head P, student channels → teacher channels, shared by all terms.
+
+    It has no bias, trains beside the student and never reaches ``student.pt``.
+    Teacher features are compared as ``(z − mean) / std``: 0 and 1 leave them as they
+    are (the paper); otherwise the mean of every channel and one number for the spread,
+    both of the training set and fixed.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        student_channels: int,
+        teacher_channels: int,
+        *,
+        mean: Float[Tensor, " channel"] | None = None,
+        std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(student_channels, teacher_channels, bias=False)
+        zero = torch.zeros(teacher_channels)
+        self.register_buffer("mean", zero if mean is None else mean.float())
+        self.register_buffer("std", torch.tensor(std))
+
+    def forward(
+        self,
+        student: Float[Tensor, "atom student_channel"],
+        teacher: Float[Tensor, "atom teacher_channel"],
+    ) -> Features:
+        """Return both features in the teacher's channels, in float32."""
+        return Features(
+            student=self.linear(student.float()),
+            teacher=((teacher.float() - self.mean) / self.std).detach(),
+        )
+
+
+class Objective(nn.Module):
+    """Student, head and loss terms as one module: one forward, one backward.
+
+    Args:
+        student: The model that is trained.
+        terms: Loss terms with their weights.
+        head: P, where a term compares features.
+        ranks: The other processes of the run.
+        autocast_dtype: Precision of the student's matrix products; losses stay float32.
+    """
+
+    def __init__(
+        self,
+        student: ForceField,
+        terms: Sequence[WeightedTerm],
+        *,
+        head: FeatureHead | None = None,
+        ranks: Ranks | None = None,
+        autocast_dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.terms = tuple(terms)
+        self.head = head
+        self.ranks = ranks or OneRank()
+        self.autocast_dtype = autocast_dtype
+
+    def forward(self, batch: Batch) -> LossReport:
+        """Return the weighted sum of all terms and each term by name."""
+        device = batch.graph.positions.device.type
+        with torch.autocast(
+            device, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
+        ):
+            prediction = self.student(batch.graph)
+        with torch.autocast(device, enabled=False):
+            features = None
+            if self.head is not None and batch.teacher is not None:
+                features = self.head(invariants(prediction), invariants(batch.teacher))
+            step = DistillationStep(
+                batch.graph,
+                prediction,
+                batch.teacher,
+                batch.labels,
+                features=features,
+                ranks=self.ranks,
+            )
+            values = [(item.weight, item.term.name, item.term(step)) for item in self.terms]
+            total = torch.stack([weight * value for weight, _, value in values]).sum()
+        return LossReport(total, {name: value.detach() for _, name, value in values})

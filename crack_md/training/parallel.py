@@ -1,0 +1,35 @@
+"""What losses exchange between the processes of a data-parallel run."""
+
+import torch
+from jaxtyping import Float
+from lightning_fabric import Fabric
+from torch import Tensor
+
+
+class FabricRanks:
+    """The processes that Lightning Fabric runs; on one process nothing happens."""
+
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+
+    def average(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """Return the mean of a number over all processes, without gradient."""
+        if self._fabric.world_size == 1:
+            return value
+        mean: Tensor = self._fabric.all_reduce(value.detach().clone(), reduce_op="mean")
+        return mean
+
+    def gather(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "all channel"]:
+        """Return the rows of all processes; gradients flow back to their owners.
+
+        Processes hold different numbers of rows, so rows travel padded.
+        """
+        if self._fabric.world_size == 1:
+            return rows
+        own = torch.tensor(len(rows), device=rows.device)
+        counts = self._fabric.all_gather(own).flatten().tolist()
+        padded = torch.nn.functional.pad(rows, (0, 0, 0, max(counts) - len(rows)))
+        everyone = self._fabric.all_gather(padded, sync_grads=True)
+        return torch.cat(
+            [part[:count] for part, count in zip(everyone, counts, strict=True)]
+        )

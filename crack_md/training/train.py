@@ -1,0 +1,149 @@
+"""One whole run: read, build, train, export."""
+
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from crack_md.models.checkpoint import save_model
+from crack_md.training.build import (
+    TrainingData,
+    build_frames,
+    build_objective,
+    build_student,
+    read_training_data,
+)
+from crack_md.training.config import TrainConfig
+from crack_md.training.evaluate import Evaluation
+from crack_md.training.objective import Objective
+from crack_md.training.optim import MovingAverage, WarmupCosine, adamw
+from crack_md.training.parallel import FabricRanks
+from crack_md.training.progress import Watch
+from crack_md.training.run import RunFolder, replacing
+from crack_md.training.trainer import Trainer, TrainingSummary
+
+
+def train(config: TrainConfig, *, quiet: bool = False) -> TrainingSummary:
+    """Train as the configuration says, and write ``student.pt`` when the run has ended.
+
+    Called again with the same configuration it continues where it was interrupted. The
+    global random state of the caller is left as it was.
+    """
+    fabric = Fabric(
+        accelerator=config.run.accelerator,
+        devices=config.run.devices,
+        num_nodes=config.run.num_nodes,
+    )
+    fabric.launch()
+    watch = Watch(shows=fabric.is_global_zero and not quiet)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.run.seed)
+        data = read_training_data(config)
+        folder = RunFolder(config.run.folder, writes=fabric.is_global_zero)
+        folder.open(config)
+        trainer = build_trainer(config, data, fabric=fabric, folder=folder, watch=watch)
+        watch.say(_start_line(config, trainer))
+        summary = trainer.fit()
+        if summary.stopped_by is None and fabric.is_global_zero:
+            export(trainer, config, data, summary.validation)
+    return summary
+
+
+def build_trainer(
+    config: TrainConfig,
+    data: TrainingData,
+    *,
+    fabric: Fabric,
+    folder: RunFolder,
+    watch: Watch,
+) -> Trainer:
+    """Return the trainer of a configuration, nothing trained yet."""
+    options = config.optimizer
+    student = build_student(config.student, data)
+    frames = build_frames(data.train, student)
+    validation = build_frames(data.validation, student) if data.validation else None
+    objective = build_objective(config, student, frames, ranks=FabricRanks(fabric))
+    objective.to(fabric.device)
+    return Trainer(
+        fabric=fabric,
+        objective=objective,
+        optimizer=adamw(objective, lr=options.lr, weight_decay=options.weight_decay),
+        schedule=WarmupCosine(
+            lr=options.lr,
+            warmup_steps=options.warmup_steps,
+            lr_end_factor=options.lr_end_factor,
+            max_steps=config.run.max_steps,
+            max_seconds=config.run.max_seconds,
+        ),
+        average=MovingAverage(objective, options.ema_decay),
+        frames=frames,
+        validation=validation,
+        folder=folder,
+        config=config.run,
+        clip_norm=options.clip_norm,
+        watch=watch,
+    )
+
+
+def export(
+    trainer: Trainer,
+    config: TrainConfig,
+    data: TrainingData,
+    validation: Evaluation | None,
+) -> None:
+    """Write the averaged student and, apart from it, the head P."""
+    folder, objective = trainer.folder, trainer.objective
+    with trainer.average.applied():
+        save_model(
+            objective.student,
+            folder.student_file,
+            provenance=provenance(config, data, trainer, validation),
+        )
+        if objective.head is not None:
+            save_head(objective, folder)
+    trainer.watch.say(f"wrote {folder.student_file}")
+
+
+def save_head(objective: Objective, folder: RunFolder) -> None:
+    """Write P, which ``crack-md evaluate`` needs for embedding metrics."""
+    assert objective.head is not None
+    state = {key: value.cpu() for key, value in objective.head.state_dict().items()}
+    with replacing(folder.head_file) as temporary:
+        torch.save(state, temporary)
+
+
+def provenance(
+    config: TrainConfig,
+    data: TrainingData,
+    trainer: Trainer,
+    validation: Evaluation | None,
+) -> dict[str, Any]:
+    """Return where a student comes from, in plain containers."""
+    told = data.dataset.metadata
+    dumped = config.model_dump(mode="json")
+    return {
+        "teacher": told.get("teacher", "none"),
+        "teacher_sha256": told.get("teacher_sha256", ""),
+        "data": {
+            "path": config.data.path.name,
+            "fingerprint": told.get("fingerprint", ""),
+            "n_train": len(data.train),
+            "n_validation": len(data.validation),
+        },
+        "losses": dumped["losses"],
+        "config": dumped,
+        "training": {"steps": trainer.step, "elapsed_s": round(trainer.elapsed_s, 1)},
+        "metrics": {} if validation is None else validation.as_dict(),
+        "citation": config.card.citation,
+        "licence": config.card.licence,
+    }
+
+
+def _start_line(config: TrainConfig, trainer: Trainer) -> str:
+    student = trainer.objective.student
+    n_weights = sum(weight.numel() for weight in student.parameters())
+    n_validation = 0 if trainer.validation is None else len(trainer.validation)
+    return (
+        f"{n_weights:,} weights, {student.forces} forces; {len(trainer.frames)} frames "
+        f"to train on, {n_validation} to validate; results go to {config.run.folder}"
+    )
