@@ -174,6 +174,13 @@ def test_crack_release(part: str, tmp_path: Path) -> None:
     assert config.delta == (part == "student")
     assert model.metadata.energy_reference == "adsorption"
     assert "O*" in model.metadata.provenance["data"]
+    data = np.load(path.with_suffix(".npz"))
+    positions, cell = data["0_positions"], data["0_cell"]
+    atoms = Atoms(data["0_numbers"], positions, cell=cell, pbc=True)
+    key = "0_energy_k0" if part == "student" else "0_teacher_energy_k0"
+    energy = float(data[key].item()) * STD + MEAN
+    found = model(build_graph(atoms, model.rule)).energy.item()
+    assert found == pytest.approx(energy, rel=5e-5)
     save_model(model, tmp_path / "student.pt")
     assert_equal_models(load_model(tmp_path / "student.pt"), model)
 
