@@ -60,8 +60,8 @@ def atoms_per_structure(graph: AtomGraph) -> Int[Tensor, " structure"]:
 
 
 def sum_over_structures(
-    values: Float[Tensor, "atom *rest"], graph: AtomGraph
-) -> Float[Tensor, "structure *rest"]:
+    values: Float[Tensor, "atom ..."], graph: AtomGraph
+) -> Float[Tensor, "structure ..."]:
     """Return the sum of a per-atom quantity for every structure."""
     shape = (graph.n_structures, *values.shape[1:])
     return values.new_zeros(shape).index_add(0, graph.batch, values)
@@ -76,7 +76,9 @@ def graph_to(
     """Return the graph on another device, its real numbers in another precision."""
     return AtomGraph(
         *(
-            tensor.to(device=device, dtype=dtype if tensor.is_floating_point() else None)
+            tensor.to(
+                device=device, dtype=dtype if tensor.is_floating_point() else None
+            )
             for tensor in graph
         )
     )

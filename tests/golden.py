@@ -47,14 +47,12 @@ def _system(data: np.lib.npyio.NpzFile, index: int) -> GoldenSystem:
         get("numbers"), get("edge_index"), get("edge_vec"), get("edge_rot")
     )
     return GoldenSystem(
-        atoms=ase.Atoms(
-            get("numbers"), get("positions"), cell=get("cell"), pbc=True
-        ),
+        atoms=ase.Atoms(get("numbers"), get("positions"), cell=get("cell"), pbc=True),
         graph=graph,
         frames=as_the_public_code_rounds(frames),
         energy=float(get("energy_k0")) * SCALE + SHIFT,
         forces=get("forces_k0") * SCALE,
-        features=data[features] if features in data else None,
+        features=data.get(features),
     )
 
 

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import ase
 import numpy as np
@@ -44,7 +44,7 @@ class CrackCalculator(Calculator):
     """
 
     name = "crack"
-    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+    ignored_changes = frozenset({"initial_charges", "initial_magmoms"})
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class CrackCalculator(Calculator):
         """Fill `results` with all properties at once."""
         super().calculate(atoms, list(properties), list(system_changes))
         self.results = {}
-        current = self.atoms
+        current: ase.Atoms = self.atoms
         for member in self.models:
             check_structure(current, member)
         stress = self.forces_kind == "gradient" and abs(current.cell.volume) > 0
@@ -135,9 +135,7 @@ def _device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _load(
-    sources: list[Source], device: torch.device, dtype: str
-) -> list[ForceField]:
+def _load(sources: list[Source], device: torch.device, dtype: str) -> list[ForceField]:
     if not sources:
         raise ConfigError("an empty list of models; expected at least one")
     if dtype not in DTYPES:

@@ -71,9 +71,7 @@ class EdgeDegreeEmbedding(nn.Module):
         self.target_embedding = _element_embedding(n_elements, edge_channels)
         self.rad_func = RadialFunction(n_basis, edge_channels, (lmax + 1) * channels)
 
-    def forward(
-        self, edges: EdgeTable
-    ) -> Float[Tensor, "atom coefficient channel"]:
+    def forward(self, edges: EdgeTable) -> Float[Tensor, "atom coefficient channel"]:
         """Return the embedding of every atom, degree order."""
         weights = self.rad_func(edges, self.source_embedding, self.target_embedding)
         if edges.envelope is None:

@@ -96,9 +96,7 @@ class GaussianBasis(nn.Module):
         self.coefficient = -0.5 / (2.0 * (offset[1] - offset[0]).item()) ** 2
         self.register_buffer("offset", offset, persistent=False)
 
-    def forward(
-        self, distance: Float[Tensor, " edge"]
-    ) -> Float[Tensor, "edge basis"]:
+    def forward(self, distance: Float[Tensor, " edge"]) -> Float[Tensor, "edge basis"]:
         """Return the values of all Gaussians at every distance."""
         gap = distance.unsqueeze(-1) - self.offset
         return torch.exp(self.coefficient * gap.square())
@@ -125,6 +123,8 @@ class TransformerBlock(nn.Module):
 
 class EquiformerV2(nn.Module):
     """The network: atoms and their neighbors to raw energies, forces and features."""
+
+    truncation: Tensor
 
     def __init__(self, config: EquiformerV2Config) -> None:
         super().__init__()

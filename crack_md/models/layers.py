@@ -119,7 +119,7 @@ class GridMap(nn.Module):
     def forward(
         self, x: Float[Tensor, "row coefficient channel"], pointwise: nn.Module
     ) -> Float[Tensor, "row coefficient channel"]:
-        """Return the coefficients of ``pointwise`` applied to the signal on the grid."""
+        """Return coefficients after ``pointwise`` has acted on the grid."""
         return torch.matmul(self.from_grid, pointwise(torch.matmul(self.to_grid, x)))
 
 

@@ -4,7 +4,7 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 
@@ -33,8 +33,8 @@ class EdgeTable(NamedTuple):
     mask: Bool[Tensor, "atom slot"]
 
     def to_table(
-        self, values: Float[Tensor, "edge *rest"]
-    ) -> Float[Tensor, "atom slot *rest"]:
+        self, values: Float[Tensor, "edge ..."]
+    ) -> Float[Tensor, "atom slot ..."]:
         """Return values of edges as rows of atoms, zero in the padding left out."""
         if self.filled is not None:
             table = values.new_zeros(self.mask.numel(), *values.shape[1:])
@@ -42,8 +42,8 @@ class EdgeTable(NamedTuple):
         return values.unflatten(0, self.mask.shape)
 
     def to_edges(
-        self, table: Float[Tensor, "atom slot *rest"]
-    ) -> Float[Tensor, "edge *rest"]:
+        self, table: Shaped[Tensor, "atom slot ..."]
+    ) -> Shaped[Tensor, "edge ..."]:
         """Return the values of a table at the edges."""
         flat = table.flatten(0, 1)
         return flat if self.filled is None else flat.index_select(0, self.filled)
@@ -138,9 +138,7 @@ class SO2Convolution(nn.Module):
         self,
         x: Float[Tensor, "edge reduced channels_in"],
         weights: Float[Tensor, "edge weight"] | None = None,
-    ) -> tuple[
-        Float[Tensor, "edge reduced channels_out"], Float[Tensor, "edge extra"]
-    ]:
+    ) -> tuple[Float[Tensor, "edge reduced channels_out"], Float[Tensor, "edge extra"]]:
         """Return the coefficients and the extra invariants."""
         edges = x.shape[0]
         flat = x.flatten(1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from ase.build import bulk, fcc111, molecule
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.fd import calculate_numerical_stress
 from ase.constraints import FixAtoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
@@ -40,9 +41,8 @@ def test_properties_of_a_gradient_model() -> None:
 def test_stress_follows_the_sign_and_order_of_ase() -> None:
     atoms = bulk("Pt", a=3.9) * (1, 1, 2)
     atoms.rattle(0.1, seed=3)
-    calc = calculator()
-    atoms.calc = calc
-    numerical = calc.calculate_numerical_stress(atoms, d=1e-5)
+    atoms.calc = calculator()
+    numerical = calculate_numerical_stress(atoms, eps=1e-5)
     np.testing.assert_allclose(atoms.get_stress(), numerical, atol=1e-7)
 
 
@@ -229,9 +229,7 @@ def test_threads_share_a_calculator() -> None:
 
     def work(index: int) -> None:
         for _ in range(3):
-            found[index].append(
-                calc.get_property("forces", structures[index]).copy()
-            )
+            found[index].append(calc.get_property("forces", structures[index]).copy())
 
     threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
     for thread in threads:

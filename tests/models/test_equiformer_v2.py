@@ -28,9 +28,7 @@ VARIANTS = [
 ]
 
 
-def energy_and_forces(
-    model: ForceField, atoms: ase.Atoms
-) -> tuple[float, np.ndarray]:
+def energy_and_forces(model: ForceField, atoms: ase.Atoms) -> tuple[float, np.ndarray]:
     with torch.no_grad():
         prediction = model(graph_of(model, atoms))
     return prediction.energy.item(), prediction.forces.numpy()

@@ -21,7 +21,14 @@ def energy(atoms: ase.Atoms, **changes: str) -> float:
 
 def octahedron() -> ase.Atoms:
     """Return an atom with neighbors along ±x, ±y and ±z, poles and seam included."""
-    arms = np.concatenate([np.eye(3), -np.eye(3)]) * [[2.1], [2.2], [2.3], [2.4], [2.5], [2.6]]
+    arms = np.concatenate([np.eye(3), -np.eye(3)]) * [
+        [2.1],
+        [2.2],
+        [2.3],
+        [2.4],
+        [2.5],
+        [2.6],
+    ]
     return ase.Atoms("PtOPtOCuNiH", [[0, 0, 0], *arms])
 
 

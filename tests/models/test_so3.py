@@ -86,7 +86,9 @@ def test_frames_turn_edges_onto_y_at_the_poles_too(vectors: torch.Tensor) -> Non
     torch.testing.assert_close(turned, expected, atol=1e-12, rtol=0)
     product = frames @ frames.transpose(-1, -2)
     torch.testing.assert_close(product, torch.eye(3).double().expand_as(product))
-    torch.testing.assert_close(torch.linalg.det(frames), torch.ones(len(vectors)).double())
+    torch.testing.assert_close(
+        torch.linalg.det(frames), torch.ones(len(vectors)).double()
+    )
 
 
 def test_frames_jump_at_the_seam_and_nowhere_else() -> None:
