@@ -8,12 +8,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crack_md.data import (
-    LabelledDataset,
-    LabelledStructure,
-    fit_energy_scale,
-    read_dataset,
-)
+from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
+from crack_md.data.normalization import fit_energy_scale
 from crack_md.errors import CheckpointError, ConfigError, DataError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
@@ -111,7 +107,12 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
         gas_references=data.dataset.metadata.get("gas_references", {}),
     )
     if config.init_from is None:
-        return ForceField(network, fit_energy_scale(data.train), metadata)
+        scale = fit_energy_scale(
+            data.train,
+            energy_reference=metadata.energy_reference,
+            average_atoms=config.architecture.average_atoms,
+        )
+        return ForceField(network, scale, metadata)
     start = load_model(config.init_from)
     missing = set(metadata.elements) - set(start.metadata.elements)
     if missing:

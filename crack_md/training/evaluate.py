@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from crack_md.data import Batch
+from crack_md.data.batches import Batch
 from crack_md.models.base import Prediction, invariants
 from crack_md.models.force_field import ForceField
 from crack_md.training.frames import Frames

@@ -12,7 +12,8 @@ from ase import Atoms
 from jaxtyping import Int
 from torch import Tensor
 
-from crack_md.data import Batch, LabelledStructure, Labels
+from crack_md.data.batches import Batch, Labels
+from crack_md.data.dataset import LabelledStructure
 from crack_md.graph import AtomGraph
 from crack_md.models.base import Prediction
 

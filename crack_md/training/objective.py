@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crack_md.data import Batch
+from crack_md.data.batches import Batch
 from crack_md.models.base import invariants
 from crack_md.models.force_field import ForceField
 from crack_md.training.losses import (

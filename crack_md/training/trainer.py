@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from crack_md.data import Batch
+from crack_md.data.batches import Batch
 from crack_md.errors import DataError
 from crack_md.training.config import RunConfig
 from crack_md.training.evaluate import Evaluation, evaluate

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crack_md.data import Labels
+from crack_md.data.batches import Labels
 from crack_md.graph import AtomGraph
 from crack_md.models.base import Prediction
 

@@ -1,0 +1,98 @@
+"""The YAML page: strict keys, overrides, and one line for every mistake."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from crack_md.errors import ConfigError
+from crack_md.training.config import check_config, dump_config, load_config
+
+PAGE = """
+student: {architecture: {num_layers: 1, lmax: 1, mmax: 1}}
+data: {path: train.aselmdb}
+losses:
+  - {kind: crack, weight: 10, temperature: 0.15}
+  - {kind: task, energy_weight: 4, force_weight: 100}
+optimizer: {lr: 5e-4}
+run: {folder: runs/one, batch_size: 4, max_steps: 10}
+"""
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Path:
+    path = tmp_path / "page.yaml"
+    path.write_text(PAGE)
+    return path
+
+
+def test_page_is_read_with_its_defaults(page: Path) -> None:
+    config = load_config(page)
+    assert config.optimizer.lr == 5e-4
+    assert config.losses[0].anchor == "teacher"
+    assert config.student.architecture.lmax == 1
+    assert config.needs_features
+    assert config.needs_teacher
+
+
+def test_overrides_reach_nested_keys_and_lists(page: Path) -> None:
+    config = load_config(
+        page,
+        [
+            "optimizer.lr=1e-4",
+            "losses.0.temperature=0.05",
+            "student.architecture.activation=gate",
+            "run.max_seconds=60",
+            "student.init_from=null",
+        ],
+    )
+    assert config.optimizer.lr == 1e-4
+    assert config.losses[0].temperature == 0.05
+    assert config.student.architecture.activation == "gate"
+    assert config.run.max_seconds == 60.0
+
+
+def test_dump_reads_back_as_the_same_configuration(page: Path) -> None:
+    config = load_config(page)
+    again = check_config(yaml.safe_load(dump_config(config)), source="dump")
+    assert again == config
+    assert "weight_decay: 0.001" in dump_config(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("losses.0.temprature=0.1", r"losses\.0\.crack\.temprature: Extra inputs"),
+        ("student.architecture.lmx=3", r"student\.architecture\.lmx: Unexpected"),
+        ("optimizer.lr=fast", r"optimizer\.lr: .*number.*\(found 'fast'\)"),
+        ("losses.0.kind=cracked", r"losses\.0: .*'cracked'"),
+        ("run.batch_size=0", r"run\.batch_size: .*greater than or equal to 1"),
+        ("run.accumulate=3", r"run: .*batch_size 4 is no multiple of"),
+        ("losses.0.pairs=some", r"losses\.0\.crack\.pairs: .*'unique' or 'directed'"),
+        ("run.max_steps=null", r"run: .*max_steps, max_seconds or both"),
+        ("optimizer", r"--set optimizer: expected section\.key=value"),
+        ("losses.7.weight=1", r"there is no place 'losses\.7\.weight'"),
+        ("data.path.name=x", r"there is no place 'data\.path\.name'"),
+        ("data.path=[", "the value is not YAML"),
+    ],
+)
+def test_mistakes_are_one_line_with_the_path(
+    page: Path, override: str, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(page, [override])
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "a: [", "student: 3"])
+def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert "\n" not in str(caught.value)
