@@ -44,7 +44,7 @@ class CrackCalculator(Calculator):
     """
 
     name = "crack"
-    ignored_changes = frozenset({"initial_charges", "initial_magmoms"})
+    ignored_changes: set[str] = {"initial_charges", "initial_magmoms"}  # noqa: RUF012
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class CrackCalculator(Calculator):
         device: str | torch.device = "auto",
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         sources = [model] if isinstance(model, Source) else list(model)
         self.device = _device(device)
         self.models = _load(sources, self.device, dtype)
@@ -79,7 +79,7 @@ class CrackCalculator(Calculator):
     ) -> Any:
         """Return one property; safe to call from several threads."""
         with self._lock:
-            return super().get_property(name, atoms, allow_calculation)
+            return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
 
     def calculate(
         self,
@@ -88,9 +88,10 @@ class CrackCalculator(Calculator):
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Fill `results` with all properties at once."""
-        super().calculate(atoms, list(properties), list(system_changes))
+        super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
         self.results = {}
-        current: ase.Atoms = self.atoms
+        current = self.atoms
+        assert current is not None, "ASE has just set it"
         for member in self.models:
             check_structure(current, member)
         stress = self.forces_kind == "gradient" and abs(current.cell.volume) > 0

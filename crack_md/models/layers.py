@@ -46,6 +46,9 @@ class SO3Linear(nn.Module):
 class LayerNormSH(nn.Module):
     """Layer norm of l = 0; l > 0 divided by their common, degree-balanced RMS."""
 
+    degree: Tensor
+    balance: Tensor
+
     def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
         self.eps = eps
@@ -71,6 +74,9 @@ class LayerNormSH(nn.Module):
 
 class RMSNormSH(nn.Module):
     """All degrees divided by their common, degree-balanced RMS; l = 0 centered."""
+
+    degree: Tensor
+    balance: Tensor
 
     def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
         super().__init__()
@@ -104,6 +110,9 @@ NORMS: dict[str, type[LayerNormSH] | type[RMSNormSH]] = {
 
 class GridMap(nn.Module):
     """Constant matrices between coefficients and values on a grid of the sphere."""
+
+    to_grid: Tensor
+    from_grid: Tensor
 
     def __init__(self, lmax: int, mmax: int | None, resolution: int) -> None:
         super().__init__()
@@ -149,6 +158,8 @@ class GateActivation(nn.Module):
         mmax: highest order of order-major coefficients; None for degree order.
         channels: channels of the coefficients.
     """
+
+    degree: Tensor
 
     def __init__(self, lmax: int, mmax: int | None, channels: int) -> None:
         super().__init__()
