@@ -1,0 +1,164 @@
+"""Commands that make training data: ``crack-md augment`` and ``crack-md label``."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+TEACHER_HELP = (
+    "Who labels: nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, a student.pt, or emt (trials)."
+)
+WORKERS_HELP = "Processes, each with a teacher of its own; at most one per core."
+
+
+def augment(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Structure files and folders (db, aselmdb, extxyz, traj, cif, POSCAR), "
+            "and at most one recipe (.yaml) that says which frames to make."
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path, typer.Option(help="File of frames: .aselmdb, .db or .extxyz.")
+    ],
+    teacher: Annotated[
+        str | None,
+        typer.Option(help=TEACHER_HELP + " Needed for relaxed and thermal frames."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Overrides the seed of the recipe.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many structures.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Make rattled, strained, relaxed and thermal frames of structures.
+
+    Without a recipe every structure gives four rattled and two strained frames, and
+    with a teacher also frames along a relaxation and a short run at 300-800 K. A recipe
+    can also generate the structures: metal and alloy slabs, clean and with O* and OH*,
+    bulks, molecules. The same command continues a run that was stopped.
+    """
+    from crack_md.data.frames import count_bases, write_frames
+    from crack_md.data.recipes import default_recipe, read_recipe
+    from crack_md.errors import ConfigError
+
+    recipes = [path for path in sources if path.suffix in (".yaml", ".yml")]
+    if len(recipes) > 1:
+        raise ConfigError(f"{len(recipes)} recipes given; expected at most one")
+    recipe = read_recipe(recipes[0]) if recipes else default_recipe(teacher is not None)
+    if seed is not None:
+        recipe = recipe.model_copy(update={"seed": seed})
+    files = [path for path in sources if path not in recipes]
+    total = None if files else count_bases(recipe, limit=limit)
+    with _progress("structures", total, quiet=quiet) as (bar, task):
+        frames = write_frames(
+            recipe,
+            out,
+            sources=files,
+            teacher=teacher,
+            workers=workers,
+            limit=limit,
+            overwrite=overwrite,
+            report=lambda done, _: bar.update(task, completed=done),
+        )
+    typer.echo(f"{frames} frames in {out}")
+
+
+def label(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Structure files and folders, such as those of augment."),
+    ],
+    *,
+    out: Annotated[Path, typer.Option(help="Dataset: .aselmdb, .db or .extxyz.")],
+    teacher: Annotated[str, typer.Option(help=TEACHER_HELP)],
+    hold_out: Annotated[
+        str,
+        typer.Option(
+            help="Element pairs such as Ag-Pd,Cu-Ir: structures with both elements of a "
+            "pair, in any proportion, become the test set."
+        ),
+    ] = "",
+    val: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of groups for validation.")
+    ] = 0.05,
+    test: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of groups for testing.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(help="Chooses the groups.")] = 0,
+    largest_force: Annotated[
+        float, typer.Option(min=0, help="Leave out structures beyond this, eV/Å.")
+    ] = 15.0,
+    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Store a teacher's energies, forces and node features of structures.
+
+    The dataset is all that training needs: no teacher runs beside the student. Energies
+    and forces that a source brings (DFT) stay the labels of the task loss. The same
+    command continues a run that was stopped.
+    """
+    from crack_md.data.labelling import SplitRule, label_structures
+    from crack_md.data.readers import count_structures
+    from crack_md.data.splits import parse_pairs
+
+    rule = SplitRule(parse_pairs(hold_out), val=val, test=test, seed=seed)
+    total = count_structures(sources)
+    with _progress("structures", total, quiet=quiet) as (bar, task):
+        counts = label_structures(
+            sources,
+            out,
+            teacher=teacher,
+            split=rule,
+            largest_force=largest_force,
+            workers=workers,
+            overwrite=overwrite,
+            report=lambda done: bar.update(task, completed=done),
+        )
+    typer.echo(f"{counts.labelled} structures in {out}")
+    if counts.dropped:
+        typer.echo(f"{counts.dropped} left out: forces above {largest_force} eV/Å")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to the command line."""
+    app.command()(augment)
+    app.command()(label)
+
+
+@contextmanager
+def _progress(
+    what: str, total: int | None, *, quiet: bool
+) -> Iterator[tuple[Progress, TaskID]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
+        yield bar, bar.add_task(what, total=total)

@@ -1,0 +1,205 @@
+"""Labelled datasets on disk and in memory.
+
+One row is one structure. Its own calculator results are the labels that the task loss
+reads; `row.data` holds what the teacher said, node features included.
+
+    row energy, forces                        eV, eV/Å
+    row.data   teacher_energy                 eV
+               teacher_forces                 (atom, 3) eV/Å
+               teacher_node_features          (atom, channel), invariant under rotation
+    row keys   group   which system a frame belongs to; splits never divide a group
+               kind    how it was made: rattled, relaxed, thermal, strained, initial
+               split   train, val or test
+    metadata   format_version, teacher, teacher_sha256, energy_reference,
+               gas_references, n_features, fingerprint
+
+Rows are written in chunks to `NAME.partial.*` and moved into place at the end, so a
+killed run continues where its last chunk ended and a finished file is always whole.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from numpy.typing import NDArray
+
+from crack_md.data.readers import DATABASES, open_database, read_structures
+from crack_md.errors import DataError
+from crack_md.models.teachers.base import TeacherLabels
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class LabelledStructure:
+    """One structure with the labels a student learns from."""
+
+    atoms: Atoms
+    energy: float
+    """eV, of the task loss."""
+    forces: NDArray[np.float64]
+    """(atom, 3) in eV/Å, of the task loss."""
+    teacher: TeacherLabels | None
+    """What the teacher says; None in a set without teacher."""
+    group: str
+    kind: str
+    free: NDArray[np.bool_]
+    """(atom,) True for atoms that move; force errors count these."""
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class LabelledDataset:
+    """All structures of a labelled set, with what the file says about them."""
+
+    structures: tuple[LabelledStructure, ...]
+    metadata: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.structures)
+
+    @property
+    def has_features(self) -> bool:
+        """Return whether every structure has the teacher's node features."""
+        return all(
+            one.teacher is not None and one.teacher.node_features is not None
+            for one in self.structures
+        )
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Return the atomic numbers that occur, ascending."""
+        numbers = [one.atoms.numbers for one in self.structures]
+        return tuple(int(z) for z in np.unique(np.concatenate(numbers)))
+
+    def select(self, split: str) -> tuple[LabelledStructure, ...]:
+        """Return the structures of one split, in their order in the file."""
+        return tuple(one for one in self.structures if one.split == split)
+
+
+def read_dataset(path: Path | str) -> LabelledDataset:
+    """Return a labelled set; energies and forces are required in every row.
+
+    Raises:
+        DataError: The file is missing, empty or broken, or a row has no labels.
+    """
+    path = Path(path)
+    structures = tuple(
+        labelled_structure(atoms, f"{path}, structure {count}")
+        for count, atoms in enumerate(read_structures(path), start=1)
+    )
+    metadata = read_metadata(path)
+    version = metadata.get("format_version", FORMAT_VERSION)
+    if version != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has dataset format {version}; this version reads "
+            f"{FORMAT_VERSION}; label it again or update crack-md"
+        )
+    return LabelledDataset(structures, metadata)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """Return what a dataset says about itself; empty for plain structure files."""
+    if path.suffix in DATABASES:
+        return dict(open_database(path).metadata)
+    if path.suffix in (".xyz", ".extxyz"):
+        first = next(read_structures(path))
+        return dict(_as_dict(first.info.get("metadata", {})))
+    return {}
+
+
+def to_row(structure: LabelledStructure) -> Atoms:
+    """Return the structure as ASE atoms whose `info` carries group, kind and labels."""
+    atoms = structure.atoms.copy()
+    atoms.info = {"group": structure.group, "kind": structure.kind}
+    if structure.split is not None:
+        atoms.info["split"] = structure.split
+    atoms.set_constraint(FixAtoms(mask=~structure.free) if not all(structure.free) else None)
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=structure.energy, forces=structure.forces
+    )
+    if structure.teacher is not None:
+        atoms.info |= teacher_data(structure.teacher)
+    return atoms
+
+
+def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
+    """Return a teacher's labels as the entries of `row.data`."""
+    data: dict[str, Any] = {
+        "teacher_energy": labels.energy,
+        "teacher_forces": np.asarray(labels.forces),
+    }
+    if labels.node_features is not None:
+        data["teacher_node_features"] = labels.node_features[:, 0].astype(np.float32)
+    return data
+
+
+def teacher_labels(info: dict[str, Any]) -> TeacherLabels | None:
+    """Return the teacher's labels that `row.data` holds, if it holds any."""
+    if "teacher_energy" not in info:
+        return None
+    features = info.get("teacher_node_features")
+    return TeacherLabels(
+        energy=float(info["teacher_energy"]),
+        forces=np.asarray(info["teacher_forces"], dtype=np.float64),
+        node_features=None
+        if features is None
+        else np.asarray(features, dtype=np.float32)[:, np.newaxis],
+    )
+
+
+def fingerprint(structures: Sequence[LabelledStructure]) -> str:
+    """Return a SHA-256 of structures and labels; row order counts, storage does not."""
+    digest = hashlib.sha256()
+    for one in structures:
+        digest.update(one.atoms.numbers.astype("<i8").tobytes())
+        digest.update(one.atoms.positions.astype("<f8").tobytes())
+        digest.update(one.atoms.cell.array.astype("<f8").tobytes())
+        digest.update(np.float64(one.energy).tobytes())
+        digest.update(one.forces.astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+def labelled_structure(atoms: Atoms, where: str) -> LabelledStructure:
+    teacher = teacher_labels(_with_arrays(atoms))
+    try:
+        energy = float(atoms.get_potential_energy())
+        forces = np.asarray(atoms.get_forces(apply_constraint=False), dtype=np.float64)
+    except (RuntimeError, PropertyNotImplementedError) as error:
+        raise DataError(
+            f"{where} has no energy and forces; label it first with: crack-md label"
+        ) from error
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise DataError(f"{where} has an energy or a force that is not finite")
+    split = atoms.info.get("split")
+    if split is not None and split not in SPLITS:
+        raise DataError(f"{where}: split is '{split}'; expected one of {SPLITS}")
+    free = np.ones(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            free[constraint.get_indices()] = False
+    plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    group = str(atoms.info.get("group", atoms.get_chemical_formula(empirical=True)))
+    kind = str(atoms.info.get("kind", "unknown"))
+    return LabelledStructure(plain, energy, forces, teacher, group, kind, free, split)
+
+
+def _with_arrays(atoms: Atoms) -> dict[str, Any]:
+    """Return info plus the per-atom arrays, where extended XYZ keeps its columns."""
+    teacher = {
+        name: array for name, array in atoms.arrays.items() if name.startswith("teacher_")
+    }
+    return {**atoms.info, **teacher}
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    return json.loads(value) if isinstance(value, str) else dict(value)

@@ -1,0 +1,235 @@
+"""`crack-md label`: structures and a teacher in, a labelled dataset out."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.optimize import BFGS
+
+from crack_md.data.dataset import (
+    FORMAT_VERSION,
+    fingerprint,
+    read_metadata,
+    teacher_data,
+    teacher_labels,
+)
+from crack_md.data.parallel import map_in_order
+from crack_md.data.readers import read_structures
+from crack_md.data.splits import Pair, split_of
+from crack_md.data.writer import RowWriter
+from crack_md.models.teachers import (
+    Teacher,
+    TeacherCalculator,
+    TeacherLabels,
+    load_teacher,
+)
+
+CHUNK = 32
+"""Structures per write; a kill loses at most these."""
+GASES = ("H2O", "H2")
+"""References of adsorption energies."""
+_LABEL_KEYS = ("teacher_energy", "teacher_forces", "teacher_node_features")
+
+_teacher: Teacher | None = None
+"""The teacher of this worker process."""
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How labelled structures are divided; a split that a source fixed is kept."""
+
+    held_out: tuple[Pair, ...] = ()
+    val: float = 0.05
+    test: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """What became of the structures."""
+
+    labelled: int
+    dropped: int
+    """Left out because a force exceeded the limit."""
+
+
+def label_structures(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    teacher: str,
+    split: SplitRule | None = None,
+    largest_force: float = 15.0,
+    workers: int = 1,
+    overwrite: bool = False,
+    report: Callable[[int], None] = lambda done: None,
+) -> LabelCounts:
+    """Write the sources with a teacher's energies, forces and features to a file.
+
+    Energies and forces that came with a structure stay its task labels; others get the
+    teacher's. Labels that `augment` stored with the same weights are kept.
+
+    Args:
+        sources: Files and folders with structures.
+        out: `.aselmdb`, `.db` or `.extxyz`.
+        teacher: As `load_teacher` takes it.
+        split: How to assign train, val and test.
+        largest_force: eV/Å; structures beyond it are left out.
+        workers: Processes, each with a teacher of its own.
+        overwrite: Replace an existing file.
+        report: Called with the number of structures done.
+    """
+    split = split or SplitRule()
+    served = load_teacher(teacher)
+    job = {
+        "sources": [f"{path}:{_content(path)}" for path in sources],
+        "teacher_sha256": served.sha256,
+        "split": asdict(split),
+        "largest_force": largest_force,
+    }
+    writer = RowWriter(out, job=job, overwrite=overwrite)
+    chunks = _chunks(_with_provenance(sources, served), CHUNK)
+    work = partial(_label_chunk, split=split, largest_force=largest_force)
+    results = map_in_order(
+        work,
+        islice(chunks, -(-writer.done // CHUNK), None),
+        workers=workers,
+        start=partial(_start, teacher),
+    )
+    done = writer.done
+    for count, rows in results:
+        done += count
+        writer.append(rows, done=done)
+        report(done)
+    rows = writer.rows()
+    writer.finish(_metadata(rows, served, job))
+    return LabelCounts(labelled=len(rows), dropped=done - len(rows))
+
+
+def gas_references(teacher: Teacher) -> dict[str, float]:
+    """Return the teacher's energies in eV of relaxed H2O and H2, as far as it knows them."""
+    references = {}
+    for name in GASES if teacher.energy_reference == "total" else ():
+        atoms = molecule(name)
+        if teacher.elements is not None and not teacher.elements.issuperset(
+            atoms.numbers.tolist()
+        ):
+            continue
+        atoms.calc = TeacherCalculator(teacher)
+        BFGS(atoms, logfile=None).run(fmax=0.005, steps=100)
+        references[name] = float(atoms.get_potential_energy())
+    return references
+
+
+def _metadata(rows: list[Atoms], teacher: Teacher, job: dict[str, Any]) -> dict[str, Any]:
+    from crack_md.data.dataset import labelled_structure
+
+    structures = [labelled_structure(row, "a row") for row in rows]
+    first = rows[0].info.get("teacher_node_features") if rows else None
+    return {
+        "format_version": FORMAT_VERSION,
+        "teacher": teacher.name,
+        "teacher_sha256": teacher.sha256,
+        "energy_reference": teacher.energy_reference,
+        "gas_references": gas_references(teacher),
+        "n_features": 0 if first is None else int(np.shape(first)[-1]),
+        "fingerprint": fingerprint(structures),
+        "split": job["split"],
+        "largest_force": job["largest_force"],
+        "sources": [Path(source.rpartition(":")[0]).name for source in job["sources"]],
+    }
+
+
+def _start(spec: str) -> None:
+    global _teacher
+    _teacher = load_teacher(spec)
+
+
+def _with_provenance(sources: Sequence[Path], teacher: Teacher) -> Iterator[Atoms]:
+    """Yield structures; labels stay only where this very teacher made them."""
+    for source in sources:
+        known = source.is_file() and (
+            read_metadata(source).get("teacher_sha256") == teacher.sha256
+        )
+        for number, atoms in enumerate(read_structures(source)):
+            if not known:
+                for key in _LABEL_KEYS:
+                    atoms.info.pop(key, None)
+            name = f"{atoms.get_chemical_formula('hill')}-{number:05d}"
+            atoms.info.setdefault("group", name)
+            atoms.info.setdefault("kind", "given")
+            yield atoms
+
+
+def _chunks(items: Iterable[Atoms], size: int) -> Iterator[list[Atoms]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
+def _label_chunk(
+    chunk: list[Atoms], *, split: SplitRule, largest_force: float
+) -> tuple[int, list[Atoms]]:
+    assert _teacher is not None
+    known = [teacher_labels(atoms.info) for atoms in chunk]
+    complete = [
+        labels is not None
+        and (labels.node_features is not None or not _teacher.has_features)
+        for labels in known
+    ]
+    fresh = iter(
+        _teacher.predict([a for a, there in zip(chunk, complete, strict=True) if not there])
+    )
+    labels = [
+        old if there and old is not None else next(fresh)
+        for old, there in zip(known, complete, strict=True)
+    ]
+    rows = [
+        _row(atoms, label, split)
+        for atoms, label in zip(chunk, labels, strict=True)
+        if label.largest_force <= largest_force
+    ]
+    return len(chunk), rows
+
+
+def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
+    row = atoms.copy()
+    row.info = {k: v for k, v in atoms.info.items() if k not in _LABEL_KEYS}
+    group = str(row.info["group"])
+    row.info.setdefault("split", split_of(row, group, **_split_options(split)))
+    try:
+        energy = atoms.get_potential_energy()
+        forces = atoms.get_forces(apply_constraint=False)
+    except (RuntimeError, PropertyNotImplementedError):
+        energy, forces = labels.energy, labels.forces
+    row.calc = SinglePointCalculator(row, energy=float(energy), forces=np.array(forces))
+    row.info |= teacher_data(labels)
+    return row
+
+
+def _split_options(split: SplitRule) -> dict[str, Any]:
+    return {
+        "held_out": split.held_out,
+        "val": split.val,
+        "test": split.test,
+        "seed": split.seed,
+    }
+
+
+def _content(path: Path) -> str:
+    """Return a fingerprint of a source; for folders, of names and sizes."""
+    digest = hashlib.sha256()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            digest.update(f"{file.name}:{file.stat().st_size}".encode())
+    return digest.hexdigest()[:16]

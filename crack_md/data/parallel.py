@@ -1,0 +1,56 @@
+"""The same function over many items in worker processes, results in order."""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int,
+    start: Callable[[], None],
+) -> Iterator[Result]:
+    """Yield function(item) for every item, in order, computed by `workers` processes.
+
+    Args:
+        function: A module-level function.
+        items: Read lazily, a few per worker ahead.
+        workers: 1 computes in this process.
+        start: Called once in every worker before its first item, to load a teacher.
+    """
+    if workers <= 1:
+        start()
+        yield from map(function, items)
+        return
+    remaining = iter(items)
+    pool = ProcessPoolExecutor(
+        workers,
+        # a forked child of a process that ran PyTorch can hang in its thread pool
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+        initargs=(start,),
+    )
+    with pool:
+        pending: deque[Future[Result]] = deque(
+            pool.submit(function, item) for item in islice(remaining, 4 * workers)
+        )
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(
+                pool.submit(function, item) for item in islice(remaining, 1)
+            )
+
+
+def _start_worker(start: Callable[[], None]) -> None:
+    torch.set_num_threads(1)  # workers share the cores among themselves
+    start()

@@ -1,0 +1,132 @@
+"""Structures from anything ASE reads, checked where they enter.
+
+    ASE databases (.db, .json), LMDB databases (.aselmdb), extended XYZ, trajectories,
+    CIF, POSCAR/CONTCAR, folders of any of these
+
+Problems end in one line: what is wrong, in which file, at which row.
+"""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import ase.io
+from ase import Atoms
+from ase.db.core import Database
+
+from crack_md.errors import DataError, MissingDependencyError, StructureError
+from crack_md.models.teachers.base import check_structure
+
+DATABASES = frozenset({".db", ".json", ".aselmdb"})
+_FILES = DATABASES | {".xyz", ".extxyz", ".traj", ".cif", ".vasp", ".poscar"}
+
+
+def read_structures(sources: Iterable[Path | str] | Path | str) -> Iterator[Atoms]:
+    """Yield every structure of the given files and folders, in a fixed order.
+
+    Key-value pairs and data of database rows arrive in `atoms.info`; stored energies
+    and forces in a single-point calculator.
+
+    Raises:
+        DataError: A source is missing, empty or unreadable, or a structure cannot be
+            used (no atoms, NaN positions, zero cell with PBC, unknown element).
+    """
+    if isinstance(sources, str | Path):
+        sources = [sources]
+    for source in sources:
+        for path in _files_of(Path(source)):
+            yield from _read_file(path)
+
+
+def count_structures(sources: Iterable[Path]) -> int | None:
+    """Return how many structures databases hold; None where counting means reading."""
+    files = [path for source in sources for path in _files_of(source)]
+    if any(path.suffix not in DATABASES for path in files):
+        return None
+    return sum(_count_rows(path) for path in files)
+
+
+def open_database(path: Path, *, readonly: bool = True) -> Database:
+    """Return an ASE database, `.aselmdb` included."""
+    if path.suffix != ".aselmdb":
+        return ase.db.connect(path, use_lock_file=False)
+    try:
+        from ase_db_backends.aselmdb import LMDBDatabase
+    except ImportError as error:
+        raise MissingDependencyError.of(
+            "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
+        ) from error
+    return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
+
+
+def _files_of(source: Path) -> list[Path]:
+    if not source.exists():
+        raise DataError(f"no such file or folder: {source}")
+    if not source.is_dir():
+        return [source]
+    files = sorted(path for path in source.rglob("*") if _looks_readable(path))
+    if not files:
+        kinds = ", ".join(sorted(_FILES))
+        raise DataError(f"folder {source} has no structure files; expected {kinds}")
+    return files
+
+
+def _looks_readable(path: Path) -> bool:
+    named = path.name.upper().startswith(("POSCAR", "CONTCAR"))
+    return path.is_file() and (path.suffix.lower() in _FILES or named)
+
+
+def _read_file(path: Path) -> Iterator[Atoms]:
+    count = 0
+    frames = _database_rows(path) if path.suffix in DATABASES else _frames(path)
+    try:
+        for count, atoms in enumerate(frames, start=1):
+            _check(atoms, path, count)
+            yield atoms
+    except (DataError, MissingDependencyError, GeneratorExit):
+        raise
+    except Exception as error:  # ASE's readers raise whatever their format's parser does
+        message = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"cannot read {path} after {count} structures: {message}; expected a file "
+            "that ASE reads (db, aselmdb, extxyz, traj, cif, POSCAR)"
+        ) from error
+    if count == 0:
+        raise DataError(f"{path} contains no structures")
+
+
+def _frames(path: Path) -> Iterator[Atoms]:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is an empty file")
+    yield from ase.io.iread(path, index=":")
+
+
+def _database_rows(path: Path) -> Iterator[Atoms]:
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is an empty file")
+    database = open_database(path)
+    for row in database.select():
+        atoms = row.toatoms()
+        atoms.info = {**row.key_value_pairs, **_data_of(row)}
+        yield atoms
+
+
+def _count_rows(path: Path) -> int:
+    try:
+        return int(open_database(path).count())
+    except MissingDependencyError:
+        raise
+    except Exception:  # reading says what is wrong with the file
+        return 0
+
+
+def _data_of(row: Any) -> dict[str, Any]:
+    return dict(row.data) if row.data else {}
+
+
+def _check(atoms: Atoms, path: Path, count: int) -> None:
+    try:
+        check_structure(atoms)
+    except StructureError as error:
+        raise DataError(f"{path}, structure {count}: {error}") from error

@@ -1,0 +1,82 @@
+"""Which frames train a model and which test it; groups are never divided.
+
+Whether a group belongs to validation is a pure function of (seed, group), so adding
+structures to a set moves none of those already there.
+"""
+
+import hashlib
+from collections.abc import Sequence
+
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from crack_md.errors import ConfigError
+
+Pair = tuple[str, str]
+HELD_OUT_PAIRS: tuple[Pair, ...] = (("Ag", "Pd"), ("Cu", "Ir"), ("Au", "Rh"))
+"""Never trained on in the packaged student, in any stoichiometry or superset."""
+
+
+def parse_pairs(text: str) -> tuple[Pair, ...]:
+    """Return element pairs from text such as `Ag-Pd,Cu-Ir`; empty text holds out none."""
+    pairs = []
+    for word in filter(None, (word.strip() for word in text.split(","))):
+        symbols = word.split("-")
+        if len(symbols) != 2 or not all(symbol in atomic_numbers for symbol in symbols):
+            raise ConfigError(
+                f"'{word}' is not a pair of elements; expected for example Ag-Pd,Cu-Ir"
+            )
+        pairs.append((symbols[0], symbols[1]))
+    return tuple(pairs)
+
+
+def is_held_out(atoms: Atoms, pairs: Sequence[Pair]) -> bool:
+    """Return whether the structure contains both elements of any held-out pair."""
+    present = set(atoms.get_chemical_symbols())
+    return any(present.issuperset(pair) for pair in pairs)
+
+
+def split_of(
+    atoms: Atoms,
+    group: str,
+    *,
+    held_out: Sequence[Pair] = (),
+    val: float = 0.05,
+    test: float = 0.0,
+    seed: int = 0,
+) -> str:
+    """Return train, val or test for a structure.
+
+    Args:
+        atoms: Decides whether a held-out pair occurs; those are test.
+        group: All of a group share one split, unless held-out pairs divide it.
+        held_out: Element pairs that training never sees.
+        val: Share of the remaining groups for validation.
+        test: Share of the remaining groups for testing on seen element pairs.
+        seed: Chooses the groups.
+    """
+    if is_held_out(atoms, held_out):
+        return "test"
+    draw = _uniform(f"{seed}:{group}")
+    for name, upper in _upper_bounds(("val", val), ("test", test)):
+        if draw < upper:
+            return name
+    return "train"
+
+
+def _uniform(text: str) -> float:
+    """Return a number in [0, 1) that only the text decides."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
+
+
+def _upper_bounds(*shares: tuple[str, float]) -> list[tuple[str, float]]:
+    bounds, total = [], 0.0
+    for name, share in shares:
+        if not 0 <= share <= 1 or total + share > 1:
+            raise ConfigError(
+                f"share of {name} is {share}; shares must be between 0 and 1 and sum "
+                "to at most 1"
+            )
+        total += share
+        bounds.append((name, total))
+    return bounds

@@ -1,0 +1,134 @@
+"""Rows into files, in chunks that survive a kill."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from crack_md.data.readers import open_database
+from crack_md.errors import DataError
+
+KEYS = ("group", "kind", "split", "surface", "adsorbate")
+"""Entries of `atoms.info` that become searchable keys; the rest becomes data."""
+SUFFIXES = (".aselmdb", ".db", ".extxyz", ".xyz")
+
+
+class RowWriter:
+    """Write rows to `NAME.partial.*`, then move the whole file into place.
+
+    Args:
+        path: Where the finished file goes; `.aselmdb`, `.db` or `.extxyz`.
+        job: What determines the rows. A partial file of the same job is continued,
+            any other is refused, so that two jobs never mix.
+        overwrite: Replace a finished file.
+    """
+
+    def __init__(
+        self, path: Path | str, *, job: dict[str, Any], overwrite: bool = False
+    ) -> None:
+        self.path = Path(path)
+        self.job = job
+        _check_target(self.path, overwrite=overwrite)
+        # extended XYZ cannot be cut back to the last whole chunk, a database can
+        suffix = self.path.suffix if self.path.suffix == ".aselmdb" else ".db"
+        self.partial = self.path.with_name(f"{self.path.stem}.partial{suffix}")
+        self.done = self._resume()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the partial file alone: it is what a second run continues."""
+
+    def append(self, rows: Sequence[Atoms], *, done: int) -> None:
+        """Write rows and the number of items they complete, both or neither."""
+        database = open_database(self.partial, readonly=False)
+        with database:
+            for atoms in rows:
+                keys = {key: atoms.info[key] for key in KEYS if key in atoms.info}
+                data = {k: v for k, v in atoms.info.items() if k not in KEYS}
+                database.write(atoms, key_value_pairs=keys, data=data)
+            database.metadata = {"job": self.job, "done": done}
+        self.done = done
+
+    def rows(self) -> list[Atoms]:
+        """Return all rows written so far, as the readers return them."""
+        from crack_md.data.readers import read_structures
+
+        return list(read_structures(self.partial)) if self.partial.exists() else []
+
+    def finish(self, metadata: dict[str, Any]) -> Path:
+        """Store what the file says about itself and move it into place."""
+        if not self.partial.exists():
+            raise DataError(f"nothing was written to {self.path}: no structures came")
+        if self.path.suffix in (".extxyz", ".xyz"):
+            self._export(metadata)
+        else:
+            database = open_database(self.partial, readonly=False)
+            with database:
+                database.metadata = metadata
+            self.partial.replace(self.path)
+        _remove_leftovers(self.partial)
+        return self.path
+
+    def _resume(self) -> int:
+        if not self.partial.exists():
+            return 0
+        try:
+            metadata = dict(open_database(self.partial).metadata)
+        except Exception as error:
+            raise DataError(
+                f"cannot continue {self.partial}: {error}; delete it to start again"
+            ) from error
+        if metadata.get("job") != json.loads(json.dumps(self.job)):
+            raise DataError(
+                f"{self.partial} was begun with other inputs or options; delete it to "
+                "start again, or repeat the first command to continue it"
+            )
+        return int(metadata["done"])
+
+    def _export(self, metadata: dict[str, Any]) -> None:
+        frames = self.rows()
+        frames[0].info["metadata"] = json.dumps(metadata)
+        for atoms in frames:
+            for name in [n for n, value in atoms.info.items() if n.startswith("teacher_")]:
+                value = np.asarray(atoms.info[name])
+                if value.ndim and len(value) == len(atoms):
+                    atoms.set_array(name, value)
+                    del atoms.info[name]
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        ase.io.write(temporary, frames, format="extxyz")
+        temporary.replace(self.path)
+        self.partial.unlink()
+
+
+def _check_target(path: Path, *, overwrite: bool) -> None:
+    if path.suffix not in SUFFIXES:
+        raise DataError(
+            f"cannot write {path}: unknown ending '{path.suffix}'; expected one of "
+            + ", ".join(SUFFIXES)
+        )
+    if path.exists() and not overwrite:
+        raise DataError(f"{path} exists; choose another name or pass --overwrite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot create the folder {path.parent}: {error}") from error
+    if not os.access(path.parent, os.W_OK):
+        raise DataError(f"cannot write into {path.parent}: permission denied")
+
+
+def _remove_leftovers(partial: Path) -> None:
+    for name in (f"{partial.name}-lock", f"{partial.name}.lock"):
+        partial.with_name(name).unlink(missing_ok=True)

@@ -1,0 +1,65 @@
+"""Teachers: potentials that label structures for a student to learn from.
+
+    nequix:WEIGHTS.nqx     Nequix, with its own package installed
+    eqv2:CHECKPOINT.pt     EquiformerV2, ours or imported; also plain CHECKPOINT.pt
+    emt                    ASE's effective medium theory, labels only, for trials
+"""
+
+from pathlib import Path
+
+import torch
+
+from crack_md.errors import TeacherError
+from crack_md.models.teachers.ase_calculator import AseTeacher
+from crack_md.models.teachers.base import (
+    Teacher,
+    TeacherCalculator,
+    TeacherLabels,
+    as_periodic,
+)
+
+__all__ = [
+    "AseTeacher",
+    "Teacher",
+    "TeacherCalculator",
+    "TeacherLabels",
+    "as_periodic",
+    "load_teacher",
+]
+
+
+def load_teacher(spec: str, *, device: torch.device | str = "cpu") -> Teacher:
+    """Return the teacher that a short text names.
+
+    Args:
+        spec: `nequix:PATH`, `eqv2:PATH`, the path of a checkpoint, or `emt`.
+        device: Where to evaluate it.
+
+    Raises:
+        TeacherError: The text names no teacher, or its file is missing.
+        MissingDependencyError: The teacher's package is not installed.
+    """
+    kind, colon, path = spec.partition(":")
+    if spec.lower() == "emt":
+        return _emt()
+    if colon and kind == "nequix":
+        from crack_md.models.teachers.nequix import NequixTeacher
+
+        return NequixTeacher(path, device=device)
+    if (colon and kind == "eqv2") or Path(spec).suffix in (".pt", ".pth", ".ckpt"):
+        from crack_md.models.teachers.equiformer import EquiformerTeacher
+
+        return EquiformerTeacher.from_file(path if colon else spec, device=device)
+    raise TeacherError(
+        f"unknown teacher '{spec}'; expected nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, "
+        "the path of a .pt checkpoint, or emt"
+    )
+
+
+def _emt() -> Teacher:
+    from ase.calculators.emt import EMT, parameters
+    from ase.data import atomic_numbers
+
+    # N, C and O are EMT toys with metals' form; H, C, N, O still run and serve trials
+    known = frozenset(atomic_numbers[symbol] for symbol in parameters)
+    return AseTeacher(EMT(), name="emt", elements=known)

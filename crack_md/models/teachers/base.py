@@ -1,0 +1,160 @@
+"""What a teacher is, and how one serves as an ASE calculator.
+
+A teacher is asked for structures and answers with labels: energy, forces and, where it
+has them, node features. It is always in evaluation mode, and nothing it returns carries
+a gradient. Teachers see fully periodic cells: several published potentials go wrong by
+electronvolts on slabs that are periodic in two directions only, so every teacher is
+given the equivalent cell with vacuum that `as_periodic` makes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from crack_md.errors import StructureError, TeacherError
+
+VACUUM = 12.0
+"""Å between images along a direction that is not periodic; above twice any cutoff
+used by slabs' teachers only once the outermost layers are counted, so ample."""
+
+
+@dataclass(frozen=True)
+class TeacherLabels:
+    """What a teacher says about one structure."""
+
+    energy: float
+    """eV; total, or what the teacher's model calls its energy."""
+    forces: NDArray[np.float64]
+    """(atom, 3) in eV/Å; constraints are not applied."""
+    node_features: NDArray[np.float32] | None = None
+    """(atom, coefficient, channel); coefficient 0 is invariant under rotation."""
+
+    @property
+    def largest_force(self) -> float:
+        """Return the norm of the largest force in eV/Å; 0 without atoms."""
+        return float(np.linalg.norm(self.forces, axis=1).max(initial=0.0))
+
+
+class Teacher(Protocol):
+    """A potential that labels structures."""
+
+    name: str
+    sha256: str
+    """Fingerprint of the weights; equal fingerprints give equal labels."""
+    elements: frozenset[int] | None
+    """Atomic numbers it knows; None where it cannot say."""
+    has_features: bool
+    energy_reference: str
+    """total or adsorption, as in ModelMetadata."""
+
+    def predict(self, atoms: Sequence[Atoms]) -> list[TeacherLabels]:
+        """Return the labels of every structure, in the same order."""
+        ...
+
+
+def check_elements(atoms: Atoms, teacher: Teacher) -> None:
+    """Raise TeacherError if the structure has an element unknown to the teacher."""
+    if teacher.elements is None:
+        return
+    unknown = sorted(set(atoms.numbers.tolist()) - teacher.elements)
+    if unknown:
+        symbols = ", ".join(chemical_symbols[number] for number in unknown)
+        raise TeacherError(
+            f"{atoms.get_chemical_formula()} contains {symbols}, which the teacher "
+            f"{teacher.name} does not know; leave these structures out or take a "
+            f"teacher trained on {symbols}"
+        )
+
+
+def as_periodic(atoms: Atoms) -> Atoms:
+    """Return the structure in a cell that is periodic along all three vectors.
+
+    Vectors of directions that are not periodic are replaced, so that images are at
+    least 12 Å apart; periodic ones stay as they are. Constraints and calculators are
+    left behind.
+    """
+    check_structure(atoms)
+    periodic = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    open_axes = [axis for axis in range(3) if not atoms.pbc[axis]]
+    if not open_axes:
+        return periodic
+    cell = atoms.cell.complete().array.copy()
+    if len(open_axes) == 3:
+        cell = np.eye(3)
+    for axis in open_axes:
+        normal = np.cross(cell[axis - 2], cell[axis - 1])
+        normal /= np.linalg.norm(normal)
+        extent = np.ptp(atoms.positions @ normal)
+        cell[axis] = normal * (extent + VACUUM)
+    periodic.set_cell(cell)
+    return periodic
+
+
+def check_structure(atoms: Atoms) -> None:
+    """Raise StructureError for structures that no potential can label."""
+    name = atoms.get_chemical_formula() or "the structure"
+    if len(atoms) == 0:
+        raise StructureError("the structure has no atoms; expected at least one")
+    if not np.isfinite(atoms.positions).all():
+        row = int(np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))[0])
+        raise StructureError(
+            f"{name}: the position of atom {row} is not a finite number; repair or "
+            "remove the structure"
+        )
+    if not np.isfinite(atoms.cell.array).all():
+        raise StructureError(f"{name}: the cell has entries that are not finite")
+    if (atoms.numbers < 1).any():
+        raise StructureError(f"{name}: contains atoms without an element (X)")
+    lengths = atoms.cell.lengths()
+    if (lengths[atoms.pbc] < 1e-3).any() or (
+        atoms.pbc.all() and abs(atoms.cell.volume) < 1e-3
+    ):
+        raise StructureError(
+            f"{name}: periodic along a cell vector of length zero; set the cell, or "
+            "pbc=False along that direction"
+        )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+class TeacherCalculator(Calculator):
+    """A teacher as an ASE calculator, for relaxations and dynamics with it.
+
+    Labels of the last structure stay in `labels`, node features included, so frames
+    that a relaxation visits anyway need no second evaluation.
+    """
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+
+    def __init__(self, teacher: Teacher) -> None:
+        super().__init__()
+        self.teacher = teacher
+        self.labels: TeacherLabels | None = None
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: list[str] | None = None,
+        system_changes: list[str] = all_changes,
+    ) -> None:
+        """Ask the teacher and keep its labels."""
+        super().calculate(atoms, properties, system_changes)
+        self.labels = self.teacher.predict([self.atoms])[0]
+        energy: Any = self.labels.energy
+        self.results = {
+            "energy": energy,
+            "free_energy": energy,
+            "forces": self.labels.forces,
+        }

@@ -1,0 +1,105 @@
+"""EquiformerV2 checkpoints, ours and imported, as teachers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from ase import Atoms
+
+from crack_md.errors import TeacherError
+from crack_md.graph import batch_graphs
+from crack_md.models.force_field import ForceField
+from crack_md.models.teachers.base import (
+    TeacherLabels,
+    as_periodic,
+    check_elements,
+    file_sha256,
+)
+from crack_md.neighbors import build_graph
+
+
+class EquiformerTeacher:
+    """A loaded force field that labels structures in batches.
+
+    Args:
+        model: The force field, as `load_model` returns it.
+        name: How datasets call it.
+        sha256: Fingerprint of its file.
+        all_degrees: Keep every degree of the node features; otherwise l = 0 alone,
+            which is what the crack loss compares.
+        atoms_per_batch: How many atoms share one forward pass.
+    """
+
+    has_features = True
+
+    def __init__(
+        self,
+        model: ForceField,
+        *,
+        name: str,
+        sha256: str,
+        all_degrees: bool = False,
+        atoms_per_batch: int = 200,
+    ) -> None:
+        self.model = model.eval()
+        self.name = name
+        self.sha256 = sha256
+        self.all_degrees = all_degrees
+        self.atoms_per_batch = atoms_per_batch
+        self.energy_reference: str = model.metadata.energy_reference
+        known = model.metadata.elements
+        self.elements: frozenset[int] | None = frozenset(known) if known else None
+
+    @classmethod
+    def from_file(
+        cls, path: Path | str, *, device: torch.device | str = "cpu"
+    ) -> "EquiformerTeacher":
+        """Return the teacher stored in a checkpoint of any format we read."""
+        from crack_md.models.checkpoint import load_model
+
+        path = Path(path)
+        if not path.is_file():
+            raise TeacherError(f"no checkpoint at {path}; expected a model file")
+        model = load_model(path, device=str(device))
+        return cls(model, name=path.stem, sha256=file_sha256(path))
+
+    def predict(self, atoms: Sequence[Atoms]) -> list[TeacherLabels]:
+        """Return energies, forces and node features of every structure."""
+        for one in atoms:
+            check_elements(one, self)
+        labels: list[TeacherLabels] = []
+        batch: list[Atoms] = []
+        for one in atoms:
+            if batch and sum(map(len, batch)) + len(one) > self.atoms_per_batch:
+                labels += self._predict_batch(batch)
+                batch = []
+            batch.append(as_periodic(one))
+        return labels + (self._predict_batch(batch) if batch else [])
+
+    def _predict_batch(self, structures: list[Atoms]) -> list[TeacherLabels]:
+        parameter = next(self.model.parameters())
+        graph = batch_graphs(
+            [
+                build_graph(
+                    one,
+                    self.model.rule,
+                    dtype=parameter.dtype,
+                    device=parameter.device,
+                )
+                for one in structures
+            ]
+        )
+        prediction = self.model(graph)
+        sizes = [len(one) for one in structures]
+        features = prediction.node_features.detach().float()
+        if not self.all_degrees:
+            features = features[:, :1]
+        return [
+            TeacherLabels(float(energy), forces.cpu().numpy(), feature.cpu().numpy())
+            for energy, forces, feature in zip(
+                prediction.energy.detach().tolist(),
+                prediction.forces.detach().double().split(sizes),
+                features.split(sizes),
+                strict=True,
+            )
+        ]
