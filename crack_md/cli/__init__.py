@@ -1,0 +1,61 @@
+"""The command line: builds objects from options and holds no science.
+
+Every error that bad input can cause ends as one line on stderr and exit code 2. Other
+exceptions are bugs and keep their traceback.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from crack_md.cli import label, models, screen, train
+from crack_md.errors import CrackError
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="crack-md",
+    help="Distil a large force field into a small one, and put it to work.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for group in (screen, train, label, models):
+    group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from crack_md import __version__
+
+        typer.echo(f"crack-md {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and stop.",
+        ),
+    ] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except CrackError as error:
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(BAD_INPUT)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(INTERRUPTED)
