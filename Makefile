@@ -1,0 +1,63 @@
+# Every target works in a fresh clone: what it needs is installed into .venv first.
+
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+TORCH := 2.13.0
+TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
+# The first Python that works; name another with `make PYTHON=... env`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	2>/dev/null && echo $$p && break; done)
+DEMO_FOLDER := runs/demo
+
+.PHONY: help env demo test check bench clean
+
+help: ## Show the targets.
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: $(VENV)/.core ## Make .venv with the package and what running it needs.
+
+demo: $(VENV)/.core ## Screen the example surfaces with the packaged student.
+	$(BIN)/crack-md screen examples/surfaces.db --out $(DEMO_FOLDER)
+
+test: $(VENV)/.dev ## Install what tests need and run them all.
+	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 tests/models tests/training tests/test_graph.py \
+		tests/test_neighbors.py -m "not slow" \
+		--jaxtyping-packages=crack_md.graph,crack_md.models,crack_md.training,beartype.beartype
+
+check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure the packaged student (needs reference data).
+	$(BIN)/python benchmarks/packaged_student.py
+
+clean: ## Remove .venv and everything that was built.
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(VENV)/.torch:
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; name one with: make PYTHON=/path/to/python"; exit 2; }
+	@echo "installing with $(PYTHON) into $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+	@# Without a GPU the CPU build: the default one brings gigabytes of CUDA.
+	@if nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)" != Linux ]; then \
+		$(PIP) "torch==$(TORCH)"; \
+	else \
+		$(PIP) "torch==$(TORCH)+cpu" 2>/dev/null || \
+		$(PIP) --timeout 20 --retries 1 --extra-index-url $(TORCH_CPU_INDEX) "torch==$(TORCH)+cpu" || \
+		{ echo "no CPU build of torch within reach: installing the default one"; $(PIP) "torch==$(TORCH)"; }; \
+	fi
+	@touch $@
+
+$(VENV)/.core: $(VENV)/.torch pyproject.toml
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(PIP) --editable '.[train,dev]'
+	@touch $@
