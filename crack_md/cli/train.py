@@ -17,7 +17,8 @@ Split = Literal["train", "val", "test", "all"]
 
 def train(
     config: Annotated[
-        Path, typer.Argument(help="Training recipe, a YAML file such as configs/tiny.yaml.")
+        Path,
+        typer.Argument(help="Training recipe, a YAML file such as configs/tiny.yaml."),
     ],
     *,
     overrides: Annotated[
@@ -53,7 +54,9 @@ def evaluate(
     student: Annotated[
         str, typer.Argument(help="Model file, or 'default' for the packaged student.")
     ],
-    data: Annotated[Path, typer.Argument(help="Labelled dataset (aselmdb, db, extxyz).")],
+    data: Annotated[
+        Path, typer.Argument(help="Labelled dataset (aselmdb, db, extxyz).")
+    ],
     *,
     split: Annotated[
         Split, typer.Option(help="Which frames; 'all' for sets without splits.")

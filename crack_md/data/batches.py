@@ -13,7 +13,7 @@ class Labels(NamedTuple):
     """The labels of the dataset, in eV and Å."""
 
     energy: Float[Tensor, " structure"]
-    """float64: total energies of hundreds of eV differ by less than float32 resolves."""
+    """float64: hundreds of eV, of which float32 would round off the differences."""
     forces: Float[Tensor, "atom 3"]
     free: Bool[Tensor, " atom"]
     """True for atoms that no constraint holds."""

@@ -17,9 +17,9 @@ def fit_energy_scale(
     """Return the scale under which a new network starts near the labels.
 
     Total energies: each element gets the energy per atom that fits best (least squares
-    of energies per atom), and one unit of a node's raw energy is the typical force times
-    1 Å, whatever the size of the structure. Adsorption energies: mean and spread of the
-    set, no references.
+    of energies per atom), and one unit of a node's raw energy is the typical force
+    times 1 Å, whatever the size of the structure. Adsorption energies: mean and spread
+    of the set, no references.
 
     Args:
         structures: The training set.

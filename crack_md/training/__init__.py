@@ -1,0 +1,1 @@
+"""Training: losses, the loop, and what is measured of a student."""

@@ -162,7 +162,10 @@ def build_objective(
             mean = features.mean(dim=0)
             std = (features - mean).square().mean().sqrt().item()
         head = FeatureHead(
-            student.network.config.sphere_channels, features.shape[1], mean=mean, std=std
+            student.network.config.sphere_channels,
+            features.shape[1],
+            mean=mean,
+            std=std,
         )
         _start_head(head, config.student.init_from)
     return Objective(
@@ -236,8 +239,8 @@ def _check_labels(config: TrainConfig, frames: Sequence[LabelledStructure]) -> N
         frame.teacher is None or frame.teacher.node_features is None for frame in frames
     ):
         raise DataError(
-            f"{path}: frames without teacher node features, which the losses 'crack' and "
-            "'n2n' need; label it with a teacher that has features, or leave them out"
+            f"{path}: frames without teacher node features, which the losses 'crack' "
+            "and 'n2n' need; label it with a teacher that has them, or drop these losses"
         )
 
 

@@ -69,7 +69,12 @@ def evaluate(
         device: Where the student is.
     """
     errors = frame_errors(
-        student, frames, head=head, against=against, batch_size=batch_size, device=device
+        student,
+        frames,
+        head=head,
+        against=against,
+        batch_size=batch_size,
+        device=device,
     )
     kinds = [structure.kind for structure in frames.structures]
     is_relaxed = torch.tensor([kind == "relaxed" for kind in kinds])
@@ -125,8 +130,9 @@ def _batch_errors(
     nothing = torch.full_like(statistics[0], torch.nan)
     feature_error, cosine = nothing, nothing
     if head is not None and teacher is not None and teacher.node_features.shape[2]:
+        features = head(invariants(prediction), invariants(teacher))
         feature_error, cosine = feature_statistics(
-            *head(invariants(prediction), invariants(teacher)), graph
+            features.student, features.teacher, graph
         )
     columns: list[Tensor] = [
         prediction.energy - energy,

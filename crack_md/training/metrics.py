@@ -85,7 +85,7 @@ def feature_statistics(
     teacher: Float[Tensor, "atom channel"],
     graph: AtomGraph,
 ) -> tuple[Float[Tensor, " structure"], Float[Tensor, " structure"]]:
-    """Return Σ over atoms of the mean absolute error and of the cosine, over features."""
+    """Return Σ over atoms of mean absolute error and cosine, both over features."""
     error = (student - teacher).abs().mean(dim=-1)
     cosine = torch.nn.functional.cosine_similarity(student, teacher, dim=-1)
     return sum_over_structures(error, graph), sum_over_structures(cosine, graph)
@@ -106,7 +106,9 @@ def mean_energy_errors(
     return residual.mean() - residual
 
 
-def summarize(errors: FrameErrors, chosen: Bool[Tensor, " frame"] | None = None) -> Metrics:
+def summarize(
+    errors: FrameErrors, chosen: Bool[Tensor, " frame"] | None = None
+) -> Metrics:
     """Return the mean errors of the chosen frames."""
     if chosen is not None:
         errors = FrameErrors(*(column[chosen] for column in errors))
@@ -122,13 +124,16 @@ def summarize(errors: FrameErrors, chosen: Bool[Tensor, " frame"] | None = None)
         mean_energy_baseline_meV=1e3 * spread.mean().item(),
         mean_energy_baseline_meV_per_atom=1e3 * (spread / errors.n_atoms).mean().item(),
         force_mae_meV_per_A=1e3 * (errors.force_error_sum.sum() / components).item(),
-        zero_force_baseline_meV_per_A=1e3 * (errors.force_sum.sum() / components).item(),
+        zero_force_baseline_meV_per_A=1e3
+        * (errors.force_sum.sum() / components).item(),
         efwt_percent=100 * within.double().mean().item(),
         embedding_mae=(
             (errors.feature_error_sum.sum() / n_atoms).item() if with_features else None
         ),
         embedding_cosine=(
-            (errors.feature_cosine_sum.sum() / n_atoms).item() if with_features else None
+            (errors.feature_cosine_sum.sum() / n_atoms).item()
+            if with_features
+            else None
         ),
     )
 

@@ -111,6 +111,8 @@ class Objective(nn.Module):
                 features=features,
                 ranks=self.ranks,
             )
-            values = [(item.weight, item.term.name, item.term(step)) for item in self.terms]
+            values = [
+                (item.weight, item.term.name, item.term(step)) for item in self.terms
+            ]
             total = torch.stack([weight * value for weight, _, value in values]).sum()
         return LossReport(total, {name: value.detach() for _, name, value in values})

@@ -1,5 +1,7 @@
 """What losses exchange between the processes of a data-parallel run."""
 
+from typing import cast
+
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
@@ -16,10 +18,12 @@ class FabricRanks:
         """Return the mean of a number over all processes, without gradient."""
         if self._fabric.world_size == 1:
             return value
-        mean: Tensor = self._fabric.all_reduce(value.detach().clone(), reduce_op="mean")
-        return mean
+        mean = self._fabric.all_reduce(value.detach().clone(), reduce_op="mean")
+        return cast(Tensor, mean)
 
-    def gather(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "all channel"]:
+    def gather(
+        self, rows: Float[Tensor, "row channel"]
+    ) -> Float[Tensor, "all channel"]:
         """Return the rows of all processes; gradients flow back to their owners.
 
         Processes hold different numbers of rows, so rows travel padded.
@@ -27,9 +31,9 @@ class FabricRanks:
         if self._fabric.world_size == 1:
             return rows
         own = torch.tensor(len(rows), device=rows.device)
-        counts = self._fabric.all_gather(own).flatten().tolist()
+        counts = cast(Tensor, self._fabric.all_gather(own)).flatten().tolist()
         padded = torch.nn.functional.pad(rows, (0, 0, 0, max(counts) - len(rows)))
-        everyone = self._fabric.all_gather(padded, sync_grads=True)
+        everyone = cast(Tensor, self._fabric.all_gather(padded, sync_grads=True))
         return torch.cat(
             [part[:count] for part, count in zip(everyone, counts, strict=True)]
         )

@@ -1,10 +1,10 @@
 """The run folder: resolved config, metrics, checkpoint, and how a run is resumed.
 
-    config.yaml       the configuration with every default spelled out
-    metrics.jsonl     one JSON object per logged step or validation
-    checkpoint.pt     everything needed to continue bit for bit
-    student.pt        the exported student, when the run has ended
-    feature_head.pt   the linear head P, for embedding metrics
+config.yaml       the configuration with every default spelled out
+metrics.jsonl     one JSON object per logged step or validation
+checkpoint.pt     everything needed to continue bit for bit
+student.pt        the exported student, when the run has ended
+feature_head.pt   the linear head P, for embedding metrics
 """
 
 import json
@@ -177,4 +177,6 @@ def _flat(tree: Any, path: str = "") -> dict[str, Any]:
         items = [(f"{path}.{index}", value) for index, value in enumerate(tree)]
     else:
         return {path: tree}
-    return {key: value for name, part in items for key, value in _flat(part, name).items()}
+    return {
+        key: value for name, part in items for key, value in _flat(part, name).items()
+    }

@@ -122,7 +122,10 @@ class Trainer:
         self.model.train()
         values = self._backward()
         norm = self.fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=self.clip_norm, error_if_nonfinite=False
+            self.model,
+            self.optimizer,
+            max_norm=self.clip_norm,
+            error_if_nonfinite=False,
         )
         assert norm is not None, "clipping by norm returns the norm"
         self._update(norm)
@@ -166,9 +169,9 @@ class Trainer:
         self.n_skipped += 1
         if self.n_skipped >= MAX_SKIPPED:
             raise DataError(
-                f"training diverged: {MAX_SKIPPED} steps in a row up to step {self.step} "
-                "had no finite gradient; lower optimizer.lr or optimizer.clip_norm, "
-                "or look for broken labels in the dataset"
+                f"training diverged: {MAX_SKIPPED} steps in a row up to step "
+                f"{self.step} had no finite gradient; lower optimizer.lr or "
+                "optimizer.clip_norm, or look for broken labels in the dataset"
             )
 
     def validate(self) -> Evaluation | None:

@@ -48,7 +48,7 @@ def step_of(
     features: Sequence[Tensor] | None = None,
     requires_grad: bool = False,
 ) -> DistillationStep:
-    """Return a step with random features, or with the given student and teacher ones."""
+    """Return a step with random features, or with the given (student, teacher)."""
     generator = torch.Generator().manual_seed(seed)
     if features is None:
         features = torch.randn(2, graph.n_atoms, CHANNELS, generator=generator).unbind()

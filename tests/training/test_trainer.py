@@ -187,17 +187,21 @@ def test_fine_tuning_takes_over_weights_head_and_scale(
         torch.load(tmp_path / name / "feature_head.pt", weights_only=True)
         for name in ("direct", "gradient")
     ]
-    assert torch.allclose(heads[0]["linear.weight"], heads[1]["linear.weight"], atol=1e-6)
+    assert torch.allclose(
+        heads[0]["linear.weight"], heads[1]["linear.weight"], atol=1e-6
+    )
 
 
-def test_fine_tuning_from_another_size_is_refused(dataset: Path, tmp_path: Path) -> None:
+def test_fine_tuning_from_another_size_is_refused(
+    dataset: Path, tmp_path: Path
+) -> None:
     train(config_of(recipe(dataset, tmp_path / "small", max_steps=1)), quiet=True)
     tree = recipe(dataset, tmp_path / "large")
     tree["student"] = {
         "architecture": TINY | {"sphere_channels": 16, "forces": "gradient"},
         "init_from": str(tmp_path / "small" / "student.pt"),
     }
-    with pytest.raises(ConfigError, match="matches .* of .* weights"):
+    with pytest.raises(ConfigError, match=r"matches \d+ of \d+ weights"):
         train(config_of(tree), quiet=True)
 
 
@@ -231,7 +235,9 @@ def test_bfloat16_stays_finite_on_a_perfect_crystal(tmp_path: Path) -> None:
         labelled(0), atoms=bulk("Cu", cubic=True) * (1, 1, 2), split="train"
     )
     data = write_dataset(tmp_path / "crystal.aselmdb", [crystal])
-    tree = recipe(data, tmp_path / "run", precision="bfloat16", batch_size=2, max_steps=3)
+    tree = recipe(
+        data, tmp_path / "run", precision="bfloat16", batch_size=2, max_steps=3
+    )
     train(config_of(tree), quiet=True)
     assert records(tmp_path / "run", "skipped") == [0, 0, 0]
     assert all(abs(loss) < 1e9 for loss in records(tmp_path / "run", "loss"))
@@ -265,7 +271,9 @@ def test_unwritable_folder_is_named(dataset: Path, tmp_path: Path) -> None:
         train(config_of(tree), quiet=True)
 
 
-def test_sigterm_leaves_a_checkpoint_and_one_line(dataset: Path, tmp_path: Path) -> None:
+def test_sigterm_leaves_a_checkpoint_and_one_line(
+    dataset: Path, tmp_path: Path
+) -> None:
     page = tmp_path / "page.yaml"
     tree = recipe(dataset, tmp_path / "run", max_steps=None, max_seconds=120.0)
     page.write_text(yaml.safe_dump(tree))

@@ -23,7 +23,9 @@ class Ranks(Protocol):
         """Return the mean of a number over all processes, without gradient."""
         ...
 
-    def gather(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "all channel"]:
+    def gather(
+        self, rows: Float[Tensor, "row channel"]
+    ) -> Float[Tensor, "all channel"]:
         """Return the rows of all processes; gradients flow back to their owners."""
         ...
 
@@ -35,7 +37,9 @@ class OneRank:
         """Return the value."""
         return value
 
-    def gather(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "row channel"]:
+    def gather(
+        self, rows: Float[Tensor, "row channel"]
+    ) -> Float[Tensor, "row channel"]:
         """Return the rows."""
         return rows
 

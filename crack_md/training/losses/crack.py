@@ -120,7 +120,9 @@ class CrackLoss:
         pairs = unique_pairs(step.graph)
         with torch.no_grad():
             _, length = relations(
-                step.features.teacher, pairs, smallest_difference=self.smallest_difference
+                step.features.teacher,
+                pairs,
+                smallest_difference=self.smallest_difference,
             )
         pairs = pairs.keep(length > self.smallest_difference)
         if self.pairs == "unique":

@@ -29,7 +29,7 @@ def log_sum_exp(
         both_signs: Sum over c and −c: a pair of atoms and the same pair reversed.
         chunk: Rows per piece.
     """
-    result: Tensor = _ChunkedLogSumExp.apply(
+    result: Tensor = _ChunkedLogSumExp.apply(  # type: ignore[no-untyped-call]
         anchors, candidates, valid, temperature, both_signs, chunk
     )
     return result

@@ -24,4 +24,6 @@ class NodeToNodeLoss:
     def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
         """Return the mean over atoms of ‖P z_S − z_T‖²."""
         assert step.features is not None, "the builder checks that features are there"
-        return step.mean(squared_distances(step.features.student, step.features.teacher))
+        return step.mean(
+            squared_distances(step.features.student, step.features.teacher)
+        )

@@ -49,7 +49,9 @@ class Blocks(NamedTuple):
     slot: Int[Tensor, " row"]
     valid: Bool[Tensor, "block slot"]
 
-    def pad(self, rows: Float[Tensor, "row channel"]) -> Float[Tensor, "block slot channel"]:
+    def pad(
+        self, rows: Float[Tensor, "row channel"]
+    ) -> Float[Tensor, "block slot channel"]:
         """Return the rows in their slots, zero elsewhere."""
         padded = rows.new_zeros(*self.valid.shape, rows.shape[-1])
         return padded.index_put((self.block, self.slot), rows)

@@ -25,7 +25,12 @@ def rows(matrix: torch.Tensor) -> Relations:
 
 
 def infonce(relation: Relations, **changes: object) -> torch.Tensor:
-    options = {"temperature": 0.15, "anchor": "teacher", "both_signs": False, "chunk": 3}
+    options = {
+        "temperature": 0.15,
+        "anchor": "teacher",
+        "both_signs": False,
+        "chunk": 3,
+    }
     return relational_infonce(relation, relation, **(options | changes))
 
 
@@ -199,7 +204,9 @@ def test_equal_student_atoms_keep_the_gradient_small() -> None:
     student = step.features.student.detach().clone()
     student[1] = student[0]
     student.requires_grad_()
-    crack_term()(step_of(step.graph, features=[student, step.features.teacher])).backward()
+    crack_term()(
+        step_of(step.graph, features=[student, step.features.teacher])
+    ).backward()
     assert student.grad.isfinite().all()
     assert student.grad.abs().max() < 1e4  # the public formula reaches 1e9
 
