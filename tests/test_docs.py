@@ -1,0 +1,90 @@
+"""Every example of the documentation runs, and every command in it exists."""
+
+import re
+import shlex
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+from typer.core import TyperGroup
+from typer.main import get_command
+
+from crack_md.cli import app
+from crack_md.models.registry import model_names
+from crack_md.training.config import check_config
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """One fenced block of a document."""
+
+    document: str
+    line: int
+    language: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.document}:{self.line}"
+
+
+def blocks(*languages: str) -> list[Block]:
+    found = []
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        for match in FENCE.finditer(text):
+            line = text.count("\n", 0, match.start(2)) + 1
+            name = str(path.relative_to(ROOT))
+            found.append(Block(name, line, match[1], match[2]))
+    return [block for block in found if block.language in languages]
+
+
+def command_lines() -> list[tuple[str, str]]:
+    """Return (place, command line) of every ``crack-md`` that a reader may type."""
+    typed = re.compile(
+        r"^(?: {4}|#     )(crack-md .+)|`(crack-md [^`]+)`", re.MULTILINE
+    )
+    lines = []
+    for path in [*DOCUMENTS, *ROOT.glob("configs/*.yaml")]:
+        text = re.sub(r"\\\n#?", " ", path.read_text(encoding="utf-8"))
+        name = str(path.relative_to(ROOT))
+        lines += [(name, match[1] or match[2]) for match in typed.finditer(text)]
+    for block in blocks("sh"):
+        commands = block.code.replace("\\\n", " ").splitlines()
+        lines += [(str(block), c) for c in commands if c.startswith("crack-md ")]
+    return sorted(set(lines))
+
+
+def test_documents_have_something_to_test():
+    assert blocks("python")
+    assert len(command_lines()) > 5
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=str)
+def test_python_example_runs(
+    block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    if "CrackCalculator()" in block.code and not model_names():
+        pytest.skip("this tree has no packaged student")
+    monkeypatch.chdir(tmp_path)
+    padding = "\n" * (block.line - 1)  # tracebacks then name the document's line
+    code = compile(padding + block.code, str(ROOT / block.document), "exec")
+    exec(code, {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("block", blocks("yaml"), ids=str)
+def test_yaml_example_is_a_part_of_a_recipe(block: Block):
+    recipe = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text())
+    check_config({**recipe, **yaml.safe_load(block.code)}, source=str(block))
+
+
+@pytest.mark.parametrize(("place", "line"), command_lines())
+def test_command_line_is_accepted(place: str, line: str):
+    _, name, *arguments = shlex.split(line, comments=True)
+    group = get_command(app)
+    assert isinstance(group, TyperGroup)
+    # parsing alone: nothing runs, and files need not exist
+    group.commands[name].make_context(name, arguments)
