@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -131,18 +132,18 @@ def _table(found: dict[str, Any]) -> Table:
     groups = {"all": found["all"]}
     groups |= {name: found[name] for name in ("relaxed", "unrelaxed") if name in found}
     groups |= found["kinds"]
-    table = Table(title=f"errors against the {found['against']}")
-    table.add_column("group")
+    table = Table(title=f"errors against the {found['against']}", box=box.SIMPLE)
+    table.add_column("group", no_wrap=True)
     columns = {
         "n_frames": ("frames", "{:d}"),
         "energy_mae_meV": ("E\nmeV", "{:.1f}"),
-        "energy_mae_meV_per_atom": ("E\nmeV/atom", "{:.2f}"),
-        "mean_energy_baseline_meV_per_atom": ("mean E\nmeV/atom", "{:.2f}"),
+        "energy_mae_meV_per_atom": ("E\nmeV/at", "{:.2f}"),
+        "mean_energy_baseline_meV_per_atom": ("mean E\nmeV/at", "{:.2f}"),
         "force_mae_meV_per_A": ("F\nmeV/Å", "{:.1f}"),
-        "zero_force_baseline_meV_per_A": ("zero F\nmeV/Å", "{:.1f}"),
+        "zero_force_baseline_meV_per_A": ("F = 0\nmeV/Å", "{:.1f}"),
         "efwt_percent": ("EFwT\n%", "{:.1f}"),
-        "embedding_mae": ("embedding\nMAE", "{:.4f}"),
-        "embedding_cosine": ("embedding\ncosine", "{:.4f}"),
+        "embedding_mae": ("P z\nMAE", "{:.3f}"),
+        "embedding_cosine": ("P z\ncos", "{:.3f}"),
     }
     for title, _ in columns.values():
         table.add_column(title, justify="right")

@@ -240,7 +240,7 @@ def _check_labels(config: TrainConfig, frames: Sequence[LabelledStructure]) -> N
     ):
         raise DataError(
             f"{path}: frames without teacher node features, which the losses 'crack' "
-            "and 'n2n' need; label it with a teacher that has them, or drop these losses"
+            "and 'n2n' need; label it with a teacher that has them, or drop the losses"
         )
 
 

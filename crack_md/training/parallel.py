@@ -1,11 +1,30 @@
-"""What losses exchange between the processes of a data-parallel run."""
+"""Several processes: how they start, and what losses exchange between them."""
 
 from typing import cast
 
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor
+
+from crack_md.training.config import RunConfig
+
+
+def build_fabric(run: RunConfig) -> Fabric:
+    """Return Fabric for the devices of a run.
+
+    Degrees above zero of the last layer reach no invariant output, so some weights have
+    no gradient, which DDP must be told. Precision is left at float32: the objective
+    opens autocast around the student alone, and losses and energies stay exact.
+    """
+    several = run.devices * run.num_nodes > 1
+    return Fabric(
+        accelerator=run.accelerator,
+        devices=run.devices,
+        num_nodes=run.num_nodes,
+        strategy=DDPStrategy(find_unused_parameters=True) if several else "auto",
+    )
 
 
 class FabricRanks:

@@ -17,7 +17,7 @@ from crack_md.training.config import TrainConfig
 from crack_md.training.evaluate import Evaluation
 from crack_md.training.objective import Objective
 from crack_md.training.optim import MovingAverage, WarmupCosine, adamw
-from crack_md.training.parallel import FabricRanks
+from crack_md.training.parallel import FabricRanks, build_fabric
 from crack_md.training.progress import Watch
 from crack_md.training.run import RunFolder, replacing
 from crack_md.training.trainer import Trainer, TrainingSummary
@@ -29,11 +29,7 @@ def train(config: TrainConfig, *, quiet: bool = False) -> TrainingSummary:
     Called again with the same configuration it continues where it was interrupted. The
     global random state of the caller is left as it was.
     """
-    fabric = Fabric(
-        accelerator=config.run.accelerator,
-        devices=config.run.devices,
-        num_nodes=config.run.num_nodes,
-    )
+    fabric = build_fabric(config.run)
     fabric.launch()
     watch = Watch(shows=fabric.is_global_zero and not quiet)
     with torch.random.fork_rng():

@@ -144,7 +144,8 @@ class Trainer:
                 self.fabric.backward(report.total / len(parts))
             for name, value in ({"loss": report.total.detach()} | report.parts).items():
                 sums[name] = sums.get(name, 0.0) + value / len(parts)
-        return {name: value.item() for name, value in sums.items()}
+        means = self.fabric.all_reduce(torch.stack(list(sums.values())), "mean")
+        return dict(zip(sums, means.tolist(), strict=True))
 
     def _batches(self) -> list[Batch]:
         """Return this process's parts of the batch of the present step."""
