@@ -16,7 +16,7 @@ OVERLAP_TOLERANCE_A = 0.05
 Points = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContactSurface:
     """The slab's atoms and their lateral images, with the radius of contact of each."""
 

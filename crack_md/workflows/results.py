@@ -42,7 +42,6 @@ class ScreenSettings:
             "fmax_eV_per_A": self.fmax,
             "steps": self.steps,
             "maxstep_A": self.maxstep,
-            "model": model.name,
             "model_sha256": model.sha256,
             "energy_reference": model.energy_reference,
             "gas_references_eV": dict(model.gas_references),

@@ -29,7 +29,7 @@ MIN_HEIGHT_A = 0.6
 KINDS = ("ontop", "bridge", "fcc", "hcp", "hollow", "4fold")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Site:
     """One class of symmetry-equivalent adsorption sites."""
 

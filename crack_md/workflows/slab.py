@@ -41,7 +41,7 @@ class SlabError(StructureError):
         return SlabError, (self.status, str(self))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slab:
     """A slab ready to receive an adsorbate on its upper side."""
 

@@ -144,7 +144,7 @@ def open_store(folder: Path, conditions: Mapping[str, Any]) -> Iterator[ResultsS
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR)
+        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
     except OSError as error:
         raise DataError(
             f"cannot write to '{folder}': {error.strerror or error}; give another --out"
