@@ -27,7 +27,7 @@ def augment(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            help="Structure files and folders (db, aselmdb, extxyz, traj, cif, POSCAR), "
+            help="Structure files and folders (db, aselmdb, extxyz, traj, cif, POSCAR) "
             "and at most one recipe (.yaml) that says which frames to make."
         ),
     ],
@@ -95,8 +95,8 @@ def label(
     hold_out: Annotated[
         str,
         typer.Option(
-            help="Element pairs such as Ag-Pd,Cu-Ir: structures with both elements of a "
-            "pair, in any proportion, become the test set."
+            help="Element pairs such as Ag-Pd,Cu-Ir: structures with both elements of "
+            "a pair, in any proportion, become the test set."
         ),
     ] = "",
     val: Annotated[

@@ -126,7 +126,9 @@ def relaxed(
     if last is not frame:
         yield frame
     for _ in range(section.rattled_ends):
-        amplitude = np.exp(random.uniform(np.log(0.01), np.log(section.largest_end_rattle)))
+        amplitude = np.exp(
+            random.uniform(np.log(0.01), np.log(section.largest_end_rattle))
+        )
         end = _displaced(frame, float(amplitude), random)
         end.info["kind"] = "rattled"
         yield end

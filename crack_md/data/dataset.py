@@ -65,6 +65,7 @@ class LabelledDataset:
     metadata: dict[str, Any]
 
     def __len__(self) -> int:
+        """Return the number of structures."""
         return len(self.structures)
 
     @property
@@ -110,7 +111,9 @@ def read_dataset(path: Path | str) -> LabelledDataset:
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return what a dataset says about itself; empty for plain structure files."""
     if path.suffix in DATABASES:
-        return dict(open_database(path).metadata)
+        metadata = dict(open_database(path).metadata)
+        # a file that is still being written says so under the job it belongs to
+        return dict(metadata.get("job", metadata))
     if path.suffix in (".xyz", ".extxyz"):
         first = next(read_structures(path))
         return dict(_as_dict(first.info.get("metadata", {})))
@@ -123,7 +126,9 @@ def to_row(structure: LabelledStructure) -> Atoms:
     atoms.info = {"group": structure.group, "kind": structure.kind}
     if structure.split is not None:
         atoms.info["split"] = structure.split
-    atoms.set_constraint(FixAtoms(mask=~structure.free) if not all(structure.free) else None)
+    atoms.set_constraint(
+        FixAtoms(mask=~structure.free) if not all(structure.free) else None
+    )
     atoms.calc = SinglePointCalculator(
         atoms, energy=structure.energy, forces=structure.forces
     )
@@ -170,6 +175,7 @@ def fingerprint(structures: Sequence[LabelledStructure]) -> str:
 
 
 def labelled_structure(atoms: Atoms, where: str) -> LabelledStructure:
+    """Return a structure as read from a file with its labels; `where` names it."""
     teacher = teacher_labels(_with_arrays(atoms))
     try:
         energy = float(atoms.get_potential_energy())
@@ -196,7 +202,9 @@ def labelled_structure(atoms: Atoms, where: str) -> LabelledStructure:
 def _with_arrays(atoms: Atoms) -> dict[str, Any]:
     """Return info plus the per-atom arrays, where extended XYZ keeps its columns."""
     teacher = {
-        name: array for name, array in atoms.arrays.items() if name.startswith("teacher_")
+        name: array
+        for name, array in atoms.arrays.items()
+        if name.startswith("teacher_")
     }
     return {**atoms.info, **teacher}
 

@@ -90,7 +90,7 @@ def _with_adsorbates(
     kind = _draw(alloys.adsorbates, random)
     if kind == "clean":
         return slab, "none"
-    sites = len(slab) // 4  # an atom of a p(2×2) layer per adsorbate is a monolayer
+    sites = len(slab) // 4  # an atom of a 2x2 layer per adsorbate is a monolayer
     species = [kind]
     if sites >= 3 and random.random() < 0.25:
         species.append(str(random.choice(["O", "OH"])))
@@ -149,5 +149,3 @@ def _fcc_minimum(symbol: str, teacher: Teacher) -> float:
         f"the teacher {teacher.name} has no fcc minimum of {symbol} near 3.9 Å; give "
         "generate.lattice_constants in the recipe"
     )
-
-

@@ -130,7 +130,9 @@ def gas_references(teacher: Teacher) -> dict[str, float]:
     return references
 
 
-def _metadata(rows: list[Atoms], teacher: Teacher, job: dict[str, Any]) -> dict[str, Any]:
+def _metadata(
+    rows: list[Atoms], teacher: Teacher, job: dict[str, Any]
+) -> dict[str, Any]:
     from crack_md.data.dataset import labelled_structure
 
     structures = [labelled_structure(row, "a row") for row in rows]
@@ -187,7 +189,9 @@ def _label_chunk(
         for labels in known
     ]
     fresh = iter(
-        _teacher.predict([a for a, there in zip(chunk, complete, strict=True) if not there])
+        _teacher.predict(
+            [a for a, there in zip(chunk, complete, strict=True) if not there]
+        )
     )
     labels = [
         old if there and old is not None else next(fresh)

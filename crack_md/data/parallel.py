@@ -46,9 +46,7 @@ def map_in_order(
         )
         while pending:
             yield pending.popleft().result()
-            pending.extend(
-                pool.submit(function, item) for item in islice(remaining, 1)
-            )
+            pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
 
 
 def _start_worker(start: Callable[[], None]) -> None:

@@ -57,7 +57,21 @@ def open_database(path: Path, *, readonly: bool = True) -> Database:
         raise MissingDependencyError.of(
             "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
         ) from error
+    if path.exists():
+        _check_lmdb(path)
     return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
+
+
+def _check_lmdb(path: Path) -> None:
+    import lmdb
+
+    try:
+        lmdb.open(str(path), subdir=False, readonly=True, lock=False).close()
+    except lmdb.Error as error:  # LMDBDatabase would fail again in its destructor
+        raise DataError(
+            f"cannot read {path}: {error}; expected an LMDB file as crack-md or "
+            "fairchem writes it"
+        ) from error
 
 
 def _files_of(source: Path) -> list[Path]:
@@ -86,7 +100,9 @@ def _read_file(path: Path) -> Iterator[Atoms]:
             yield atoms
     except (DataError, MissingDependencyError, GeneratorExit):
         raise
-    except Exception as error:  # ASE's readers raise whatever their format's parser does
+    except (
+        Exception
+    ) as error:  # ASE's readers raise whatever their format's parser does
         message = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"cannot read {path} after {count} structures: {message}; expected a file "

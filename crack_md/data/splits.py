@@ -18,7 +18,7 @@ HELD_OUT_PAIRS: tuple[Pair, ...] = (("Ag", "Pd"), ("Cu", "Ir"), ("Au", "Rh"))
 
 
 def parse_pairs(text: str) -> tuple[Pair, ...]:
-    """Return element pairs from text such as `Ag-Pd,Cu-Ir`; empty text holds out none."""
+    """Return element pairs from text such as `Ag-Pd,Cu-Ir`; none from empty text."""
     pairs = []
     for word in filter(None, (word.strip() for word in text.split(","))):
         symbols = word.split("-")

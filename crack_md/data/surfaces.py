@@ -25,7 +25,7 @@ IDEAL_C_OVER_A = np.sqrt(8 / 3)
 def build_surface(
     family: str, lattice_constant: float, *, vacuum: float, random: Generator
 ) -> Atoms:
-    """Return a slab of 8–20 copies of one atom; cell shape and depth are drawn.
+    """Return a slab of 8-20 copies of one atom; cell shape and depth are drawn.
 
     Args:
         family: fcc111, fcc100, fcc211 or hcp0001.
@@ -57,16 +57,24 @@ def build_surface(
 
 
 def build_bulk(lattice_constant: float, *, random: Generator) -> Atoms:
-    """Return a bulk cell of 2–16 copies of one atom, fcc or hcp, shape drawn."""
+    """Return a bulk cell of 2-16 copies of one atom, fcc or hcp, shape drawn."""
     neighbor = lattice_constant / np.sqrt(2)
     if random.random() < 0.3:
         cell = bulk("Pt", "hcp", a=neighbor, c=neighbor * IDEAL_C_OVER_A)
-        return _plain(cell.repeat([(1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2)][random.integers(4)]))
+        return _plain(
+            cell.repeat(
+                [(1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2)][random.integers(4)]
+            )
+        )
     if random.random() < 0.5:
         cell = bulk("Pt", "fcc", a=lattice_constant, cubic=True)
-        return _plain(cell.repeat([(1, 1, 1), (2, 1, 1), (2, 2, 1)][random.integers(3)]))
+        return _plain(
+            cell.repeat([(1, 1, 1), (2, 1, 1), (2, 2, 1)][random.integers(3)])
+        )
     cell = bulk("Pt", "fcc", a=lattice_constant)
-    return _plain(cell.repeat([(2, 1, 1), (2, 2, 1), (3, 2, 1), (2, 2, 2)][random.integers(4)]))
+    return _plain(
+        cell.repeat([(2, 1, 1), (2, 2, 1), (3, 2, 1), (2, 2, 2)][random.integers(4)])
+    )
 
 
 def _plain(atoms: Atoms) -> Atoms:
@@ -143,7 +151,9 @@ def add_adsorbates(
             tilt, turn = random.uniform(0, np.radians(85)), random.uniform(0, 2 * np.pi)
             direction = [np.sin(tilt) * np.cos(turn), np.sin(tilt) * np.sin(turn)]
             bond = OH_BOND + random.normal(0, 0.02)
-            result.append(Atom("H", oxygen + bond * np.array([*direction, np.cos(tilt)])))
+            result.append(
+                Atom("H", oxygen + bond * np.array([*direction, np.cos(tilt)]))
+            )
     return result
 
 
@@ -163,7 +173,9 @@ def site_above(slab: Atoms, kind: str, *, random: Generator) -> NDArray[np.float
     other = exposed[random.choice(near)]
     if kind == "bridge":
         return (top[:2] + other[:2]) / 2
-    third = [k for k in near if 0.5 * bond < np.linalg.norm(exposed[k] - other) < 1.5 * bond]
+    third = [
+        k for k in near if 0.5 * bond < np.linalg.norm(exposed[k] - other) < 1.5 * bond
+    ]
     if not third:
         return (top[:2] + other[:2]) / 2
     last = exposed[random.choice(third)]

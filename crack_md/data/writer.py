@@ -41,6 +41,7 @@ class RowWriter:
         self.done = self._resume()
 
     def __enter__(self) -> Self:
+        """Return the writer."""
         return self
 
     def __exit__(
@@ -102,7 +103,9 @@ class RowWriter:
         frames = self.rows()
         frames[0].info["metadata"] = json.dumps(metadata)
         for atoms in frames:
-            for name in [n for n, value in atoms.info.items() if n.startswith("teacher_")]:
+            for name in [
+                n for n, value in atoms.info.items() if n.startswith("teacher_")
+            ]:
                 value = np.asarray(atoms.info[name])
                 if value.ndim and len(value) == len(atoms):
                     atoms.set_array(name, value)

@@ -1,8 +1,8 @@
 """Teachers: potentials that label structures for a student to learn from.
 
-    nequix:WEIGHTS.nqx     Nequix, with its own package installed
-    eqv2:CHECKPOINT.pt     EquiformerV2, ours or imported; also plain CHECKPOINT.pt
-    emt                    ASE's effective medium theory, labels only, for trials
+nequix:WEIGHTS.nqx     Nequix, with its own package installed
+eqv2:CHECKPOINT.pt     EquiformerV2, ours or imported; also plain CHECKPOINT.pt
+emt                    ASE's effective medium theory, labels only, for trials
 """
 
 from pathlib import Path

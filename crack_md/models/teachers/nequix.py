@@ -60,7 +60,8 @@ class NequixTeacher:
         network, config = _load(path, self.sha256)
         self._network = network.to(self.device).eval().requires_grad_(False)
         self._index = {
-            number: index for index, number in enumerate(sorted(config["atomic_numbers"]))
+            number: index
+            for index, number in enumerate(sorted(config["atomic_numbers"]))
         }
         self.cutoff = float(config["cutoff"])
         self.elements: frozenset[int] | None = frozenset(self._index)
