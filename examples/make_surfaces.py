@@ -1,9 +1,13 @@
 """Make examples/surfaces.db: fourteen fcc(111) slabs that the demo screens.
 
-Ordered p(2x2) slabs of four layers: eight pure metals, three with a foreign layer
-under or as a platinum skin, and three L1_2 alloys, one of them with a skin. Lattice
-constants are PBE's for the elements and Vegard's between them. All slabs keep so much
-symmetry that they have four to nine distinct sites: 85 relaxations in all.
+Ordered p(2x2) slabs of four layers: seven pure metals, four with a foreign layer under
+or as a platinum skin, and three L1_2 alloys, one of them with a skin. Lattice constants
+are PBE's for the elements and Vegard's between them. All slabs keep so much symmetry
+that they have four or nine distinct sites: 85 relaxations in all.
+
+No Ni or Co, although Pt-Ni and Pt-Co are the famous catalysts: the packaged student's
+teacher learned from data that switch on a Hubbard U for these metals where oxygen is
+present, which shifts their O* energies by electronvolts.
 
     python examples/make_surfaces.py examples/surfaces.db
 """
@@ -20,24 +24,23 @@ from ase.spacegroup import crystal
 PBE_CONSTANT_A = {
     "Ag": 4.15,
     "Au": 4.16,
-    "Co": 3.52,
     "Cu": 3.63,
     "Ir": 3.87,
-    "Ni": 3.52,
     "Pd": 3.94,
     "Pt": 3.97,
     "Rh": 3.83,
 }
-PURE = ("Pt", "Pd", "Ag", "Au", "Cu", "Ir", "Rh", "Ni")
+PURE = ("Pt", "Pd", "Ag", "Au", "Cu", "Ir", "Rh")
 LAYERED = {
     # from the surface down; the last element sets the lattice constant
-    "Pt/Ni/Pt(111)": ("Pt", "Ni", "Pt", "Pt"),
-    "Pt/Co/Pt(111)": ("Pt", "Co", "Pt", "Pt"),
+    "Pt/Cu/Pt(111)": ("Pt", "Cu", "Pt", "Pt"),
+    "Pt/Ru/Pt(111)": ("Pt", "Ru", "Pt", "Pt"),
     "Pt/Pd(111)": ("Pt", "Pd", "Pd", "Pd"),
+    "Pt/Ir(111)": ("Pt", "Ir", "Ir", "Ir"),
 }
 ORDERED = {
-    "Pt3Ni(111)": ("Pt", "Ni", False),
-    "Pt3Ni(111) Pt skin": ("Pt", "Ni", True),
+    "Pt3Cu(111)": ("Pt", "Cu", False),
+    "Pt3Cu(111) Pt skin": ("Pt", "Cu", True),
     "Pd3Ag(111)": ("Pd", "Ag", False),
 }
 VACUUM_A = 7.5
