@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from crack_md.data.batches import Batch
+from crack_md.data.dataset import LabelledStructure
 from crack_md.models.base import Prediction, invariants
 from crack_md.models.force_field import ForceField
 from crack_md.training.frames import Frames
@@ -23,6 +25,10 @@ from crack_md.training.objective import FeatureHead
 
 Against = Literal["labels", "teacher"]
 
+RELAXED_FMAX = 0.05
+"""eV/Å; a frame is relaxed where no free atom feels a larger force. Frames along a
+relaxation are not, whatever their kind is called."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -31,7 +37,7 @@ class Evaluation:
     against: Against
     all: Metrics
     relaxed: Metrics | None
-    """Frames of kind "relaxed": small forces, on which every model looks good."""
+    """Frames at rest (`RELAXED_FMAX`), on whose small forces every model looks good."""
     unrelaxed: Metrics | None
     kinds: dict[str, Metrics]
     embedding_skipped: str | None
@@ -77,7 +83,7 @@ def evaluate(
         device=device,
     )
     kinds = [structure.kind for structure in frames.structures]
-    is_relaxed = torch.tensor([kind == "relaxed" for kind in kinds])
+    is_relaxed = torch.tensor([_is_relaxed(frame) for frame in frames.structures])
     return Evaluation(
         against=against,
         all=summarize(errors),
@@ -157,6 +163,11 @@ def _residuals(student: ForceField, frames: Frames, against: Against) -> Tensor:
         offset = sum(references.get(int(z), 0.0) for z in structure.atoms.numbers)
         residuals.append(source.energy - offset)
     return torch.tensor(residuals, dtype=torch.float64)
+
+
+def _is_relaxed(frame: LabelledStructure) -> bool:
+    forces = frame.forces[frame.free]
+    return bool((np.linalg.norm(forces, axis=1) <= RELAXED_FMAX).all())
 
 
 def _group(errors: FrameErrors, chosen: Tensor) -> Metrics | None:

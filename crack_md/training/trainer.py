@@ -144,7 +144,9 @@ class Trainer:
                 self.fabric.backward(report.total / len(parts))
             for name, value in ({"loss": report.total.detach()} | report.parts).items():
                 sums[name] = sums.get(name, 0.0) + value / len(parts)
-        means = self.fabric.all_reduce(torch.stack(list(sums.values())), "mean")
+        means = self.fabric.all_reduce(
+            torch.stack(list(sums.values())), reduce_op="mean"
+        )
         return dict(zip(sums, means.tolist(), strict=True))
 
     def _batches(self) -> list[Batch]:

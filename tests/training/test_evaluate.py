@@ -3,6 +3,7 @@
 import dataclasses
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,11 +48,16 @@ def test_teacher_is_another_reference(frames: Frames) -> None:
     assert found.all.force_mae_meV_per_A == pytest.approx(0, abs=1e-6)
 
 
-def test_groups_stand_apart(frames: Frames) -> None:
+def test_groups_stand_apart() -> None:
+    quiet = dataclasses.replace(labelled(1), forces=np.full((4, 3), 0.02))
+    fixed = labelled(1)
+    fixed.forces[1:] = 0.0  # atom 0 is held: its force does not count
+    large = [labelled(number) for number in range(5)]
+    frames = Frames([*large, quiet, fixed], BUILD, dtype=torch.float64)
     found = evaluate(MODEL, frames)
     assert found.relaxed is not None
     assert found.unrelaxed is not None
-    assert (found.relaxed.n_frames, found.unrelaxed.n_frames) == (2, 3)
+    assert (found.relaxed.n_frames, found.unrelaxed.n_frames) == (2, 5)
     assert set(found.kinds) == {"relaxed", "rattled"}
     assert found.as_dict()["relaxed"]["n_frames"] == 2
 
