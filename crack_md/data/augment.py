@@ -11,7 +11,6 @@ import numpy as np
 from ase import Atoms, units
 from ase.constraints import FixAtoms
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.optimize import LBFGS
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -141,7 +140,8 @@ def thermal(
     moving = _prepared(atoms, 0.03, teacher, random)
     moving.set_masses(np.full(len(moving), section.mass_u))
     temperature_K = float(random.uniform(section.coldest_K, section.hottest_K))
-    MaxwellBoltzmannDistribution(moving, temperature_K=temperature_K, rng=random)
+    width = np.sqrt(section.mass_u * units.kB * temperature_K)
+    moving.set_momenta(random.normal(0, width, moving.positions.shape))
     dynamics = Langevin(
         moving,
         section.timestep_fs * units.fs,

@@ -116,7 +116,7 @@ def label_structures(
 
 
 def gas_references(teacher: Teacher) -> dict[str, float]:
-    """Return the teacher's energies in eV of relaxed H2O and H2, as far as it knows them."""
+    """Return energies in eV of relaxed H2O and H2, where the teacher knows them."""
     references = {}
     for name in GASES if teacher.energy_reference == "total" else ():
         atoms = molecule(name)

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 CONTACT = {"ontop": 1.82, "bridge": 1.95, "hollow": 2.05, "anywhere": 1.95}
 """Å between O and the metal atoms it touches, typical of 4d and 5d surfaces."""
 OH_BOND = 0.98
+PROBE = 2.6
+"""Å, ball that finds the exposed atoms; it must not slip through a hollow."""
 IDEAL_C_OVER_A = np.sqrt(8 / 3)
 
 
@@ -161,8 +163,7 @@ def site_above(slab: Atoms, kind: str, *, random: Generator) -> NDArray[np.float
     """Return the lateral position of a random site: ontop, bridge, hollow, anywhere."""
     if kind == "anywhere":
         return (random.random(3) @ slab.cell.array)[:2]
-    images, heights = _images(slab)
-    exposed = images[heights > slab.positions[:, 2].max() - 2.5]
+    exposed = _exposed(slab)
     top = exposed[random.choice(_home(exposed, slab))]
     distance = np.linalg.norm(exposed - top, axis=1)
     close = np.argsort(distance)[1:]
@@ -193,6 +194,15 @@ def drop_height(slab: Atoms, lateral: NDArray[np.float64], contact: float) -> fl
     if not below.any():
         return float(heights.max())
     return float((heights[below] + np.sqrt(contact**2 - across[below] ** 2)).max())
+
+
+def _exposed(slab: Atoms) -> NDArray[np.float64]:
+    """Return the images of atoms that carry a ball dropped right above them."""
+    bare = [
+        drop_height(slab, position[:2], PROBE) < position[2] + PROBE + 1e-6
+        for position in slab.positions
+    ]
+    return _images(slab[bare])[0]
 
 
 def _images(slab: Atoms) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,0 +1,295 @@
+"""From structures to frames to a labelled set, with EMT as the teacher."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+
+from crack_md.data import frames as frames_module
+from crack_md.data import labelling, read_dataset, read_structures
+from crack_md.data.dataset import read_metadata
+from crack_md.data.frames import count_bases, write_frames
+from crack_md.data.labelling import SplitRule, gas_references, label_structures
+from crack_md.data.recipes import Alloys, Rattle, Recipe, Relax, Variants
+from crack_md.errors import ConfigError, DataError, TeacherError
+from crack_md.models.teachers import AseTeacher, TeacherLabels, load_teacher
+
+RECIPE = Recipe(
+    seed=3,
+    generate=Alloys(
+        elements=("Ag", "Cu", "Pd"),
+        counts={"fcc111": 4, "bulk": 3},
+        molecules={"H2": 1},
+    ),
+    variants=Variants(rattle=Rattle(frames=2), relax=Relax(share=0.5, steps=3)),
+)
+
+
+class KilledError(Exception):
+    """Stands for a kill between two chunks."""
+
+
+def positions(path):
+    return [atoms.positions for atoms in read_structures(path)]
+
+
+def test_frames_carry_what_they_are(tmp_path):
+    out = tmp_path / "frames.aselmdb"
+
+    count = write_frames(RECIPE, out, teacher="emt")
+
+    frames = list(read_structures(out))
+    assert len(frames) == count > 16
+    assert {atoms.info["kind"] for atoms in frames} == {"rattled", "relaxed"}
+    assert {atoms.info["surface"] for atoms in frames} == {"fcc111", "bulk", "molecule"}
+    metadata = read_metadata(out)
+    assert metadata["teacher"] == "emt"
+    assert metadata["lattice_constants"]["Cu"] == pytest.approx(3.59, abs=0.01)
+    assert metadata["recipe"]["seed"] == 3
+
+
+def test_a_killed_run_continues_and_ends_up_the_same(tmp_path, monkeypatch):
+    whole, broken = tmp_path / "whole.db", tmp_path / "broken.db"
+    monkeypatch.setattr(frames_module, "CHUNK", 2)
+    write_frames(RECIPE, whole, teacher="emt")
+
+    def stop(done: int, _: int) -> None:
+        if done == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        write_frames(RECIPE, broken, teacher="emt", report=stop)
+    assert not broken.exists()
+    seen = []
+    write_frames(
+        RECIPE, broken, teacher="emt", report=lambda done, _: seen.append(done)
+    )
+
+    assert seen[0] == 6
+    for first, second in zip(positions(whole), positions(broken), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_workers_make_the_same_frames(tmp_path):
+    one, two = tmp_path / "one.db", tmp_path / "two.db"
+    recipe = RECIPE.model_copy(
+        update={"variants": Variants(), "generate": RECIPE.generate}
+    )
+
+    write_frames(recipe, one, teacher="emt", limit=5)
+    write_frames(recipe, two, teacher="emt", limit=5, workers=2)
+
+    for first, second in zip(positions(one), positions(two), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_files_are_augmented_without_a_teacher(tmp_path):
+    source, out = tmp_path / "slabs.extxyz", tmp_path / "frames.extxyz"
+    slab = fcc111("Cu", (1, 1, 3), vacuum=6.0)
+    slab.info = {}  # ase.build leaves there what extended XYZ cannot store
+    write(source, [slab, bulk("Au")])
+
+    write_frames(Recipe(), out, sources=[source])
+
+    frames = list(read_structures(out))
+    assert len(frames) == 8
+    assert frames[0].pbc.tolist() == [True, True, False]
+    assert len({atoms.info["group"] for atoms in frames}) == 2
+
+
+def test_recipes_that_cannot_work_are_refused(tmp_path):
+    out = tmp_path / "frames.db"
+    with pytest.raises(ConfigError, match="nothing to augment"):
+        write_frames(Recipe(), out)
+    with pytest.raises(TeacherError, match="lattice constants of Ag, Cu, Pd"):
+        write_frames(RECIPE, out)
+    assert count_bases(RECIPE) == 8
+    assert count_bases(RECIPE, limit=3) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".aselmdb", ".db", ".extxyz"])
+def test_a_labelled_set_has_the_teachers_labels(tmp_path, suffix):
+    frames, out = tmp_path / "frames.db", tmp_path / f"train{suffix}"
+    write_frames(RECIPE, frames, teacher="emt")
+
+    counts = label_structures([frames], out, teacher="emt")
+
+    dataset = read_dataset(out)
+    assert len(dataset) == counts.labelled
+    one = dataset.structures[-1]
+    (fresh,) = load_teacher("emt").predict([one.atoms])
+    assert one.energy == pytest.approx(fresh.energy, abs=1e-6)
+    np.testing.assert_allclose(one.forces, fresh.forces, atol=1e-6)
+    np.testing.assert_allclose(one.teacher.forces, fresh.forces, atol=1e-6)
+    assert one.teacher.node_features is None
+    assert not dataset.has_features
+    assert dataset.metadata["teacher_sha256"] == load_teacher("emt").sha256
+    assert dataset.metadata["n_features"] == 0
+
+
+def test_labels_made_by_the_same_weights_are_kept(tmp_path, monkeypatch):
+    frames = tmp_path / "frames.db"
+    write_frames(RECIPE, frames, teacher="emt")
+    known = sum("teacher_energy" in atoms.info for atoms in read_structures(frames))
+    asked = []
+    predict = AseTeacher.predict
+    monkeypatch.setattr(
+        AseTeacher,
+        "predict",
+        lambda self, atoms: asked.append(len(atoms)) or predict(self, atoms),
+    )
+
+    monkeypatch.setattr(labelling, "gas_references", lambda teacher: {})
+    counts = label_structures([frames], tmp_path / "a.db", teacher="emt")
+
+    assert known > 0
+    assert sum(asked) == counts.labelled + counts.dropped - known
+
+
+def test_labels_of_other_weights_are_replaced(tmp_path):
+    source, out = tmp_path / "frames.db", tmp_path / "train.db"
+    other = AseTeacher(_Constant(), name="other")
+    _write_frames_of(other, source)
+
+    label_structures([source], out, teacher="emt")
+
+    (one,) = read_dataset(out).structures
+    assert one.teacher.energy == pytest.approx(
+        load_teacher("emt").predict([bulk("Cu")])[0].energy
+    )
+
+
+def test_dft_labels_stay_beside_the_teachers(tmp_path):
+    atoms = bulk("Cu")
+    atoms.calc = SinglePointCalculator(atoms, energy=-3.75, forces=[[0.0, 0.0, 0.5]])
+    write(tmp_path / "dft.traj", atoms)
+
+    label_structures([tmp_path / "dft.traj"], tmp_path / "train.db", teacher="emt")
+
+    (one,) = read_dataset(tmp_path / "train.db").structures
+    assert one.energy == -3.75
+    assert one.forces.tolist() == [[0.0, 0.0, 0.5]]
+    assert one.teacher.energy != pytest.approx(-3.75)
+
+
+def test_structures_with_huge_forces_are_left_out(tmp_path):
+    close = Atoms("Cu2", [[0, 0, 0], [0, 0, 1.2]])
+    write(tmp_path / "a.traj", [bulk("Cu"), close])
+
+    counts = label_structures([tmp_path / "a.traj"], tmp_path / "b.db", teacher="emt")
+
+    assert dataclasses.astuple(counts) == (1, 1)
+
+
+def test_held_out_pairs_become_the_test_set(tmp_path):
+    alloy = bulk("Cu", cubic=True)
+    alloy.symbols[:] = ["Ag", "Ag", "Pd", "Cu"]
+    write(tmp_path / "a.traj", [bulk("Ag"), alloy, bulk("Pd")])
+    rule = SplitRule((("Ag", "Pd"),), val=0.0)
+
+    label_structures(
+        [tmp_path / "a.traj"], tmp_path / "b.db", teacher="emt", split=rule
+    )
+
+    splits = [one.split for one in read_dataset(tmp_path / "b.db").structures]
+    assert splits == ["train", "test", "train"]
+
+
+def test_labelling_continues_after_a_kill(tmp_path, monkeypatch):
+    cells = [bulk("Cu", a=3.4 + 0.02 * i) for i in range(7)]
+    write(tmp_path / "a.traj", cells)
+    monkeypatch.setattr(labelling, "CHUNK", 2)
+
+    def stop(done: int) -> None:
+        if done == 4:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        label_structures(
+            [tmp_path / "a.traj"], tmp_path / "b.aselmdb", teacher="emt", report=stop
+        )
+    seen = []
+    counts = label_structures(
+        [tmp_path / "a.traj"],
+        tmp_path / "b.aselmdb",
+        teacher="emt",
+        report=seen.append,
+    )
+
+    assert seen == [6, 7]
+    assert counts.labelled == 7
+    volumes = [
+        one.atoms.get_volume()
+        for one in read_dataset(tmp_path / "b.aselmdb").structures
+    ]
+    assert volumes == sorted(volumes)
+    write(tmp_path / "a.traj", cells[:3])
+    with pytest.raises(DataError, match="exists"):
+        label_structures([tmp_path / "a.traj"], tmp_path / "b.aselmdb", teacher="emt")
+
+
+def test_an_element_the_teacher_does_not_know_is_named(tmp_path):
+    write(tmp_path / "a.traj", bulk("Fe"))
+
+    with pytest.raises(TeacherError, match=r"Fe.*which the teacher emt does not know"):
+        label_structures([tmp_path / "a.traj"], tmp_path / "b.db", teacher="emt")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.traj"]
+
+
+class Springs:
+    """A teacher whose relaxed molecules have a known energy: bonds of 1 Å at -2 eV."""
+
+    name, sha256, has_features, energy_reference = "springs", "0", False, "total"
+
+    def __init__(self, elements: frozenset[int] | None = None) -> None:
+        self.elements = elements
+
+    def predict(self, atoms: list[Atoms]) -> list[TeacherLabels]:
+        return [self._one(one) for one in atoms]
+
+    def _one(self, atoms: Atoms) -> TeacherLabels:
+        energy, forces = 0.0, np.zeros((len(atoms), 3))
+        for other in range(1, len(atoms)):
+            bond = atoms.positions[other] - atoms.positions[0]
+            length = np.linalg.norm(bond)
+            energy += 5 * (length - 1.0) ** 2 - 2.0
+            forces[other] -= 10 * (length - 1.0) * bond / length
+        forces[0] = -forces[1:].sum(axis=0)
+        return TeacherLabels(energy, forces)
+
+
+def test_gas_references_are_energies_of_relaxed_molecules():
+    assert gas_references(Springs()) == pytest.approx(
+        {"H2O": -4.0, "H2": -2.0}, abs=1e-4
+    )
+    assert list(gas_references(Springs(frozenset({1})))) == ["H2"]
+
+
+class _Constant:
+    """A calculator-like thing that says -1 eV to everything."""
+
+    def todict(self):
+        return {}
+
+    def get_potential_energy(self, atoms=None, force_consistent=False):
+        return -1.0
+
+    def get_forces(self, atoms=None):
+        return np.zeros((len(atoms), 3))
+
+
+def _write_frames_of(teacher, path):
+    from crack_md.data.dataset import teacher_data
+    from crack_md.data.writer import RowWriter
+
+    atoms = bulk("Cu")
+    atoms.info = {"group": "cu", **teacher_data(teacher.predict([atoms])[0])}
+    writer = RowWriter(path, job={})
+    writer.append([atoms], done=1)
+    writer.finish({"teacher_sha256": teacher.sha256})
