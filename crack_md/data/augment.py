@@ -113,7 +113,7 @@ def relaxed(
         height = moving.positions[:, 2]
         limit = height.min() + section.fixed_layers * np.ptp(_metal_heights(moving))
         moving.set_constraint(FixAtoms(mask=height <= limit + 1e-3))
-    optimizer = LBFGS(moving, logfile=None, maxstep=0.15)
+    optimizer = LBFGS(moving, logfile=None, maxstep=0.15)  # type: ignore[arg-type]
     last = None
     for _ in optimizer.irun(fmax=section.fmax, steps=section.steps):
         frame = _snapshot(moving, atoms)

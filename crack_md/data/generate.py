@@ -4,9 +4,10 @@ A structure is a pure function of (recipe, seed, its number): runs in parallel, 
 that were interrupted, and runs with a limit all make the same ones.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -46,8 +47,11 @@ def generate(
     Every part of the sequence has the same mixture, so the first tenth of a dataset
     is already a fair sample of it.
     """
-    plan = [family for family, count in alloys.counts.items() for _ in range(count)]
-    plan += [name for name, count in alloys.molecules.items() for _ in range(count)]
+    counts: list[tuple[str, int]] = [
+        *alloys.counts.items(),
+        *alloys.molecules.items(),
+    ]
+    plan = [name for name, count in counts for _ in range(count)]
     np.random.default_rng(seed).shuffle(plan)
     for number, family in enumerate(plan):
         random = np.random.default_rng([seed, number])
@@ -101,7 +105,7 @@ def _with_adsorbates(
     return slab, "none"
 
 
-def _draw(shares: "dict[str, float] | dict[object, float]", random: Generator) -> str:
+def _draw(shares: Mapping[Any, float], random: Generator) -> str:
     names = [str(name) for name in shares]
     weights = np.array(list(shares.values()), dtype=float)
     return str(random.choice(names, p=weights / weights.sum()))

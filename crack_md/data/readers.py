@@ -13,7 +13,6 @@ from typing import Any
 import ase.db
 import ase.io
 from ase import Atoms
-from ase.db.core import Database
 
 from crack_md.errors import DataError, MissingDependencyError, StructureError
 from crack_md.models.teachers.base import check_structure
@@ -47,8 +46,8 @@ def count_structures(sources: Iterable[Path]) -> int | None:
     return sum(_count_rows(path) for path in files)
 
 
-def open_database(path: Path, *, readonly: bool = True) -> Database:
-    """Return an ASE database, `.aselmdb` included."""
+def open_database(path: Path, *, readonly: bool = True) -> Any:
+    """Return an ASE database, `.aselmdb` included; ASE leaves it without types."""
     if path.suffix != ".aselmdb":
         return ase.db.connect(path, use_lock_file=False)
     try:

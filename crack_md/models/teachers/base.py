@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from crack_md.errors import StructureError, TeacherError
 
 VACUUM = 12.0
-"""Å between images along a direction that is not periodic; above twice any cutoff
-used by slabs' teachers only once the outermost layers are counted, so ample."""
+"""Å between images along a direction that is not periodic; beyond the reach of one
+edge (6 Å in Nequix, 12 Å in the strict rule, which seldom looks past a surface)."""
 
 
 @dataclass(frozen=True)
@@ -136,25 +136,24 @@ class TeacherCalculator(Calculator):
     that a relaxation visits anyway need no second evaluation.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
-
     def __init__(self, teacher: Teacher) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.implemented_properties = ["energy", "free_energy", "forces"]
         self.teacher = teacher
         self.labels: TeacherLabels | None = None
 
     def calculate(
         self,
         atoms: Atoms | None = None,
-        properties: list[str] | None = None,
-        system_changes: list[str] = all_changes,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
         """Ask the teacher and keep its labels."""
-        super().calculate(atoms, properties, system_changes)
-        self.labels = self.teacher.predict([self.atoms])[0]
-        energy: Any = self.labels.energy
+        super().calculate(atoms, list(properties), list(system_changes))  # type: ignore[no-untyped-call]
+        assert self.atoms is not None, "ASE keeps the structure it calculates"
+        (self.labels,) = self.teacher.predict([self.atoms])
         self.results = {
-            "energy": energy,
-            "free_energy": energy,
+            "energy": self.labels.energy,
+            "free_energy": self.labels.energy,
             "forces": self.labels.forces,
         }

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from crack_md.errors import MissingDependencyError, TeacherError
@@ -58,7 +59,8 @@ class NequixTeacher:
             40 if self.device.type == "cpu" else 4000
         )
         network, config = _load(path, self.sha256)
-        self._network = network.to(self.device).eval().requires_grad_(False)
+        # Any: the package brings no types
+        self._network: Any = network.to(self.device).eval().requires_grad_(False)
         self._index = {
             number: index
             for index, number in enumerate(sorted(config["atomic_numbers"]))
@@ -111,7 +113,14 @@ class NequixTeacher:
             for energy, forces, features in per_structure
         ]
 
-    def _graph(self, structures: list[Atoms]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _graph(
+        self, structures: list[Atoms]
+    ) -> tuple[
+        Int[Tensor, " atom"],
+        Float[Tensor, "atom 3"],
+        Int[Tensor, "2 edge"],
+        Float[Tensor, "edge 3"],
+    ]:
         """Return species, positions, (sender, receiver) edges and shifts in Å."""
         from matscipy.neighbours import neighbour_list
 
