@@ -162,6 +162,15 @@ def teacher_labels(info: dict[str, Any]) -> TeacherLabels | None:
     )
 
 
+def group_of(atoms: Atoms, number: int) -> str:
+    """Return the group a structure belongs to; one of its own where it names none."""
+    group = atoms.info.get(
+        "group", f"{atoms.get_chemical_formula('hill')}-{number:05d}"
+    )
+    # ASE refuses keys whose text reads as a number
+    return str(group) if str(group)[:1].isalpha() else f"group-{group}"
+
+
 def fingerprint(structures: Sequence[LabelledStructure]) -> str:
     """Return a SHA-256 of structures and labels; row order counts, storage does not."""
     digest = hashlib.sha256()

@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.data.augment import make_frames
+from crack_md.data.dataset import group_of
 from crack_md.data.generate import BaseStructure, generate, teacher_lattice_constants
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
@@ -127,9 +128,7 @@ def _bases(
 ) -> Iterator[BaseStructure]:
     def everything() -> Iterator[BaseStructure]:
         for number, atoms in enumerate(read_structures(sources) if sources else ()):
-            name = f"{atoms.get_chemical_formula('hill')}-{number:05d}"
-            group = str(atoms.info.get("group", name))
-            yield BaseStructure(atoms, group, "given", "unknown")
+            yield BaseStructure(atoms, group_of(atoms, number), "given", "unknown")
         if recipe.generate is not None:
             yield from generate(
                 recipe.generate, lattice_constants=lattice_constants, seed=recipe.seed

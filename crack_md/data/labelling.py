@@ -18,13 +18,15 @@ from ase.optimize import BFGS
 from crack_md.data.dataset import (
     FORMAT_VERSION,
     fingerprint,
+    group_of,
+    labelled_structure,
     read_metadata,
     teacher_data,
     teacher_labels,
 )
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
-from crack_md.data.splits import Pair, split_of
+from crack_md.data.splits import Pair, check_shares, split_of
 from crack_md.data.writer import RowWriter
 from crack_md.models.teachers import (
     Teacher,
@@ -51,6 +53,10 @@ class SplitRule:
     val: float = 0.05
     test: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse shares that cannot be."""
+        check_shares(val=self.val, test=self.test)
 
 
 @dataclass(frozen=True)
@@ -133,8 +139,6 @@ def gas_references(teacher: Teacher) -> dict[str, float]:
 def _metadata(
     rows: list[Atoms], teacher: Teacher, job: dict[str, Any]
 ) -> dict[str, Any]:
-    from crack_md.data.dataset import labelled_structure
-
     structures = [labelled_structure(row, "a row") for row in rows]
     first = rows[0].info.get("teacher_node_features") if rows else None
     return {
@@ -166,8 +170,7 @@ def _with_provenance(sources: Sequence[Path], teacher: Teacher) -> Iterator[Atom
             if not known:
                 for key in _LABEL_KEYS:
                     atoms.info.pop(key, None)
-            name = f"{atoms.get_chemical_formula('hill')}-{number:05d}"
-            atoms.info.setdefault("group", name)
+            atoms.info["group"] = group_of(atoms, number)
             atoms.info.setdefault("kind", "given")
             yield atoms
 

@@ -1,13 +1,17 @@
 """The same function over many items in worker processes, results in order."""
 
 import multiprocessing
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
 import torch
+
+from crack_md.errors import TeacherError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,15 +44,24 @@ def map_in_order(
         initializer=_start_worker,
         initargs=(start,),
     )
-    with pool:
+    try:
         pending: deque[Future[Result]] = deque(
             pool.submit(function, item) for item in islice(remaining, 4 * workers)
         )
         while pending:
             yield pending.popleft().result()
             pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
+    except BrokenProcessPool as error:
+        raise TeacherError(
+            "a worker process died, most often for lack of memory; repeat the command "
+            "with fewer --workers, it continues where it stopped"
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _start_worker(start: Callable[[], None]) -> None:
+    # the parent ends the run; workers that die of Ctrl-C would print tracebacks
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)  # workers share the cores among themselves
     start()

@@ -64,13 +64,22 @@ def open_database(path: Path, *, readonly: bool = True) -> Any:
 def _check_lmdb(path: Path) -> None:
     import lmdb
 
+    expected = "expected an LMDB file as crack-md or fairchem writes it"
     try:
-        lmdb.open(str(path), subdir=False, readonly=True, lock=False).close()
-    except lmdb.Error as error:  # LMDBDatabase would fail again in its destructor
+        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    except lmdb.Error as error:
+        if "already open" in str(error):  # by this process, which has checked it
+            return
+        # here, because LMDBDatabase would fail again in its destructor
+        raise DataError(f"cannot read {path}: {error}; {expected}") from error
+    with environment:
+        pages = environment.info()["last_pgno"] + 1
+        size = pages * environment.stat()["psize"]
+    if path.stat().st_size < size:  # reading past the end would kill the process
         raise DataError(
-            f"cannot read {path}: {error}; expected an LMDB file as crack-md or "
-            "fairchem writes it"
-        ) from error
+            f"cannot read {path}: it has {path.stat().st_size} of {size} bytes; copy "
+            "the whole file again"
+        )
 
 
 def _files_of(source: Path) -> list[Path]:

@@ -57,11 +57,11 @@ def split_of(
     """
     if is_held_out(atoms, held_out):
         return "test"
+    check_shares(val=val, test=test)
     draw = _uniform(f"{seed}:{group}")
-    for name, upper in _upper_bounds(("val", val), ("test", test)):
-        if draw < upper:
-            return name
-    return "train"
+    if draw < val:
+        return "val"
+    return "test" if draw < val + test else "train"
 
 
 def _uniform(text: str) -> float:
@@ -69,14 +69,10 @@ def _uniform(text: str) -> float:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
-def _upper_bounds(*shares: tuple[str, float]) -> list[tuple[str, float]]:
-    bounds, total = [], 0.0
-    for name, share in shares:
-        if not 0 <= share <= 1 or total + share > 1:
-            raise ConfigError(
-                f"share of {name} is {share}; shares must be between 0 and 1 and sum "
-                "to at most 1"
-            )
-        total += share
-        bounds.append((name, total))
-    return bounds
+def check_shares(*, val: float, test: float) -> None:
+    """Raise ConfigError unless validation and test leave something to train on."""
+    if min(val, test) < 0 or val + test >= 1:
+        raise ConfigError(
+            f"the shares of val ({val}) and test ({test}) must not be negative and "
+            "must sum to less than 1"
+        )

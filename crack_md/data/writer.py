@@ -58,7 +58,7 @@ class RowWriter:
         with database:
             for atoms in rows:
                 keys = {key: atoms.info[key] for key in KEYS if key in atoms.info}
-                data = {k: v for k, v in atoms.info.items() if k not in KEYS}
+                data = {k: v for k, v in atoms.info.items() if _is_data(k, v)}
                 database.write(atoms, key_value_pairs=keys, data=data)
             database.metadata = {"job": self.job, "done": done}
         self.done = done
@@ -114,6 +114,12 @@ class RowWriter:
         ase.io.write(temporary, frames, format="extxyz")
         temporary.replace(self.path)
         self.partial.unlink()
+
+
+def _is_data(key: str, value: Any) -> bool:
+    """Return whether an entry of `info` is data that a database can hold."""
+    plain = (str, int, float, bool, list, np.ndarray, np.generic)
+    return key not in KEYS and isinstance(value, plain)
 
 
 def _check_target(path: Path, *, overwrite: bool) -> None:

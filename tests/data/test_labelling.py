@@ -11,10 +11,11 @@ from ase.io import write
 
 from crack_md.data import frames as frames_module
 from crack_md.data import labelling, read_dataset, read_structures
-from crack_md.data.dataset import read_metadata
+from crack_md.data.dataset import read_metadata, teacher_data
 from crack_md.data.frames import count_bases, write_frames
 from crack_md.data.labelling import SplitRule, gas_references, label_structures
 from crack_md.data.recipes import Alloys, Rattle, Recipe, Relax, Variants
+from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, DataError, TeacherError
 from crack_md.models.teachers import AseTeacher, TeacherLabels, load_teacher
 
@@ -233,6 +234,21 @@ def test_labelling_continues_after_a_kill(tmp_path, monkeypatch):
         label_structures([tmp_path / "a.traj"], tmp_path / "b.aselmdb", teacher="emt")
 
 
+def test_groups_that_read_as_numbers_and_odd_entries_are_stored(tmp_path):
+    atoms = bulk("Cu")
+    atoms.info = {"group": 17, "sid": "random17", "odd": object}
+
+    row = labelling._row(atoms, TeacherLabels(0.0, np.zeros((1, 3))), SplitRule())
+    row.info["group"] = labelling.group_of(atoms, 0)
+    writer = RowWriter(tmp_path / "b.db", job={})
+    writer.append([row], done=1)
+
+    (stored,) = writer.rows()
+    assert stored.info["group"] == "group-17"
+    assert stored.info["sid"] == "random17"
+    assert "odd" not in stored.info
+
+
 def test_an_element_the_teacher_does_not_know_is_named(tmp_path):
     write(tmp_path / "a.traj", bulk("Fe"))
 
@@ -285,9 +301,6 @@ class _Constant:
 
 
 def _write_frames_of(teacher, path):
-    from crack_md.data.dataset import teacher_data
-    from crack_md.data.writer import RowWriter
-
     atoms = bulk("Cu")
     atoms.info = {"group": "cu", **teacher_data(teacher.predict([atoms])[0])}
     writer = RowWriter(path, job={})

@@ -77,6 +77,17 @@ def test_an_unreadable_file_is_refused_in_one_line(tmp_path, name):
     assert "\n" not in str(error.value)
 
 
+def test_a_cut_lmdb_file_is_refused_before_it_kills_the_process(tmp_path):
+    path = tmp_path / "a.aselmdb"
+    with open_database(path, readonly=False) as database:
+        for _ in range(20):
+            database.write(bulk("Cu"), data={"x": np.random.default_rng(0).random(900)})
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+    with pytest.raises(DataError, match=r"it has \d+ of \d+ bytes"):
+        list(read_structures(path))
+
+
 def test_a_database_without_rows_is_refused(tmp_path):
     path = tmp_path / "a.db"
     with connect(path) as database:

@@ -63,5 +63,5 @@ def test_nonsense_pairs_are_refused(text):
 
 
 def test_shares_above_one_are_refused():
-    with pytest.raises(ConfigError, match="sum to at most 1"):
+    with pytest.raises(ConfigError, match="sum to less than 1"):
         split_of(Atoms("Pt"), "g", val=0.6, test=0.6)
