@@ -52,6 +52,17 @@ class ContactSurface:
         near = (positions[:, 2] > high) | (np.arange(len(index)) < len(atoms))
         return cls(positions[near], index[near], bond[index[near]])
 
+    def near(self, image: int) -> "ContactSurface":
+        """Return what a ball in touch with an image may touch too; the image first."""
+        distance = np.linalg.norm(
+            (self.positions - self.positions[image])[:, :2], axis=1
+        )
+        chosen = np.argsort(distance + (np.arange(len(distance)) != image))
+        chosen = chosen[distance[chosen] < 2.2 * self.reach.max()]
+        return ContactSurface(
+            self.positions[chosen], self.index[chosen], self.bond[chosen]
+        )
+
     def is_free(self, point: Points) -> bool:
         """Return whether the ball fits at ``point`` without entering an atom."""
         distance = np.linalg.norm(self.positions - point, axis=1)
@@ -67,17 +78,18 @@ def resting_points(surface: ContactSurface, exposed: NDArray[np.int_]) -> list[P
     """Return where the ball stands on one, two or three atoms, and nowhere inside."""
     up = np.array([0.0, 0.0, 1.0])
     found: list[Points] = []
-    feet: list[int] = np.flatnonzero(np.isin(surface.index, exposed)).tolist()
-    for i in exposed.tolist():
-        around = [j for j in feet if j != i and _overlap(i, j, surface)]
-        candidates: list[Points | None] = [surface.positions[i] + surface.reach[i] * up]
-        candidates += [_over_pair((i, j), surface) for j in around]
+    for atom in exposed.tolist():
+        local = surface.near(atom)
+        feet: list[int] = np.flatnonzero(np.isin(local.index, exposed)).tolist()
+        around = [j for j in feet if j != 0 and _overlap(0, j, local)]
+        candidates: list[Points | None] = [local.positions[0] + local.reach[0] * up]
+        candidates += [_over_pair((0, j), local) for j in around]
         candidates += [
-            _over_triple((i, j, k), surface)
+            _over_triple((0, j, k), local)
             for j, k in combinations(around, 2)
-            if _overlap(j, k, surface)
+            if _overlap(j, k, local)
         ]
-        found += [p for p in candidates if p is not None and surface.is_free(p)]
+        found += [p for p in candidates if p is not None and local.is_free(p)]
     return found
 
 
@@ -89,16 +101,16 @@ def exposed_atoms(
     steps = np.arange(-surface.reach.max(), surface.reach.max() + spacing_A, spacing_A)
     disc = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
     return np.array(
-        [atom for atom in range(len(atoms)) if _is_exposed(atom, surface, disc)]
+        [i for i in range(len(atoms)) if _is_exposed(surface.near(i), disc)]
     )
 
 
-def _is_exposed(atom: int, surface: ContactSurface, disc: Points) -> bool:
-    """Return whether the ball lands on ``atom`` at any of the offsets in ``disc``."""
-    radius = surface.reach[atom]
+def _is_exposed(surface: ContactSurface, disc: Points) -> bool:
+    """Return whether the ball lands on the first atom at any offset in ``disc``."""
+    radius = surface.reach[0]
     inside = disc[np.hypot(*disc.T) < 0.95 * radius]
     rise = np.sqrt(radius**2 - (inside**2).sum(axis=1))
-    landing = np.column_stack([inside, rise]) + surface.positions[atom]
+    landing = np.column_stack([inside, rise]) + surface.positions[0]
     offset = landing[:, None, :2] - surface.positions[None, :, :2]
     reach_2 = surface.reach**2 - (offset**2).sum(axis=-1)  # (landing, image)
     contact = surface.positions[:, 2] + np.sqrt(np.maximum(reach_2, 0.0))
