@@ -81,20 +81,30 @@ def evaluate(
     """Measure a model on labelled frames, beside what no model would reach."""
     from crack_md.training.build import build_frames, read_head
     from crack_md.training.evaluate import evaluate as measure
+    from crack_md.training.evaluate import known_frames
 
     model, path = _model(student)
-    frames = build_frames(_frames(data, split, against), model)
+    labelled = _frames(data, split, against)
+    known = known_frames(model, labelled)
+    if not known:
+        raise DataError(f"every frame of {data} has elements unknown to {path}")
     found = measure(
         model,
-        frames,
+        build_frames(known, model),
         head=read_head(head, beside=path),
         against=against,
         batch_size=batch_size,
     )
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=2))
+        n_left_out = len(labelled) - len(known)
+        typer.echo(json.dumps(found.as_dict() | {"n_left_out": n_left_out}, indent=2))
         return
     Console().print(_table(found.as_dict()))
+    if len(known) < len(labelled):
+        typer.echo(
+            f"left out {len(labelled) - len(known)} of {len(labelled)} frames, which "
+            "have elements unknown to the model"
+        )
     if found.embedding_skipped:
         typer.echo(f"no embedding metrics: {found.embedding_skipped}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers
 
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
 from crack_md.data.normalization import fit_energy_scale
@@ -53,12 +54,17 @@ def read_training_data(config: TrainConfig) -> TrainingData:
         DataError: No frames to train on, or labels that a loss needs are missing.
     """
     dataset = read_dataset(config.data.path)
+    dataset = dataclasses.replace(
+        dataset, structures=without(dataset.structures, config.data.leave_out)
+    )
     train = dataset.select("train")
     validation = dataset.select("val")
     if not train and not validation:  # a set without splits: all of it
         train = dataset.structures
     if config.data.validation is not None:
-        validation = read_dataset(config.data.validation).structures
+        validation = without(
+            read_dataset(config.data.validation).structures, config.data.leave_out
+        )
     train = _sample(train, config.data.max_frames, config.run.seed)
     validation = _sample(validation, config.data.validation_frames, config.run.seed)
     if not train:
@@ -70,6 +76,21 @@ def read_training_data(config: TrainConfig) -> TrainingData:
         dataset = dataclasses.replace(dataset, metadata={**dataset.metadata, **told})
     _check_labels(config, train)
     return TrainingData(dataset, train, validation)
+
+
+def without(
+    frames: Sequence[LabelledStructure], combinations: Sequence[str]
+) -> tuple[LabelledStructure, ...]:
+    """Return the frames with none of the combinations, such as "Ni" or "Ni-O"."""
+    banned = [
+        {atomic_numbers[symbol] for symbol in entry.split("-")}
+        for entry in combinations
+    ]
+    return tuple(
+        frame
+        for frame in frames
+        if not any(numbers <= set(frame.atoms.numbers.tolist()) for numbers in banned)
+    )
 
 
 def label(

@@ -10,11 +10,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ase.data import chemical_symbols
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from crack_md.errors import ConfigError
 from crack_md.models.equiformer_v2 import EquiformerV2Config
+
+SYMBOLS = frozenset(chemical_symbols[1:])
 
 
 class Section(BaseModel):
@@ -42,10 +52,22 @@ class DataConfig(Section):
     path: Path
     validation: Path | None = None
     """A dataset of its own for validation; otherwise the rows with split "val"."""
+    leave_out: tuple[str, ...] = ()
+    """Elements such as "Ni", or combinations such as "Ni-O", whose frames are not used:
+    for labels of a teacher that is wrong there."""
     max_frames: int | None = Field(default=None, ge=1)
     """Train on this many frames only, chosen by the seed (learning curves)."""
     validation_frames: int | None = Field(default=None, ge=1)
     """Validate on this many frames only: validation costs time too."""
+
+    @field_validator("leave_out")
+    @classmethod
+    def _known_elements(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            unknown = [symbol for symbol in entry.split("-") if symbol not in SYMBOLS]
+            if unknown:
+                raise ValueError(f"'{unknown[0]}' in '{entry}' is no element")
+        return entries
 
 
 class OnlineTeacher(Section):

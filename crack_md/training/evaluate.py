@@ -1,5 +1,6 @@
 """Measure a model on labelled frames: all, relaxed and unrelaxed apart, every kind."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,14 @@ class Evaluation:
             "kinds": {kind: group.as_dict() for kind, group in self.kinds.items()},
             "embedding_skipped": self.embedding_skipped,
         }
+
+
+def known_frames(
+    student: ForceField, frames: Sequence[LabelledStructure]
+) -> list[LabelledStructure]:
+    """Return the frames whose elements the student was trained on."""
+    known = set(student.metadata.elements)
+    return [one for one in frames if known.issuperset(one.atoms.numbers.tolist())]
 
 
 def evaluate(

@@ -144,7 +144,7 @@ class Trainer:
                 self.fabric.backward(report.total / len(parts))
             for name, value in ({"loss": report.total.detach()} | report.parts).items():
                 sums[name] = sums.get(name, 0.0) + value / len(parts)
-        means = self.fabric.all_reduce(
+        means: Tensor = self.fabric.all_reduce(  # type: ignore[assignment]
             torch.stack(list(sums.values())), reduce_op="mean"
         )
         return dict(zip(sums, means.tolist(), strict=True))

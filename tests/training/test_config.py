@@ -96,3 +96,10 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert "\n" not in str(caught.value)
+
+
+def test_left_out_elements_are_real_ones(page: Path) -> None:
+    config = load_config(page, ["data.leave_out=[Ni, Co-O]"])
+    assert config.data.leave_out == ("Ni", "Co-O")
+    with pytest.raises(ConfigError, match=r"data\.leave_out: .*'Nix' in 'Nix-O'"):
+        load_config(page, ["data.leave_out=[Nix-O]"])
