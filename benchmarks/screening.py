@@ -71,7 +71,7 @@ def agreement(reference: np.ndarray, model: np.ndarray) -> Scores:
 
 
 def score_against_teacher(teacher: Path, student: Path) -> Scores:
-    """Return the agreement of two tables of sites: per site, and per slab's best."""
+    """Return the agreement of two tables: per final site, and per slab's best."""
     known, predicted = _energies(teacher), _energies(student)
     both = sorted(known.keys() & predicted.keys())
     slabs = sorted({slab for slab, _ in both})
@@ -164,9 +164,17 @@ def print_scores(scores: Scores) -> None:
 
 
 def _energies(table: Path) -> dict[tuple[str, str], float]:
+    """Return the lowest energy in eV of every site that an adsorbate ended on.
+
+    Bridges are saddle points: two models may let the oxygen slide down either side.
+    """
+    energies: dict[tuple[str, str], float] = {}
     with table.open() as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] == "converged"]
-    return {(row["slab"], row["site"]): float(row[ENERGY]) for row in rows}
+        for row in csv.DictReader(file):
+            if row["status"] == "converged":
+                key = row["slab"], row["final_site"]
+                energies[key] = min(float(row[ENERGY]), energies.get(key, np.inf))
+    return energies
 
 
 def _report(step: Progress) -> None:

@@ -11,7 +11,7 @@ has_references = pytest.mark.skipif(
     not dft_sets.references().is_dir(),
     reason="no reference data: set CRACK_MD_REFERENCES",
 )
-TABLE = "slab,site,status,dE_O_H2O_H2_eV\n"
+TABLE = "slab,final_site,status,dE_O_H2O_H2_eV\n"
 
 
 def test_agreement_of_shifted_energies() -> None:
@@ -28,6 +28,7 @@ def test_agreement_of_shifted_energies() -> None:
 def test_tables_are_compared_site_by_site(tmp_path: Path) -> None:
     teacher, student = tmp_path / "teacher.csv", tmp_path / "student.csv"
     rows = "Pt,fcc,converged,1.0\nPt,hcp,converged,1.4\nAu,fcc,converged,{}\n"
+    rows += "Au,fcc,converged,7.0\n"  # another start, less well relaxed
     teacher.write_text(TABLE + rows.format(2.0) + "Ag,fcc,converged,3.0\n")
     student.write_text(TABLE + rows.format(2.3) + "Ag,fcc,desorbed,9.0\n")
     scores = score_against_teacher(teacher, student)
