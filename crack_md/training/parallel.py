@@ -5,7 +5,7 @@ from typing import cast
 import torch
 from jaxtyping import Float
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor
 
 from crack_md.training.config import RunConfig

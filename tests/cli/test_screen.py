@@ -16,7 +16,11 @@ from ase.db import connect
 
 GASES = "H2O=2.2,H2=2.5"
 BASE = ["--model", "emt", "--fmax", "0.1"]
-RUN = "from crack_md.cli import main; main()"
+# a runner without a terminal may have left Ctrl-C ignored for its children
+RUN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from crack_md.cli import main; main()"
+)
 
 
 def crack_md(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
