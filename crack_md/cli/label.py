@@ -1,6 +1,6 @@
 """Commands that make training data: ``crack-md augment`` and ``crack-md label``."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -70,7 +69,7 @@ def augment(
         recipe = recipe.model_copy(update={"seed": seed})
     files = [path for path in sources if path not in recipes]
     total = None if files else count_bases(recipe, limit=limit)
-    with _progress("structures", total, quiet=quiet) as (bar, task):
+    with _progress("structures", total, quiet=quiet) as show:
         frames = write_frames(
             recipe,
             out,
@@ -79,7 +78,7 @@ def augment(
             workers=workers,
             limit=limit,
             overwrite=overwrite,
-            report=lambda done, _: bar.update(task, completed=done),
+            report=lambda done, _: show(done),
         )
     typer.echo(f"{frames} frames in {out}")
 
@@ -127,7 +126,7 @@ def label(
 
     rule = SplitRule(parse_pairs(hold_out), val=val, test=test, seed=seed)
     total = count_structures(sources)
-    with _progress("structures", total, quiet=quiet) as (bar, task):
+    with _progress("structures", total, quiet=quiet) as show:
         counts = label_structures(
             sources,
             out,
@@ -136,7 +135,7 @@ def label(
             largest_force=largest_force,
             workers=workers,
             overwrite=overwrite,
-            report=lambda done: bar.update(task, completed=done),
+            report=show,
         )
     typer.echo(f"{counts.labelled} structures in {out}")
     if counts.dropped:
@@ -152,7 +151,11 @@ def register(app: typer.Typer) -> None:
 @contextmanager
 def _progress(
     what: str, total: int | None, *, quiet: bool
-) -> Iterator[tuple[Progress, TaskID]]:
+) -> Iterator[Callable[[int], None]]:
+    """Yield the function to call with what is done; its first call shows the bar.
+
+    Input is checked before that, and an error then stands alone.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -160,5 +163,15 @@ def _progress(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        yield bar, bar.add_task(what, total=total)
+    bar = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    task = bar.add_task(what, total=total)
+
+    def show(done: int) -> None:
+        bar.start()
+        bar.update(task, completed=done)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()

@@ -1,7 +1,9 @@
 """The same function over many items in worker processes, results in order."""
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -63,5 +65,14 @@ def map_in_order(
 def _start_worker(start: Callable[[], None]) -> None:
     # the parent ends the run; workers that die of Ctrl-C would print tracebacks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)  # workers share the cores among themselves
     start()
+
+
+def _end_with_parent() -> None:
+    """End this worker when a killed parent can no longer ask it to."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -108,7 +108,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     write("fe.traj", bulk("Fe"))
     before = sorted(path.name for path in tmp_path.iterdir())
 
-    code, out, err = run(*arguments, "--quiet")
+    code, out, err = run(*arguments)
 
     assert (code, out) == (2, "")
     assert err.startswith("error: ")

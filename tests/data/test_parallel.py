@@ -1,6 +1,10 @@
 """Worker processes: order, errors, and workers that die."""
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +44,43 @@ def test_errors_of_workers_arrive(workers):
 def test_a_worker_that_dies_is_an_error_with_advice():
     with pytest.raises(TeacherError, match="fewer --workers"):
         list(map_in_order(die, range(3), workers=2, start=nothing))
+
+
+PARENT = """
+import os, time
+from crack_md.data.parallel import map_in_order
+
+def nothing():
+    pass
+
+def worker(number):
+    return os.getpid()
+
+if __name__ == "__main__":
+    print(next(map_in_order(worker, range(100), workers=2, start=nothing)), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        parent.kill()
+
+    deadline = time.monotonic() + 20
+    while _runs(worker) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+    assert not _runs(worker)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")
+    return not (status.exists() and status.read_text().split(") ")[1].startswith("Z"))
