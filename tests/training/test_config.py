@@ -103,3 +103,9 @@ def test_left_out_elements_are_real_ones(page: Path) -> None:
     assert config.data.leave_out == ("Ni", "Co-O")
     with pytest.raises(ConfigError, match=r"data\.leave_out: .*'Nix' in 'Nix-O'"):
         load_config(page, ["data.leave_out=[Nix-O]"])
+
+
+@pytest.mark.parametrize("name", ["tiny", "student_direct", "student_gradient"])
+def test_recipes_of_the_repository_are_valid(name: str) -> None:
+    config = load_config(Path(__file__).parents[2] / "configs" / f"{name}.yaml")
+    assert config.needs_features
