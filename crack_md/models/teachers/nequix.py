@@ -24,6 +24,7 @@ from crack_md.models.teachers.base import (
     check_elements,
     file_sha256,
 )
+from crack_md.neighbors import all_pairs
 
 
 class NequixTeacher:
@@ -122,16 +123,11 @@ class NequixTeacher:
         Float[Tensor, "edge 3"],
     ]:
         """Return species, positions, (sender, receiver) edges and shifts in Å."""
-        from matscipy.neighbours import neighbour_list
-
         edges, shifts, first = [], [], 0
         for one in structures:
-            receiver, sender, shift = neighbour_list(
-                "ijS", positions=one.positions, cell=one.cell, pbc=one.pbc,
-                cutoff=self.cutoff,
-            )  # fmt: skip
-            edges.append(np.stack([sender, receiver]) + first)
-            shifts.append(shift @ one.cell.array)
+            pairs = all_pairs(one, self.cutoff)
+            edges.append(np.stack([pairs.sender, pairs.receiver]) + first)
+            shifts.append(pairs.shift @ one.cell.array)
             first += len(one)
         numbers = np.concatenate([one.numbers for one in structures])
         positions = np.concatenate([one.positions for one in structures])
