@@ -192,7 +192,9 @@ class _Run:
         self, plan: SlabPlan, site: Site | None, start: Atoms
     ) -> RelaxationRecord:
         """Return a relaxation from the store, or do it and store it."""
-        key = relaxation_key(start, self.store.conditions)
+        assert plan.slab is not None
+        label = site.label if site is not None else ""
+        key = relaxation_key(plan.slab.atoms, label, self.store.conditions)
         record = self.store.record(key)
         reused = record is not None
         if record is None:
@@ -201,8 +203,7 @@ class _Run:
         self.n_reused += reused
         self.n_relaxed += not reused
         # The same structure may come twice under two names.
-        label = site.label if site is not None else ""
-        record = replace(record, slab=plan.name, site=label)
+        record = replace(record, slab=plan.name)
         if self.report is not None:
             done = self.n_relaxed + self.n_reused
             self.report(

@@ -23,16 +23,23 @@ FILE_NAME = "results.db"
 FORMAT_VERSION = 1
 
 
-def relaxation_key(atoms: Atoms, conditions: Mapping[str, Any]) -> str:
-    """Return the hash that names a relaxation: start structure, model, settings."""
+def relaxation_key(slab: Atoms, site: str, conditions: Mapping[str, Any]) -> str:
+    """Return the hash that names a relaxation: structure, site, model and settings.
+
+    Args:
+        slab: the clean slab before any relaxation. What is placed on it follows from
+            it and the site, but only to round-off, so it is no part of the key.
+        site: label of the starting site; empty for the clean slab.
+        conditions: what `ScreenSettings.conditions` returns.
+    """
     content = {
         "format": FORMAT_VERSION,
-        "numbers": atoms.numbers.tolist(),
+        "numbers": slab.numbers.tolist(),
         # 1e-6 Å is above what text formats lose and below what physics notices.
-        "positions": (np.round(atoms.positions, 6) + 0.0).tolist(),
-        "cell": (np.round(atoms.cell.array, 6) + 0.0).tolist(),
-        "pbc": atoms.pbc.tolist(),
-        "constraints": [constraint.todict() for constraint in atoms.constraints],
+        "positions": (np.round(slab.positions, 6) + 0.0).tolist(),
+        "cell": (np.round(slab.cell.array, 6) + 0.0).tolist(),
+        "constraints": [constraint.todict() for constraint in slab.constraints],
+        "site": site,
         "conditions": dict(conditions),
     }
     text = json.dumps(content, sort_keys=True, default=_plain)

@@ -159,7 +159,6 @@ def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> R
         "fmax_eV_per_A": record.max_force,
         "steps": record.n_steps,
         "error": record.error,
-        "key": record.key[:16],
     }
 
 
