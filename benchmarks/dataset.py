@@ -20,7 +20,7 @@ from crack_md.data.normalization import fit_element_references
 
 
 def family(structure: LabelledStructure) -> str:
-    """Return the first word of the group: fcc111, bulk, H2O, …"""
+    """Return the first word of the group: fcc111, bulk or H2O."""
     return structure.group.split("-")[0]
 
 

@@ -136,10 +136,13 @@ def test_files_that_are_no_recipes_are_refused(tmp_path, content):
         read_recipe(path)
 
 
-def test_the_shipped_recipe_is_valid(request):
-    recipe = read_recipe(request.config.rootpath / "configs" / "augment_alloys.yaml")
+def test_the_shipped_recipes_are_valid(request):
+    folder = request.config.rootpath / "configs"
 
-    assert sum(recipe.generate.counts.values()) > 1000
+    recipes = {path.stem: read_recipe(path) for path in folder.glob("augment_*.yaml")}
+
+    assert set(recipes) == {"augment_alloys", "augment_tiny"}
+    assert sum(recipes["augment_alloys"].generate.counts.values()) > 1000
 
 
 def test_without_a_teacher_the_default_needs_none():
