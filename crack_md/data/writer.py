@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -40,7 +40,7 @@ class RowWriter:
         self.partial = self.path.with_name(f"{self.path.stem}.partial{suffix}")
         self.done = self._resume()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RowWriter":
         """Return the writer."""
         return self
 

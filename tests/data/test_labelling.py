@@ -1,11 +1,13 @@
 """From structures to frames to a labelled set, with EMT as the teacher."""
 
 import dataclasses
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111
+from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 
@@ -287,17 +289,14 @@ def test_gas_references_are_energies_of_relaxed_molecules():
     assert list(gas_references(Springs(frozenset({1})))) == ["H2"]
 
 
-class _Constant:
-    """A calculator-like thing that says -1 eV to everything."""
+class _Constant(Calculator):
+    """Says -1 eV to everything."""
 
-    def todict(self):
-        return {}
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
-    def get_potential_energy(self, atoms=None, force_consistent=False):
-        return -1.0
-
-    def get_forces(self, atoms=None):
-        return np.zeros((len(atoms), 3))
+    def calculate(self, atoms, properties, system_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": -1.0, "forces": np.zeros((len(atoms), 3))}
 
 
 def _write_frames_of(teacher, path):
