@@ -33,7 +33,7 @@ def train(
     quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
 ) -> None:
     """Distil a student as a recipe says. The same command continues a stopped run."""
-    from crack_md.training.config import load_config
+    from crack_md.training.config_file import load_config
 
     try:
         from crack_md.training.train import train as run

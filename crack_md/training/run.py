@@ -18,7 +18,8 @@ import torch
 import yaml
 
 from crack_md.errors import CheckpointError, ConfigError
-from crack_md.training.config import TrainConfig, dump_config
+from crack_md.training.config import TrainConfig
+from crack_md.training.config_file import dump_config
 
 FORMAT_VERSION = 1
 

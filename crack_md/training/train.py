@@ -6,13 +6,7 @@ import torch
 from lightning_fabric import Fabric
 
 from crack_md.models.checkpoint import save_model
-from crack_md.training.build import (
-    TrainingData,
-    build_frames,
-    build_objective,
-    build_student,
-    read_training_data,
-)
+from crack_md.training.build import build_frames, build_objective, build_student
 from crack_md.training.config import TrainConfig
 from crack_md.training.evaluate import Evaluation
 from crack_md.training.objective import Objective
@@ -20,6 +14,7 @@ from crack_md.training.optim import MovingAverage, WarmupCosine, adamw
 from crack_md.training.parallel import FabricRanks, build_fabric
 from crack_md.training.progress import Watch
 from crack_md.training.run import RunFolder, replacing
+from crack_md.training.source import TrainingData, read_training_data
 from crack_md.training.trainer import Trainer, TrainingSummary
 
 

@@ -27,7 +27,7 @@ def call(
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from crack_md.training.config import load_config
+    from crack_md.training.config_file import load_config
     from crack_md.training.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"

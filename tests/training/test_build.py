@@ -10,7 +10,8 @@ from ase import Atoms
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.normalization import fit_element_references, fit_energy_scale
 from crack_md.errors import CheckpointError
-from crack_md.training.build import energy_spread, read_head, without
+from crack_md.training.build import energy_spread, read_head
+from crack_md.training.source import without
 from tests.training.factories import labelled
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from crack_md.errors import ConfigError
-from crack_md.training.config import check_config, dump_config, load_config
+from crack_md.training.config_file import check_config, dump_config, load_config
 
 PAGE = """
 student: {architecture: {num_layers: 1, lmax: 1, mmax: 1}}

@@ -10,7 +10,7 @@ import torch
 import yaml
 from lightning_fabric import Fabric
 
-from crack_md.training.config import check_config
+from crack_md.training.config_file import check_config
 from crack_md.training.parallel import FabricRanks
 from crack_md.training.run import RunFolder
 from crack_md.training.train import train

@@ -17,7 +17,8 @@ from ase.build import bulk
 
 from crack_md.errors import CheckpointError, ConfigError, DataError
 from crack_md.models.checkpoint import load_model
-from crack_md.training.config import TrainConfig, check_config
+from crack_md.training.config import TrainConfig
+from crack_md.training.config_file import check_config
 from crack_md.training.run import RunFolder
 from crack_md.training.train import train
 from tests.training.factories import TINY, labelled, recipe, write_dataset

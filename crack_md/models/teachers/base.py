@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
@@ -43,6 +43,7 @@ class TeacherLabels:
         return float(np.linalg.norm(self.forces, axis=1).max(initial=0.0))
 
 
+@runtime_checkable
 class Teacher(Protocol):
     """A potential that labels structures."""
 

@@ -5,7 +5,7 @@ A term is a thin object around one pure function: it picks what the formula need
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +16,7 @@ from crack_md.graph import AtomGraph
 from crack_md.models.base import Prediction
 
 
+@runtime_checkable
 class Ranks(Protocol):
     """The other processes of a data-parallel run, as far as losses need them."""
 
@@ -76,6 +77,7 @@ class DistillationStep:
         return values.sum() / self.ranks.average(number).clamp_min(1e-12)
 
 
+@runtime_checkable
 class LossTerm(Protocol):
     """One named part of the objective."""
 
