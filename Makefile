@@ -11,6 +11,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2>/dev/null && echo $$p && break; done)
 DEMO_FOLDER := runs/demo
+# Packages whose array shapes are checked when the tests run a second time.
+SHAPED := crack_md.graph,crack_md.neighbors,crack_md.models,crack_md.training
 
 .PHONY: help env demo test check bench clean
 
@@ -26,7 +28,7 @@ test: $(VENV)/.dev ## Install what tests need and run them all.
 	$(BIN)/pytest -n 2
 	$(BIN)/pytest -n 2 tests/models tests/training tests/test_graph.py \
 		tests/test_neighbors.py -m "not slow" \
-		--jaxtyping-packages=crack_md.graph,crack_md.models,crack_md.training,beartype.beartype
+		--jaxtyping-packages=$(SHAPED),beartype.beartype
 
 check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
 	$(BIN)/ruff format --check .
