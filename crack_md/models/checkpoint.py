@@ -153,7 +153,7 @@ def _architecture(raw: RawCheckpoint) -> EquiformerV2Config:
         config = EquiformerV2Config(**options)
     except TypeError as error:
         expected = "the fields of EquiformerV2Config"
-        raise _wrong(raw, "architecture", str(error), expected) from error
+        raise _wrong(raw, "architecture", _one_line(error), expected) from error
     forces = raw.content.get("forces")
     if forces != config.forces or forces not in get_args(Forces):
         expected = f"'{config.forces}', as its architecture says"
@@ -168,7 +168,7 @@ def _scale(raw: RawCheckpoint) -> EnergyScale:
         return EnergyScale(**values, element_references=references)
     except TypeError as error:
         expected = "mean, std and force_std"
-        raise _wrong(raw, "energy_scale", str(error), expected) from error
+        raise _wrong(raw, "energy_scale", _one_line(error), expected) from error
 
 
 def _part(raw: RawCheckpoint, name: str, kind: type) -> Any:
@@ -177,6 +177,10 @@ def _part(raw: RawCheckpoint, name: str, kind: type) -> Any:
         found = "nothing" if value is None else f"a {type(value).__name__}"
         raise _wrong(raw, name, found, f"a {kind.__name__}")
     return value
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _wrong(raw: RawCheckpoint, name: str, found: str, expected: str) -> CheckpointError:
