@@ -1,0 +1,67 @@
+"""The model in the wheel: small, complete, conservative and sane."""
+
+import ase
+import numpy as np
+import pytest
+from ase.build import add_adsorbate, fcc111
+
+from crack_md import CrackCalculator
+from crack_md.models.registry import model_names, model_path
+from crack_md.neighbors import SmoothNeighbors
+
+ELEMENTS = ["Ag", "Au", "Cu", "H", "Ir", "O", "Pd", "Pt", "Rh", "Ru"]
+
+pytestmark = pytest.mark.skipif(
+    not model_names(), reason="this tree has no packaged student"
+)
+
+
+def oxygen_on_platinum(height: float = 1.2) -> ase.Atoms:
+    slab = fcc111("Pt", (2, 2, 3), a=3.97, vacuum=7.0, periodic=True)
+    add_adsorbate(slab, "O", height, "fcc")
+    return slab
+
+
+def test_file_is_small():
+    assert model_path("default").stat().st_size < 12e6
+
+
+def test_it_says_what_it_is():
+    model = CrackCalculator().models[0]
+    assert isinstance(model.rule, SmoothNeighbors)
+    assert model.forces == "gradient"
+    metadata = model.metadata
+    assert metadata.energy_reference == "total"
+    assert set(ase.Atoms(ELEMENTS).numbers) <= set(metadata.elements)
+    assert {"H2O", "H2"} <= set(metadata.gas_references)
+    for key in ("teacher", "teacher_sha256", "licence"):
+        assert metadata.provenance[key], key
+
+
+def test_forces_are_the_slope_of_the_energy():
+    atoms = oxygen_on_platinum()
+    atoms.rattle(0.05, seed=1)
+    atoms.calc = CrackCalculator(dtype="float64")
+    forces = atoms.get_forces()
+    step = 1e-4
+    for axis in range(3):
+        energies = []
+        for sign in (+1, -1):
+            moved = atoms.copy()
+            moved.positions[-1, axis] += sign * step
+            moved.calc = atoms.calc
+            energies.append(moved.get_potential_energy())
+        slope = (energies[1] - energies[0]) / (2 * step)
+        assert forces[-1, axis] == pytest.approx(slope, abs=1e-5)
+
+
+def test_oxygen_is_pulled_to_its_site():
+    calc = CrackCalculator()
+    heights = np.array([0.7, 1.2, 2.5])
+    pulls = []
+    for height in heights:
+        atoms = oxygen_on_platinum(height)
+        atoms.calc = calc
+        pulls.append(atoms.get_forces()[-1, 2])
+    assert pulls[0] > 1.0  # pushed out
+    assert pulls[2] < -0.3  # drawn in
