@@ -36,9 +36,8 @@ check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Score the packaged student on O* (needs reference data).
-	$(BIN)/python benchmarks/screening.py score --out runs/bench \
-		--json runs/bench/scores.json
+bench: $(VENV)/.dev ## Measure the packaged student (needs a dataset and reference data).
+	$(BIN)/python benchmarks/packaged_student.py
 
 clean: ## Remove .venv and everything that was built.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

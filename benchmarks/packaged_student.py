@@ -1,0 +1,58 @@
+"""Measure the packaged student: errors on held-out element pairs, then O* adsorption.
+
+    python benchmarks/packaged_student.py --data data/train.aselmdb
+
+The dataset is the one that configs/ makes; its test split holds every frame with Ag–Pd,
+Cu–Ir or Au–Rh, in any stoichiometry and with any further element. The adsorption part is
+`benchmarks/screening.py score`.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks import screening
+from crack_md.data import read_dataset
+from crack_md.models.checkpoint import load_model
+from crack_md.training.build import build_frames
+from crack_md.training.evaluate import Evaluation, evaluate, known_frames
+
+TARGETS = {"force_mae_meV_per_A": 80.0, "energy_mae_meV_per_atom": 10.0}
+"""On held-out element pairs, against the teacher."""
+
+
+def held_out_errors(model_name: str, data: Path) -> Evaluation:
+    """Return the errors against the teacher on the test split."""
+    model = load_model(model_name)
+    frames = known_frames(model, read_dataset(data).select("test"))
+    return evaluate(model, build_frames(frames, model), against="teacher")
+
+
+def main() -> None:
+    """Print the errors and write them to a file."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--data", type=Path, default=Path("data/train.aselmdb"))
+    parser.add_argument("--out", type=Path, default=Path("runs/packaged_student"))
+    parser.add_argument("--limit", default="60", help="alloy slabs of GPAW")
+    options = parser.parse_args()
+    found = held_out_errors(options.model, options.data).as_dict()
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "held_out.json").write_text(json.dumps(found, indent=2) + "\n")
+    groups = {"held-out pairs": found["all"], **dict(found["kinds"])}  # type: ignore[call-overload]
+    for name, metrics in groups.items():
+        line = ", ".join(f"{key} {metrics[key]:.1f}" for key in TARGETS)
+        print(f"{name} ({metrics['n_frames']} frames): {line}")
+    print(f"targets: {TARGETS}")
+    screening.main(
+        ["score", "--model", options.model, "--out", str(options.out / "screening")]
+        + ["--limit", options.limit, "--json", str(options.out / "scores.json")]
+    )
+
+
+if __name__ == "__main__":
+    main()
