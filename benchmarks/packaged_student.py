@@ -2,9 +2,9 @@
 
     python benchmarks/packaged_student.py --data data/train.aselmdb
 
-The dataset is the one that configs/ makes; its test split holds every frame with Ag–Pd,
-Cu–Ir or Au–Rh, in any stoichiometry and with any further element. The adsorption part is
-`benchmarks/screening.py score`.
+The dataset is the one that configs/ makes; its test split holds every frame with
+Ag–Pd, Cu–Ir or Au–Rh, in any stoichiometry and with any further element. The adsorption
+part is `benchmarks/screening.py score`.
 """
 
 import argparse
@@ -48,10 +48,10 @@ def main() -> None:
         line = ", ".join(f"{key} {metrics[key]:.1f}" for key in TARGETS)
         print(f"{name} ({metrics['n_frames']} frames): {line}")
     print(f"targets: {TARGETS}")
-    screening.main(
-        ["score", "--model", options.model, "--out", str(options.out / "screening")]
-        + ["--limit", options.limit, "--json", str(options.out / "scores.json")]
-    )
+    score = ["score", "--model", options.model, "--limit", options.limit]
+    score += ["--out", str(options.out / "screening")]
+    score += ["--json", str(options.out / "scores.json")]
+    screening.main(score)
 
 
 if __name__ == "__main__":
