@@ -36,7 +36,7 @@ check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure the packaged student (needs a dataset and reference data).
+bench: $(VENV)/.dev ## Measure the packaged student (parts without data are left out).
 	$(BIN)/python benchmarks/packaged_student.py
 
 clean: ## Remove .venv and everything that was built.

@@ -32,6 +32,15 @@ def held_out_errors(model_name: str, data: Path) -> Evaluation:
     return evaluate(model, build_frames(frames, model), against="teacher")
 
 
+def print_errors(found: Evaluation) -> None:
+    """Print all frames and every kind of them beside the targets."""
+    for name, metrics in {"held-out pairs": found.all, **found.kinds}.items():
+        values = metrics.as_dict()
+        line = ", ".join(f"{key} {values[key]:.1f}" for key in TARGETS)
+        print(f"{name} ({values['n_frames']} frames): {line}")
+    print(f"targets: {TARGETS}")
+
+
 def main() -> None:
     """Print the errors and write them to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -40,14 +49,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/packaged_student"))
     parser.add_argument("--limit", default="60", help="alloy slabs of GPAW")
     options = parser.parse_args()
-    found = held_out_errors(options.model, options.data).as_dict()
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "held_out.json").write_text(json.dumps(found, indent=2) + "\n")
-    groups = {"held-out pairs": found["all"], **dict(found["kinds"])}  # type: ignore[call-overload]
-    for name, metrics in groups.items():
-        line = ", ".join(f"{key} {metrics[key]:.1f}" for key in TARGETS)
-        print(f"{name} ({metrics['n_frames']} frames): {line}")
-    print(f"targets: {TARGETS}")
+    if options.data.exists():
+        found = held_out_errors(options.model, options.data)
+        text = json.dumps(found.as_dict(), indent=2)
+        (options.out / "held_out.json").write_text(text + "\n")
+        print_errors(found)
+    else:
+        print(f"no dataset {options.data}: errors on held-out pairs are left out")
     score = ["score", "--model", options.model, "--limit", options.limit]
     score += ["--out", str(options.out / "screening")]
     score += ["--json", str(options.out / "scores.json")]
