@@ -8,7 +8,7 @@ given the equivalent cell with vacuum that `as_periodic` makes.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -97,6 +97,23 @@ def as_periodic(atoms: Atoms) -> Atoms:
         cell[axis] = normal * (extent + VACUUM)
     periodic.set_cell(cell)
     return periodic
+
+
+def batches(
+    structures: Sequence[Atoms], *, atoms_per_batch: int
+) -> Iterator[list[Atoms]]:
+    """Yield the structures, fully periodic, in runs of at most so many atoms.
+
+    A structure with more atoms than that is a batch of its own.
+    """
+    batch: list[Atoms] = []
+    for one in structures:
+        if batch and sum(map(len, batch)) + len(one) > atoms_per_batch:
+            yield batch
+            batch = []
+        batch.append(as_periodic(one))
+    if batch:
+        yield batch
 
 
 def check_structure(atoms: Atoms) -> None:

@@ -11,7 +11,7 @@ from crack_md.graph import batch_graphs
 from crack_md.models.force_field import ForceField
 from crack_md.models.teachers.base import (
     TeacherLabels,
-    as_periodic,
+    batches,
     check_elements,
     file_sha256,
 )
@@ -67,14 +67,11 @@ class EquiformerTeacher:
         """Return energies, forces and node features of every structure."""
         for one in atoms:
             check_elements(one, self)
-        labels: list[TeacherLabels] = []
-        batch: list[Atoms] = []
-        for one in atoms:
-            if batch and sum(map(len, batch)) + len(one) > self.atoms_per_batch:
-                labels += self._predict_batch(batch)
-                batch = []
-            batch.append(as_periodic(one))
-        return labels + (self._predict_batch(batch) if batch else [])
+        return [
+            labels
+            for batch in batches(atoms, atoms_per_batch=self.atoms_per_batch)
+            for labels in self._predict_batch(batch)
+        ]
 
     def _predict_batch(self, structures: list[Atoms]) -> list[TeacherLabels]:
         parameter = next(self.model.parameters())

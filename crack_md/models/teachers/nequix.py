@@ -20,7 +20,7 @@ from torch import Tensor
 from crack_md.errors import MissingDependencyError, TeacherError
 from crack_md.models.teachers.base import (
     TeacherLabels,
-    as_periodic,
+    batches,
     check_elements,
     file_sha256,
 )
@@ -73,14 +73,11 @@ class NequixTeacher:
         """Return energies, forces and invariant node features of every structure."""
         for one in atoms:
             check_elements(one, self)
-        labels: list[TeacherLabels] = []
-        batch: list[Atoms] = []
-        for one in atoms:
-            if batch and sum(map(len, batch)) + len(one) > self.atoms_per_batch:
-                labels += self._predict_batch(batch)
-                batch = []
-            batch.append(as_periodic(one))
-        return labels + (self._predict_batch(batch) if batch else [])
+        return [
+            labels
+            for batch in batches(atoms, atoms_per_batch=self.atoms_per_batch)
+            for labels in self._predict_batch(batch)
+        ]
 
     def _predict_batch(self, structures: list[Atoms]) -> list[TeacherLabels]:
         species, positions, edges, shifts = self._graph(structures)
