@@ -69,8 +69,8 @@ def gas_energy(adsorbate: Adsorbate, gas_references: Mapping[str, float]) -> flo
     if missing:
         raise ConfigError(
             f"adsorption energies of {adsorbate.name} need the energies of "
-            f"{' and '.join(adsorbate.reference)} by the same model, and "
-            f"{' and '.join(missing)} is not known to it; give them in eV, for "
+            f"{' and '.join(adsorbate.reference)} by the same model; missing: "
+            f"{', '.join(missing)}; give them in eV, for "
             "instance --gas-reference H2O=-12.81,H2=-6.98"
         )
     return sum(n * gas_references[gas] for gas, n in adsorbate.reference.items())

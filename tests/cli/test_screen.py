@@ -122,7 +122,7 @@ def test_all_rows_failed_is_exit_code_one(tmp_path: Path) -> None:
         (["empty.extxyz", "--gas-reference", GASES], "empty.extxyz"),
         (["slab.extxyz"], "--gas-reference"),
         (["slab.extxyz", "--gas-reference", "H2O:3"], "cannot read --gas-reference"),
-        (["slab.extxyz", "--gas-reference", "H2=1"], "H2O is not known"),
+        (["slab.extxyz", "--gas-reference", "H2=1"], "missing: H2O;"),
         (
             ["slab.extxyz", "--gas-reference", GASES, "--adsorbate", "CO2"],
             "unknown adsorbate 'CO2'",

@@ -30,7 +30,7 @@ def test_oxygen_is_water_minus_hydrogen() -> None:
 
 
 def test_missing_gas_energy_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"H2 is not known.*--gas-reference"):
+    with pytest.raises(ConfigError, match=r"missing: H2;.*--gas-reference"):
         gas_energy(OXYGEN, {"H2O": -14.0})
 
 
