@@ -180,6 +180,19 @@ def describe(
     }
 
 
+def _shown(provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reader asks first; `--json` has the rest."""
+    shown = {key: provenance.get(key) for key in _SHOWN_PROVENANCE}
+    metrics = shown["metrics"]
+    if isinstance(metrics, dict) and isinstance(metrics.get("all"), dict):
+        shown["metrics"] = {
+            name: value if isinstance(value, int) else f"{value:.4g}"
+            for name, value in metrics["all"].items()
+            if value is not None
+        }
+    return shown
+
+
 def _table(summary: dict[str, Any]) -> Table:
     table = Table(show_header=False, title=Text(summary["file"]), title_justify="left")
     config = summary["architecture"]
@@ -197,7 +210,7 @@ def _table(summary: dict[str, Any]) -> Table:
             f"{gas} {energy:.3f} eV"
             for gas, energy in summary["gas_references_eV"].items()
         ),
-        **{key: _text(summary["provenance"].get(key)) for key in _SHOWN_PROVENANCE},
+        **{key: _text(value) for key, value in _shown(summary["provenance"]).items()},
         "sha256": summary["sha256"],
     }
     for name, value in rows.items():
