@@ -86,7 +86,8 @@ class EquiformerTeacher:
                 for one in structures
             ]
         )
-        prediction = self.model(graph)
+        with torch.no_grad():
+            prediction = self.model(graph)
         sizes = [len(one) for one in structures]
         features = prediction.node_features.detach().float()
         if not self.all_degrees:
