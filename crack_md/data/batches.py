@@ -21,10 +21,27 @@ class Labels(NamedTuple):
     """Atoms per structure."""
 
 
+class JacobianBatch(NamedTuple):
+    """Rows of the teacher's force Jacobian, equally many for every structure.
+
+    Structures do not see each other, so row k of all structures is one derivative of
+    the whole batch: that of all forces along one coordinate in every structure.
+    """
+
+    atom: Int[Tensor, "structure row"]
+    """The atom that moves, counted through the batch."""
+    axis: Int[Tensor, "structure row"]
+    """The direction in which it moves, 0 to 2."""
+    values: Float[Tensor, "row atom 3"]
+    """∂F_j/∂r in eV/Å² for every atom j and the coordinate of its own structure."""
+
+
 class Batch(NamedTuple):
     """Several labelled structures."""
 
     graph: AtomGraph
     labels: Labels
     teacher: Prediction | None
-    """With node features (atom, 1, channel); no channel where it has none."""
+    """With node features (atom, coefficient, channel); no channel where it has none."""
+    jacobian: JacobianBatch | None = None
+    """Where the teacher's labels have rows of its Jacobian."""

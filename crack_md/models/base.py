@@ -16,6 +16,8 @@ class Prediction(NamedTuple):
     """eV/Å³ with ASE's sign; None where the model has no stress."""
     node_features: Float[Tensor, "atom coefficient channel"]
     """SO(3) coefficients after the final norm; coefficient 0 is the invariant z."""
+    node_energy: Float[Tensor, " atom"] | None = None
+    """What each atom contributes, in eV; they add up to the energy of the structure."""
 
 
 def invariants(prediction: Prediction) -> Float[Tensor, "atom channel"]:

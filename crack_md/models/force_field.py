@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crack_md.graph import AtomGraph, sum_over_structures
+from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
 from crack_md.models.base import Prediction
 from crack_md.models.equiformer_v2 import EquiformerV2, Forces, NetworkOutput
 from crack_md.neighbors import NeighborRule
@@ -119,8 +119,9 @@ class ForceField(nn.Module):
             output = self.network(graph, frames=frames)
             assert output.forces is not None
             forces = output.forces * self.scale.force_std
-            energy = self._energy(output, graph)
-            return Prediction(energy, forces, None, output.node_features)
+            atomic = self._node_energy(output, graph)
+            energy = sum_over_structures(atomic, graph)
+            return Prediction(energy, forces, None, output.node_features, atomic)
         with torch.enable_grad():
             return self._conservative(graph, stress=stress, frames=frames)
 
@@ -139,7 +140,8 @@ class ForceField(nn.Module):
             inputs.append(strain)
             moved = _strained(moved, strain)
         output = self.network(moved, frames=frames)
-        energy = self._energy(output, graph)
+        atomic = self._node_energy(output, graph)
+        energy = sum_over_structures(atomic, graph)
         gradients = torch.autograd.grad(
             energy.sum(), inputs, create_graph=self.training
         )
@@ -151,16 +153,17 @@ class ForceField(nn.Module):
         features = output.node_features
         if not self.training:
             energy, features = energy.detach(), features.detach()
-        return Prediction(energy, -gradients[0], tensor, features)
+            atomic = atomic.detach()
+        return Prediction(energy, -gradients[0], tensor, features, atomic)
 
-    def _energy(
+    def _node_energy(
         self, output: NetworkOutput, graph: AtomGraph
-    ) -> Float[Tensor, " structure"]:
+    ) -> Float[Tensor, " atom"]:
+        # float64: total energies of hundreds of eV, of which meV count
         references = self._element_references.to(graph.positions.device)
-        raw = sum_over_structures(output.node_energy.double(), graph)
-        raw = raw / self.network.config.average_atoms
-        offset = sum_over_structures(references[graph.atomic_numbers], graph)
-        return raw * self.scale.std + self.scale.mean + offset
+        raw = output.node_energy.double() / self.network.config.average_atoms
+        share = (self.scale.mean / atoms_per_structure(graph))[graph.batch]
+        return raw * self.scale.std + share + references[graph.atomic_numbers]
 
 
 def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomGraph:

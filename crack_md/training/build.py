@@ -15,13 +15,9 @@ from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.neighbors import build_graph
-from crack_md.training.config import (
-    CrackConfig,
-    NodeToNodeConfig,
-    StudentConfig,
-    TrainConfig,
-)
+from crack_md.training.config import StudentConfig, TrainConfig
 from crack_md.training.frames import Frames
+from crack_md.training.loss_config import CrackConfig, NodeToNodeConfig
 from crack_md.training.losses import (
     CrackLoss,
     EnergyLoss,

@@ -6,27 +6,17 @@ losses have no default: they stand in the file, where a reader looks for them.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from ase.data import chemical_symbols
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from crack_md.models.equiformer_v2 import EquiformerV2Config
+from crack_md.training.loss_config import LossConfig
+from crack_md.training.section import Section
 
 SYMBOLS = frozenset(chemical_symbols[1:])
-
-
-class Section(BaseModel):
-    """A part of the file: immutable, and strict about its keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -75,45 +65,6 @@ class OnlineTeacher(Section):
     kind: Literal["online"]
     spec: str
     """What ``crack-md label --teacher`` takes."""
-
-
-class CrackConfig(Section):
-    """Relational InfoNCE on neighboring pairs."""
-
-    kind: Literal["crack"]
-    weight: float
-    temperature: float = Field(gt=0)
-    anchor: Literal["teacher", "student", "both"] = "teacher"
-    pairs: Literal["unique", "directed"] = "unique"
-    negatives: Literal["structure", "global"] = "structure"
-    chunk: int = Field(default=1024, ge=1)
-    """Rows of the score matrix that exist at a time."""
-    smallest_difference: float = Field(default=1e-3, gt=0)
-    """Pairs whose teacher features differ by less are equivalent atoms: left out."""
-
-
-class NodeToNodeConfig(Section):
-    """Squared distance of node features."""
-
-    kind: Literal["n2n"]
-    weight: float
-
-
-class SupervisedConfig(Section):
-    """Energies and forces: ``task`` of the dataset, ``output`` of the teacher."""
-
-    kind: Literal["task", "output"]
-    energy_weight: float
-    force_weight: float
-    per_atom: bool = False
-    """Divide energy errors by the number of atoms (total energies, mixed sizes)."""
-    sigma_eV: float | None = Field(default=None, gt=0)
-    """Unit of both errors; by default the energy spread of the training set."""
-
-
-LossConfig = Annotated[
-    CrackConfig | NodeToNodeConfig | SupervisedConfig, Field(discriminator="kind")
-]
 
 
 class FeatureConfig(Section):

@@ -136,7 +136,7 @@ def frame_errors(
 def _batch_errors(
     prediction: Prediction, batch: Batch, head: FeatureHead | None, against: Against
 ) -> FrameErrors:
-    graph, labels, teacher = batch
+    graph, labels, teacher = batch.graph, batch.labels, batch.teacher
     energy, forces = labels.energy, labels.forces
     if against == "teacher":
         assert teacher is not None, "the caller checks that there are teacher labels"

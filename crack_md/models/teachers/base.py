@@ -27,6 +27,22 @@ edge (6 Å in Nequix, 12 Å in the strict rule, which seldom looks past a surfac
 
 
 @dataclass(frozen=True)
+class JacobianRows:
+    """How all forces answer when one coordinate is moved, for a few coordinates.
+
+    Row k holds ∂F_j/∂r_ia for every atom j, with (i, a) = (atom[k], axis[k]); where
+    forces are a gradient it is minus a row of the Hessian.
+    """
+
+    atom: NDArray[np.int64]
+    """(row,) i, the atom that moves."""
+    axis: NDArray[np.int64]
+    """(row,) a, 0 to 2, the direction in which it moves."""
+    values: NDArray[np.float32]
+    """(row, atom, 3) in eV/Å²."""
+
+
+@dataclass(frozen=True)
 class TeacherLabels:
     """What a teacher says about one structure."""
 
@@ -36,6 +52,10 @@ class TeacherLabels:
     """(atom, 3) in eV/Å; constraints are not applied."""
     node_features: NDArray[np.float32] | None = None
     """(atom, coefficient, channel); coefficient 0 is invariant under rotation."""
+    node_energy: NDArray[np.float64] | None = None
+    """(atom,) in eV; they add up to the energy."""
+    jacobian: JacobianRows | None = None
+    """Sampled rows of the force Jacobian."""
 
     @property
     def largest_force(self) -> float:
