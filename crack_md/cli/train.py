@@ -79,9 +79,10 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure a model on labelled frames, beside what no model would reach."""
-    from crack_md.training.build import build_frames, read_head
+    from crack_md.training.build import build_frames
     from crack_md.training.evaluate import evaluate as measure
     from crack_md.training.evaluate import known_frames
+    from crack_md.training.heads import read_head
 
     model, path = _model(student)
     labelled = _frames(data, split, against)

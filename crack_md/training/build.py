@@ -5,29 +5,22 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.normalization import fit_energy_scale
-from crack_md.errors import CheckpointError, ConfigError
+from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
-from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
+from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.neighbors import build_graph
 from crack_md.training.config import StudentConfig, TrainConfig
 from crack_md.training.frames import Frames
-from crack_md.training.loss_config import CrackConfig, NodeToNodeConfig
-from crack_md.training.losses import (
-    CrackLoss,
-    EnergyLoss,
-    ForceLoss,
-    NodeToNodeLoss,
-    Ranks,
-    WeightedTerm,
-)
-from crack_md.training.objective import FeatureHead, Objective
+from crack_md.training.heads import FeatureHead, read_head
+from crack_md.training.losses import Ranks
+from crack_md.training.objective import Objective
 from crack_md.training.source import TrainingData
+from crack_md.training.terms import build_terms
 
 
 def build_frames(frames: Sequence[LabelledStructure], student: ForceField) -> Frames:
@@ -125,65 +118,3 @@ def _start_head(head: FeatureHead, init_from: Path | None) -> None:
     held = None if init_from is None else read_head(None, beside=init_from)
     if held is not None and held.linear.weight.shape == head.linear.weight.shape:
         head.linear.load_state_dict(held.linear.state_dict())
-
-
-def build_terms(
-    config: TrainConfig, student: ForceField, train: Frames
-) -> list[WeightedTerm]:
-    """Return the loss terms in the order of the file."""
-    terms: list[WeightedTerm] = []
-    for loss in config.losses:
-        if isinstance(loss, CrackConfig):
-            term = CrackLoss(**loss.model_dump(exclude={"kind", "weight"}))
-            terms.append(WeightedTerm(term, loss.weight))
-        elif isinstance(loss, NodeToNodeConfig):
-            terms.append(WeightedTerm(NodeToNodeLoss(), loss.weight))
-        else:
-            sigma = loss.sigma_eV or energy_spread(
-                train.structures, student.scale, per_atom=loss.per_atom
-            )
-            energy = EnergyLoss(loss.kind, sigma, loss.per_atom)
-            terms.append(WeightedTerm(energy, loss.energy_weight))
-            terms.append(WeightedTerm(ForceLoss(loss.kind, sigma), loss.force_weight))
-    return terms
-
-
-def energy_spread(
-    frames: Sequence[LabelledStructure], scale: EnergyScale, *, per_atom: bool
-) -> float:
-    """Return the standard deviation in eV of energies without element references."""
-    references = scale.element_references
-    residuals = [
-        (frame.energy - sum(references.get(int(z), 0.0) for z in frame.atoms.numbers))
-        / (len(frame.atoms) if per_atom else 1)
-        for frame in frames
-    ]
-    spread = float(np.std(residuals))
-    return spread if spread > 1e-6 else 1.0  # one frame, or equal ones, has no spread
-
-
-def read_head(path: Path | None, *, beside: Path | None = None) -> FeatureHead | None:
-    """Return the head P that a run has left, or None where there is none.
-
-    Args:
-        path: The file, or None to look beside a model.
-        beside: The model whose folder is looked at.
-
-    Raises:
-        CheckpointError: The file is damaged or something else.
-    """
-    if path is None:
-        path = None if beside is None else beside.with_name("feature_head.pt")
-        if path is None or not path.exists():
-            return None
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        n_teacher, n_student = state["linear.weight"].shape
-        head = FeatureHead(n_student, n_teacher)
-        head.load_state_dict(state)
-    except Exception as error:
-        raise CheckpointError(
-            f"{path}: no feature head of a training run ({type(error).__name__}); "
-            "expected the feature_head.pt of the run that made the model"
-        ) from None
-    return head

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from crack_md.models.equiformer_v2 import EquiformerV2Config
-from crack_md.training.loss_config import LossConfig
+from crack_md.training.loss_config import Label, LossConfig
 from crack_md.training.section import Section
 
 SYMBOLS = frozenset(chemical_symbols[1:])
@@ -142,9 +142,13 @@ class TrainConfig(Section):
     @property
     def needs_features(self) -> bool:
         """Return whether a loss compares node features."""
-        return any(loss.kind in {"crack", "n2n"} for loss in self.losses)
+        return self.needs("node_features")
 
     @property
     def needs_teacher(self) -> bool:
         """Return whether a loss needs any label of a teacher."""
-        return any(loss.kind != "task" for loss in self.losses)
+        return any(loss.reads for loss in self.losses)
+
+    def needs(self, label: Label) -> bool:
+        """Return whether a loss reads this label of the teacher."""
+        return any(label in loss.reads for loss in self.losses)

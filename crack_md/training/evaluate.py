@@ -13,6 +13,7 @@ from crack_md.data.dataset import LabelledStructure
 from crack_md.models.base import Prediction, invariants
 from crack_md.models.force_field import ForceField
 from crack_md.training.frames import Frames
+from crack_md.training.heads import FeatureHead
 from crack_md.training.metrics import (
     FrameErrors,
     Metrics,
@@ -22,7 +23,6 @@ from crack_md.training.metrics import (
     mean_energy_errors,
     summarize,
 )
-from crack_md.training.objective import FeatureHead
 
 Against = Literal["labels", "teacher"]
 

@@ -1,32 +1,68 @@
 """The ``losses`` section of a training configuration: one model per kind of loss."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from crack_md.training.section import Section
 
+Label = Literal["energy", "node_features", "node_energy", "jacobian"]
+"""What a loss may read of the teacher."""
 
-class CrackConfig(Section):
-    """Relational InfoNCE on neighboring pairs."""
 
-    kind: Literal["crack"]
+class ContrastConfig(Section):
+    """InfoNCE: what is contrasted with what, and how sharply."""
+
+    reads: ClassVar[tuple[Label, ...]] = ("node_features",)
+
     weight: float
     temperature: float = Field(gt=0)
     anchor: Literal["teacher", "student", "both"] = "teacher"
-    pairs: Literal["unique", "directed"] = "unique"
+    """Whose rows are compared with all of the other's."""
     negatives: Literal["structure", "global"] = "structure"
+    """Contrast within each structure, or with all structures of all processes."""
     chunk: int = Field(default=1024, ge=1)
     """Rows of the score matrix that exist at a time."""
+
+
+class CrackConfig(ContrastConfig):
+    """Relational InfoNCE on neighboring pairs."""
+
+    kind: Literal["crack"]
+    pairs: Literal["unique", "directed"] = "unique"
     smallest_difference: float = Field(default=1e-3, gt=0)
     """Pairs whose teacher features differ by less are equivalent atoms: left out."""
+
+
+class InstanceConfig(ContrastConfig):
+    """InfoNCE on atoms."""
+
+    kind: Literal["instance"]
 
 
 class NodeToNodeConfig(Section):
     """Squared distance of node features."""
 
+    reads: ClassVar[tuple[Label, ...]] = ("node_features",)
+
     kind: Literal["n2n"]
     weight: float
+
+
+class NodeEnergyConfig(Section):
+    """Squared error of the energies of single atoms, (ε_S − ε_T)²/σ²."""
+
+    reads: ClassVar[tuple[Label, ...]] = ("node_energy",)
+
+    kind: Literal["node_energy"]
+    weight: float
+    sigma_eV: float | None = Field(default=None, gt=0)
+    """σ; by default the spread of the teacher's values around their element's mean, so
+    that 1 is what a student reaches that knows the elements and nothing else. The
+    public code has weight 0.5 and σ = 2.887/77.8 eV."""
+    per_element_shift: bool = False
+    """Leave a constant per element out of the comparison: for teachers of another
+    architecture, whose zero of an atom's energy is another one."""
 
 
 class SupervisedConfig(Section):
@@ -40,7 +76,17 @@ class SupervisedConfig(Section):
     sigma_eV: float | None = Field(default=None, gt=0)
     """Unit of both errors; by default the energy spread of the training set."""
 
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher: nothing where the dataset is."""
+        return () if self.kind == "task" else ("energy",)
+
 
 LossConfig = Annotated[
-    CrackConfig | NodeToNodeConfig | SupervisedConfig, Field(discriminator="kind")
+    CrackConfig
+    | InstanceConfig
+    | NodeEnergyConfig
+    | NodeToNodeConfig
+    | SupervisedConfig,
+    Field(discriminator="kind"),
 ]

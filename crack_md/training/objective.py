@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from crack_md.data.batches import Batch
 from crack_md.models.base import invariants
 from crack_md.models.force_field import ForceField
+from crack_md.training.heads import FeatureHead
 from crack_md.training.losses import (
     DistillationStep,
     Features,
@@ -25,44 +26,6 @@ class LossReport(NamedTuple):
     total: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]]
     """Unweighted terms by name, without gradient."""
-
-
-class FeatureHead(nn.Module):
-    """The linear head P, student channels → teacher channels, shared by all terms.
-
-    It has no bias, trains beside the student and never reaches ``student.pt``.
-    Teacher features are compared as ``(z − mean) / std``: 0 and 1 leave them as they
-    are (the paper); otherwise the mean of every channel and one number for the spread,
-    both of the training set and fixed.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(
-        self,
-        student_channels: int,
-        teacher_channels: int,
-        *,
-        mean: Float[Tensor, " channel"] | None = None,
-        std: float = 1.0,
-    ) -> None:
-        super().__init__()
-        self.linear = nn.Linear(student_channels, teacher_channels, bias=False)
-        zero = torch.zeros(teacher_channels)
-        self.register_buffer("mean", zero if mean is None else mean.float())
-        self.register_buffer("std", torch.tensor(std))
-
-    def forward(
-        self,
-        student: Float[Tensor, "atom student_channel"],
-        teacher: Float[Tensor, "atom teacher_channel"],
-    ) -> Features:
-        """Return both features in the teacher's channels, in float32."""
-        return Features(
-            student=self.linear(student.float()),
-            teacher=((teacher.float() - self.mean) / self.std).detach(),
-        )
 
 
 class Objective(nn.Module):
@@ -100,9 +63,11 @@ class Objective(nn.Module):
         ):
             prediction = self.student(batch.graph)
         with torch.autocast(device, enabled=False):
-            features = None
+            features: tuple[Features, ...] = ()
             if self.head is not None and batch.teacher is not None:
-                features = self.head(invariants(prediction), invariants(batch.teacher))
+                features = (
+                    self.head(invariants(prediction), invariants(batch.teacher)),
+                )
             step = DistillationStep(
                 batch.graph,
                 prediction,

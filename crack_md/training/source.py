@@ -10,7 +10,13 @@ from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_datas
 from crack_md.errors import DataError
 from crack_md.models.teachers import Teacher, load_teacher
 from crack_md.training.config import TrainConfig
+from crack_md.training.loss_config import Label
 
+PER_ATOM_LABELS: dict[Label, str] = {
+    "node_features": "teacher node features",
+    "node_energy": "the teacher's energies of single atoms",
+    "jacobian": "rows of the teacher's force Jacobian",
+}
 LABEL_CHUNK = 16
 """Structures that an online teacher is asked for at a time."""
 
@@ -101,10 +107,11 @@ def _check_labels(config: TrainConfig, frames: Sequence[LabelledStructure]) -> N
         raise DataError(
             f"{path}: frames without teacher labels, which the losses need; {advice}"
         )
-    if config.needs_features and any(
-        frame.teacher is None or frame.teacher.node_features is None for frame in frames
-    ):
-        raise DataError(
-            f"{path}: frames without teacher node features, which the losses 'crack' "
-            "and 'n2n' need; label it with a teacher that has them, or drop the losses"
-        )
+    for label, words in PER_ATOM_LABELS.items():
+        readers = sorted({one.kind for one in config.losses if label in one.reads})
+        if readers and any(getattr(frame.teacher, label) is None for frame in frames):
+            raise DataError(
+                f"{path}: frames without {words}, which the losses "
+                f"{', '.join(readers)} read; label it with a teacher that has them, or "
+                "drop these losses"
+            )

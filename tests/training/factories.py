@@ -17,7 +17,12 @@ from crack_md.data.writer import RowWriter
 from crack_md.graph import AtomGraph, batch_graphs
 from crack_md.models.base import Prediction
 from crack_md.models.teachers import TeacherLabels
-from crack_md.training.losses import CrackLoss, DistillationStep, Features
+from crack_md.training.losses import (
+    Contrast,
+    CrackLoss,
+    DistillationStep,
+    Features,
+)
 
 CHANNELS = 5
 
@@ -72,21 +77,26 @@ def step_of(
         prediction,
         prediction._replace(node_features=teacher.unsqueeze(1)),
         labels,
-        features=Features(student, teacher),
+        features=(Features(teacher, student),),
     )
 
 
-def crack_term(**changes: object) -> CrackLoss:
-    """Return the relational loss of the paper, with changes."""
+def contrast(**changes: Any) -> Contrast:
+    """Return the settings of the paper, with changes."""
     options = {
         "temperature": 0.15,
         "anchor": "teacher",
-        "pairs": "unique",
         "negatives": "structure",
         "chunk": 16,
-        "smallest_difference": 1e-3,
     }
-    return CrackLoss(**(options | changes))  # type: ignore[arg-type]
+    return Contrast(**(options | changes))
+
+
+def crack_term(
+    *, pairs: Any = "unique", smallest_difference: float = 1e-3, **changes: Any
+) -> CrackLoss:
+    """Return the relational loss of the paper, with changes."""
+    return CrackLoss(contrast(**changes), pairs, smallest_difference)
 
 
 TINY = {

@@ -1,6 +1,7 @@
 """From configuration to objects: which frames, which units."""
 
 import dataclasses
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,25 @@ from ase import Atoms
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.normalization import fit_element_references, fit_energy_scale
-from crack_md.errors import CheckpointError
-from crack_md.training.build import energy_spread, read_head
-from crack_md.training.source import without
-from tests.training.factories import labelled
+from crack_md.errors import CheckpointError, DataError
+from crack_md.neighbors import build_graph
+from crack_md.training.config_file import check_config
+from crack_md.training.frames import Frames
+from crack_md.training.heads import read_head
+from crack_md.training.losses import (
+    Contrast,
+    InstanceLoss,
+    NodeEnergyLoss,
+    NodeToNodeLoss,
+    WeightedTerm,
+)
+from crack_md.training.source import read_training_data, without
+from crack_md.training.terms import build_terms, energy_spread, node_energy_spread
+from tests.factories import tiny_model
+from tests.training.factories import labelled, recipe
+
+MODEL = tiny_model()
+FRAMES = Frames([labelled(1)], partial(build_graph, rule=MODEL.rule))
 
 
 def frame(formula: str, energy: float = 0.0) -> LabelledStructure:
@@ -66,6 +82,61 @@ def test_energy_spread_is_without_references() -> None:
     assert energy_spread(frames, scale, per_atom=False) == pytest.approx(1.0)
     assert energy_spread(frames, scale, per_atom=True) == pytest.approx(0.5)
     assert energy_spread(frames[:1], scale, per_atom=True) == 1.0
+
+
+def test_node_energy_spread_is_around_the_mean_of_the_element() -> None:
+    frames = []
+    for formula, energies in (("NiO", [5.0, 1.0]), ("OO", [3.0, 2.0])):
+        one = frame(formula)
+        teacher = dataclasses.replace(one.teacher, node_energy=np.array(energies))
+        frames.append(dataclasses.replace(one, teacher=teacher))
+    # nickel is always at its mean; oxygen at -1, +1 and 0 from it
+    assert node_energy_spread(frames) == pytest.approx(0.5**0.5)
+    assert node_energy_spread(frames[:1]) == 1.0
+
+
+def terms_of(*losses: dict[str, object]) -> list[WeightedTerm]:
+    config = check_config(
+        {
+            "student": {"architecture": {"num_layers": 1}},
+            "data": {"path": "train.aselmdb"},
+            "losses": list(losses),
+            "optimizer": {"lr": 1e-3},
+            "run": {"folder": "run", "batch_size": 1, "max_steps": 1},
+        },
+        source="test",
+    )
+    return build_terms(config, MODEL, FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (
+            {"kind": "instance", "temperature": 0.1, "negatives": "global"},
+            InstanceLoss(Contrast(0.1, "teacher", "global", 1024)),
+        ),
+        (
+            {"kind": "node_energy", "sigma_eV": 0.2, "per_element_shift": True},
+            NodeEnergyLoss(0.2, True),
+        ),
+        ({"kind": "n2n"}, NodeToNodeLoss()),
+    ],
+)
+def test_terms_are_what_the_file_says(
+    loss: dict[str, object], expected: object
+) -> None:
+    assert terms_of(loss | {"weight": 3.0}) == [(expected, 3.0)]
+
+
+def test_labels_that_a_loss_reads_must_be_there(dataset: Path, tmp_path: Path) -> None:
+    tree = recipe(dataset, tmp_path) | {
+        "losses": [{"kind": "node_energy", "weight": 1}]
+    }
+    with pytest.raises(
+        DataError, match=r"energies of single atoms.* losses node_energy"
+    ):
+        read_training_data(check_config(tree, source="test"))
 
 
 def test_head_that_is_none(tmp_path: Path) -> None:

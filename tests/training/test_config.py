@@ -1,5 +1,6 @@
 """The YAML page: strict keys, overrides, and one line for every mistake."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,23 @@ def test_page_is_read_with_its_defaults(page: Path) -> None:
     assert config.student.architecture.lmax == 1
     assert config.needs_features
     assert config.needs_teacher
+
+
+@pytest.mark.parametrize(
+    ("loss", "label"),
+    [
+        ({"kind": "task", "energy_weight": 1, "force_weight": 1}, None),
+        ({"kind": "output", "energy_weight": 1, "force_weight": 1}, "energy"),
+        ({"kind": "n2n", "weight": 1}, "node_features"),
+        ({"kind": "instance", "weight": 1, "temperature": 1}, "node_features"),
+        ({"kind": "node_energy", "weight": 1}, "node_energy"),
+    ],
+)
+def test_losses_say_what_they_read(page: Path, loss: object, label: str) -> None:
+    config = load_config(page, [f"losses={json.dumps([loss])}"])
+    assert config.needs_teacher == (label is not None)
+    assert config.needs_features == (label == "node_features")
+    assert config.needs("node_energy") == (label == "node_energy")
 
 
 def test_overrides_reach_nested_keys_and_lists(page: Path) -> None:

@@ -7,8 +7,9 @@ import torch
 
 from crack_md.neighbors import build_graph
 from crack_md.training.frames import Frames
+from crack_md.training.heads import FeatureHead
 from crack_md.training.losses import EnergyLoss, NodeToNodeLoss, WeightedTerm
-from crack_md.training.objective import FeatureHead, Objective
+from crack_md.training.objective import Objective
 from tests.factories import tiny_model
 from tests.training.factories import CHANNELS, crack_term, labelled
 
@@ -62,8 +63,8 @@ def test_losses_stay_float32_under_autocast() -> None:
         name = "probe"
 
         def __call__(self, step):  # type: ignore[no-untyped-def]
-            product = step.features.student @ step.features.teacher.T
-            seen.append((step.features.student.dtype, product.dtype))
+            product = step.features[0].student @ step.features[0].teacher.T
+            seen.append((step.features[0].student.dtype, product.dtype))
             return product.sum()
 
     total = objective(autocast_dtype=torch.bfloat16)

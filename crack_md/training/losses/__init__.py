@@ -1,7 +1,7 @@
 """Loss terms of the distillation objective, one idea per file.
 
 A new loss is one file with a pure function and a term, one entry in
-``crack_md.training.config`` and one branch in ``crack_md.training.build``.
+``crack_md.training.loss_config`` and one branch in ``crack_md.training.terms``.
 """
 
 from crack_md.training.losses.base import (
@@ -12,17 +12,23 @@ from crack_md.training.losses.base import (
     Ranks,
     WeightedTerm,
 )
+from crack_md.training.losses.contrast import Contrast
 from crack_md.training.losses.crack import CrackLoss
+from crack_md.training.losses.instance import InstanceLoss
 from crack_md.training.losses.n2n import NodeToNodeLoss
+from crack_md.training.losses.node_energy import NodeEnergyLoss
 from crack_md.training.losses.supervised import EnergyLoss, ForceLoss
 
 __all__ = [
+    "Contrast",
     "CrackLoss",
     "DistillationStep",
     "EnergyLoss",
     "Features",
     "ForceLoss",
+    "InstanceLoss",
     "LossTerm",
+    "NodeEnergyLoss",
     "NodeToNodeLoss",
     "OneRank",
     "Ranks",

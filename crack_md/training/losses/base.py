@@ -46,11 +46,14 @@ class OneRank:
 
 
 class Features(NamedTuple):
-    """Invariant node features of student and teacher, in the teacher's channels."""
+    """Node features of one degree, in the teacher's channels.
 
+    Above degree 0 the last axis holds all 2l + 1 coefficients of every channel.
+    """
+
+    teacher: Float[Tensor, "atom channel"]
     student: Float[Tensor, "atom channel"]
     """Behind the linear head P."""
-    teacher: Float[Tensor, "atom channel"]
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,14 @@ class DistillationStep:
     student: Prediction
     teacher: Prediction | None
     labels: Labels
-    features: Features | None = None
+    features: tuple[Features, ...] = ()
+    """By degree, from 0; empty where no term compares features."""
     ranks: Ranks = OneRank()  # noqa: RUF009  (it has no state)
+
+    def features_of(self, term: str) -> tuple[Features, ...]:
+        """Return what a term compares, by degree."""
+        assert self.features, f"the builder gives {term} its features"
+        return self.features
 
     def mean(
         self, values: Float[Tensor, " item"], count: float | Tensor | None = None

@@ -1,82 +1,68 @@
-"""Chunked log-sum-exp: contrast every row with every other in bounded memory."""
+"""InfoNCE: contrast every row with all others of its block, in bounded memory."""
 
-from typing import Any
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from crack_md.training.losses.blocks import alike_blocks
+from crack_md.training.losses.log_sum_exp import log_sum_exp
 
-def log_sum_exp(
-    anchors: Float[Tensor, "block row channel"],
-    candidates: Float[Tensor, "block candidate channel"],
-    valid: Bool[Tensor, "block candidate"],
+Anchor = Literal["teacher", "student", "both"]
+
+
+class Rows(NamedTuple):
+    """Unit vectors of teacher and student; row k of both is about the same thing."""
+
+    teacher: Float[Tensor, "row channel"]
+    student: Float[Tensor, "row channel"]
+    block: Int[Tensor, " row"]
+    """Rows of one number are contrasted with each other; numbers count from zero."""
+
+
+def infonce(
+    rows: Rows,
+    candidates: Rows | None = None,
     *,
     temperature: float,
+    anchor: Anchor,
     both_signs: bool,
     chunk: int,
-) -> Float[Tensor, "block row"]:
-    """Return log Σ_m exp(a·c_m/τ), with ``both_signs`` log Σ_m 2 cosh(a·c_m/τ).
+) -> Float[Tensor, " row"]:
+    """Return −log [exp(t_k·s_k/τ) / Σ_m exp(t_k·s_m/τ)] for every row k.
 
-    The scores are computed for ``chunk`` rows at a time and computed again for the
-    gradient, so that memory is O(blocks · chunk · candidates), never rows · candidates.
+    Here t are the teacher's rows and s the student's, as in Algorithm 1 of the CRACK
+    paper, and the sum over m runs over the candidates of the same block.
 
     Args:
-        anchors: a.
-        candidates: c.
-        valid: False for the padding among the candidates; it joins no sum.
+        rows: The rows k.
+        candidates: The rows m, the rows k among them; by default just these.
         temperature: τ.
-        both_signs: Sum over c and −c: a pair of atoms and the same pair reversed.
-        chunk: Rows per piece.
+        anchor: Whose rows are compared with all of the other's: the teacher's (paper),
+            the student's (public code), or the mean of both losses.
+        both_signs: Let the sum run over the candidates and their negatives.
+        chunk: Rows of the score matrix that exist at a time.
     """
-    result: Tensor = _ChunkedLogSumExp.apply(  # type: ignore[no-untyped-call]
-        anchors, candidates, valid, temperature, both_signs, chunk
-    )
-    return result
-
-
-class _ChunkedLogSumExp(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,
-        anchors: Tensor,
-        candidates: Tensor,
-        valid: Tensor,
-        temperature: float,
-        both_signs: bool,
-        chunk: int,
-    ) -> Tensor:
-        columns = (candidates / temperature).transpose(1, 2)
-        padding = torch.where(valid, 0.0, -torch.inf).to(anchors.dtype).unsqueeze(1)
-        pieces = []
-        for rows in anchors.split(chunk, dim=1):
-            scores = rows @ columns
-            if both_signs:  # log 2 cosh x = |x| + log(1 + exp(−2|x|))
-                scores = scores.abs()
-                scores = scores + torch.log1p(torch.exp(-2 * scores))
-            pieces.append(torch.logsumexp(scores + padding, dim=-1))
-        result = torch.cat(pieces, dim=1)
-        ctx.save_for_backward(anchors, candidates, padding, result)
-        ctx.settings = temperature, both_signs, chunk
-        return result
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        anchors, candidates, padding, result = ctx.saved_tensors
-        temperature, both_signs, chunk = ctx.settings
-        to_anchors = torch.empty_like(anchors)
-        to_candidates = torch.zeros_like(candidates)
-        columns = (candidates / temperature).transpose(1, 2)
-        for start in range(0, anchors.shape[1], chunk):
-            piece = slice(start, start + chunk)
-            scores = anchors[:, piece] @ columns
-            # a row of padding has the log-sum-exp of its block, so this stays finite
-            offset = padding - result[:, piece].unsqueeze(2)
-            weight = torch.exp(scores + offset)
-            if both_signs:
-                weight = weight - torch.exp(offset - scores)
-            weight = weight * (grads[0][:, piece] / temperature).unsqueeze(2)
-            to_anchors[:, piece] = weight @ candidates
-            to_candidates += weight.transpose(1, 2) @ anchors[:, piece]
-        return to_anchors, to_candidates, None, None, None, None
+    others = candidates or rows
+    sums = []
+    for anchors, columns, owner in (
+        (rows.teacher, others.student, "teacher"),
+        (rows.student, others.teacher, "student"),
+    ):
+        if anchor not in (owner, "both"):
+            continue
+        values = anchors.new_zeros(len(anchors))
+        for part in alike_blocks(rows.block, others.block):
+            scores = log_sum_exp(
+                part.row_layout.pad(anchors[part.rows]),
+                part.candidate_layout.pad(columns[part.candidates]),
+                part.candidate_layout.valid,
+                temperature=temperature,
+                both_signs=both_signs,
+                chunk=chunk,
+            )
+            values = values.index_put((part.rows,), part.row_layout.unpad(scores))
+        sums.append(values)
+    positive = (rows.teacher * rows.student).sum(dim=-1) / temperature
+    return torch.stack(sums).mean(dim=0) - positive

@@ -23,7 +23,5 @@ class NodeToNodeLoss:
 
     def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
         """Return the mean over atoms of ‖P z_S − z_T‖²."""
-        assert step.features is not None, "the builder checks that features are there"
-        return step.mean(
-            squared_distances(step.features.student, step.features.teacher)
-        )
+        teacher, student = step.features_of(self.name)[0]
+        return step.mean(squared_distances(student, teacher))

@@ -3,14 +3,14 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from crack_md.graph import AtomGraph
 
 
 class AtomPairs(NamedTuple):
-    """Pairs of different atoms that are neighbors, in ascending order of structure."""
+    """Pairs of different atoms that are neighbors."""
 
     first: Int[Tensor, " pair"]
     second: Int[Tensor, " pair"]
@@ -34,38 +34,8 @@ def unique_pairs(graph: AtomGraph) -> AtomPairs:
     return AtomPairs(key // n, key % n)
 
 
-def both_directions(pairs: AtomPairs, structure: Int[Tensor, " atom"]) -> AtomPairs:
-    """Return each pair twice, i → j and j → i, still ordered by structure."""
-    first = torch.cat([pairs.first, pairs.second])
-    second = torch.cat([pairs.second, pairs.first])
-    order = structure[first].argsort(stable=True)
-    return AtomPairs(first[order], second[order])
-
-
-class Blocks(NamedTuple):
-    """Where each row goes when rows are laid out as ``[block, slot]`` with padding."""
-
-    block: Int[Tensor, " row"]
-    slot: Int[Tensor, " row"]
-    valid: Bool[Tensor, "block slot"]
-
-    def pad(
-        self, rows: Float[Tensor, "row channel"]
-    ) -> Float[Tensor, "block slot channel"]:
-        """Return the rows in their slots, zero elsewhere."""
-        padded = rows.new_zeros(*self.valid.shape, rows.shape[-1])
-        return padded.index_put((self.block, self.slot), rows)
-
-    def unpad(self, padded: Float[Tensor, "block slot"]) -> Float[Tensor, " row"]:
-        """Return the values of the slots that hold a row."""
-        return padded[self.block, self.slot]
-
-
-def blocks_of(block: Int[Tensor, " row"]) -> Blocks:
-    """Return the padded layout of rows whose block numbers ascend."""
-    _, block, counts = block.unique_consecutive(return_inverse=True, return_counts=True)
-    first_row = counts.cumsum(dim=0) - counts
-    slot = torch.arange(block.shape[0], device=block.device) - first_row[block]
-    width = int(counts.max()) if counts.numel() else 0
-    slots = torch.arange(width, device=block.device)
-    return Blocks(block, slot, slots < counts.unsqueeze(1))
+def both_directions(pairs: AtomPairs) -> AtomPairs:
+    """Return each pair twice, i → j and j → i."""
+    return AtomPairs(
+        torch.cat([pairs.first, pairs.second]), torch.cat([pairs.second, pairs.first])
+    )

@@ -1,0 +1,76 @@
+"""Rows of several pools, laid out in padded tables so that one product serves all."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+
+class Blocks(NamedTuple):
+    """Where each row goes when rows are laid out as ``[block, slot]`` with padding."""
+
+    block: Int[Tensor, " row"]
+    slot: Int[Tensor, " row"]
+    valid: Bool[Tensor, "block slot"]
+
+    def pad(
+        self, rows: Float[Tensor, "row channel"]
+    ) -> Float[Tensor, "block slot channel"]:
+        """Return the rows in their slots, zero elsewhere."""
+        padded = rows.new_zeros(*self.valid.shape, rows.shape[-1])
+        return padded.index_put((self.block, self.slot), rows)
+
+    def unpad(self, padded: Float[Tensor, "block slot"]) -> Float[Tensor, " row"]:
+        """Return the values of the slots that hold a row."""
+        return padded[self.block, self.slot]
+
+
+def blocks_of(block: Int[Tensor, " row"], n_blocks: int) -> Blocks:
+    """Return the padded layout of rows, in any order, of so many blocks."""
+    order = block.argsort(stable=True)
+    counts = block.bincount(minlength=n_blocks)
+    first = counts.cumsum(dim=0) - counts
+    places = torch.arange(len(block), device=block.device)
+    slot = torch.empty_like(block)
+    slot[order] = places - first[block[order]]
+    width = int(counts.max()) if n_blocks else 0
+    slots = torch.arange(width, device=block.device)
+    return Blocks(block, slot, slots < counts.unsqueeze(1))
+
+
+class AlikeBlocks(NamedTuple):
+    """Blocks of alike size: their rows, their candidates, and the layout of both."""
+
+    rows: Int[Tensor, " row"]
+    candidates: Int[Tensor, " candidate"]
+    row_layout: Blocks
+    candidate_layout: Blocks
+
+
+def alike_blocks(
+    block: Int[Tensor, " row"], candidate_block: Int[Tensor, " candidate"]
+) -> Iterator[AlikeBlocks]:
+    """Yield the blocks that have rows, those of a size within a factor two together.
+
+    Padding then costs at most that factor, however unequal the blocks are.
+    """
+    if not len(block):
+        return
+    n_blocks = int(torch.cat([block, candidate_block]).max()) + 1
+    sizes = candidate_block.bincount(minlength=n_blocks)
+    octave = sizes.clamp_min(1).log2().ceil()
+    for one in octave[block].unique().tolist():
+        chosen = octave == one
+        number = chosen.cumsum(dim=0) - 1  # of the chosen blocks among themselves
+        n_chosen = int(chosen.sum())
+        rows, candidates = (
+            chosen[index].nonzero().squeeze(-1) for index in (block, candidate_block)
+        )
+        yield AlikeBlocks(
+            rows,
+            candidates,
+            blocks_of(number[block[rows]], n_chosen),
+            blocks_of(number[candidate_block[candidates]], n_chosen),
+        )

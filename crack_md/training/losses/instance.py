@@ -1,0 +1,34 @@
+"""Instance: contrast atoms instead of relations between atoms."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from crack_md.training.losses.base import DistillationStep
+from crack_md.training.losses.contrast import Contrast
+from crack_md.training.losses.infonce import Rows
+
+
+@dataclass(frozen=True)
+class InstanceLoss:
+    """Mean InfoNCE over atoms: an atom's features against those of all other atoms.
+
+    Atoms that are equal by symmetry are negatives of each other all the same: n of them
+    put a floor of log n under the loss, without any gradient once the student sees them
+    as equal too.
+    """
+
+    contrast: Contrast
+    name: str = "instance"
+
+    def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
+        """Return the mean over atoms; the only atom of its pool costs nothing."""
+        features = step.features_of(self.name)[0]
+        teacher, student = (
+            normalize(values, dim=-1, eps=1e-6)
+            for values in (features.teacher, features.student)
+        )
+        rows = Rows(teacher, student, step.graph.batch)
+        return step.mean(self.contrast(rows, step, both_signs=False))

@@ -1,0 +1,101 @@
+"""From the ``losses`` section of a configuration to weighted terms."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from crack_md.data.dataset import LabelledStructure
+from crack_md.models.force_field import EnergyScale, ForceField
+from crack_md.training.config import TrainConfig
+from crack_md.training.frames import Frames
+from crack_md.training.loss_config import (
+    ContrastConfig,
+    CrackConfig,
+    InstanceConfig,
+    NodeEnergyConfig,
+    NodeToNodeConfig,
+    SupervisedConfig,
+)
+from crack_md.training.losses import (
+    Contrast,
+    CrackLoss,
+    EnergyLoss,
+    ForceLoss,
+    InstanceLoss,
+    LossTerm,
+    NodeEnergyLoss,
+    NodeToNodeLoss,
+    WeightedTerm,
+)
+
+
+def build_terms(
+    config: TrainConfig, student: ForceField, train: Frames
+) -> list[WeightedTerm]:
+    """Return the loss terms in the order of the file."""
+    terms: list[WeightedTerm] = []
+    for loss in config.losses:
+        if isinstance(loss, SupervisedConfig):
+            sigma = loss.sigma_eV or energy_spread(
+                train.structures, student.scale, per_atom=loss.per_atom
+            )
+            energy = EnergyLoss(loss.kind, sigma, loss.per_atom)
+            terms.append(WeightedTerm(energy, loss.energy_weight))
+            terms.append(WeightedTerm(ForceLoss(loss.kind, sigma), loss.force_weight))
+        else:
+            term = _term(loss, student, train)
+            terms.append(WeightedTerm(term, loss.weight))
+    return terms
+
+
+def _term(
+    loss: CrackConfig | InstanceConfig | NodeEnergyConfig | NodeToNodeConfig,
+    student: ForceField,
+    train: Frames,
+) -> LossTerm:
+    match loss:
+        case CrackConfig():
+            return CrackLoss(_contrast(loss), loss.pairs, loss.smallest_difference)
+        case InstanceConfig():
+            return InstanceLoss(_contrast(loss))
+        case NodeToNodeConfig():
+            return NodeToNodeLoss()
+        case NodeEnergyConfig():
+            sigma = loss.sigma_eV or node_energy_spread(train.structures)
+            return NodeEnergyLoss(sigma, loss.per_element_shift)
+
+
+def _contrast(loss: ContrastConfig) -> Contrast:
+    return Contrast(loss.temperature, loss.anchor, loss.negatives, loss.chunk)
+
+
+def energy_spread(
+    frames: Sequence[LabelledStructure], scale: EnergyScale, *, per_atom: bool
+) -> float:
+    """Return the standard deviation in eV of energies without element references."""
+    references = scale.element_references
+    residuals = [
+        (frame.energy - sum(references.get(int(z), 0.0) for z in frame.atoms.numbers))
+        / (len(frame.atoms) if per_atom else 1)
+        for frame in frames
+    ]
+    return _usable(float(np.std(residuals)))
+
+
+def node_energy_spread(frames: Sequence[LabelledStructure]) -> float:
+    """Return how far in eV the teacher's atoms lie from the mean of their element."""
+    numbers = np.concatenate([frame.atoms.numbers for frame in frames])
+    energies = np.concatenate(
+        [
+            frame.teacher.node_energy
+            for frame in frames
+            if frame.teacher is not None and frame.teacher.node_energy is not None
+        ]
+    )
+    _, element = np.unique(numbers, return_inverse=True)
+    means = np.bincount(element, weights=energies) / np.bincount(element)
+    return _usable(float(np.std(energies - means[element])))
+
+
+def _usable(spread: float) -> float:
+    return spread if spread > 1e-6 else 1.0  # one frame, or equal ones, has no spread

@@ -1,0 +1,143 @@
+"""InfoNCE on rows whose loss is known, in blocks of any size."""
+
+import math
+
+import pytest
+import torch
+
+from crack_md.training.losses.blocks import alike_blocks, blocks_of
+from crack_md.training.losses.infonce import Rows, infonce
+from crack_md.training.losses.log_sum_exp import log_sum_exp
+
+N_ROWS = 7
+
+
+def loss_of(rows: Rows, **changes: object) -> torch.Tensor:
+    options = {
+        "temperature": 0.15,
+        "anchor": "teacher",
+        "both_signs": False,
+        "chunk": 3,
+    }
+    return infonce(rows, **(options | changes))
+
+
+def agreeing(matrix: torch.Tensor) -> Rows:
+    """Return one block in which teacher and student agree."""
+    return Rows(matrix, matrix, torch.zeros(len(matrix), dtype=torch.long))
+
+
+@pytest.mark.parametrize("anchor", ["teacher", "student", "both"])
+def test_identical_rows_give_the_log_of_their_number(anchor: str) -> None:
+    loss = loss_of(agreeing(torch.eye(4)[:1].expand(N_ROWS, -1)), anchor=anchor)
+    assert torch.allclose(loss, torch.full_like(loss, math.log(N_ROWS)), atol=1e-6)
+
+
+def test_orthogonal_rows_have_a_closed_form() -> None:
+    loss = loss_of(agreeing(torch.eye(N_ROWS)), temperature=0.5)
+    # the row itself scores 1/τ = 2, the others 0
+    expected = math.log(math.exp(2) + N_ROWS - 1) - 2
+    assert torch.allclose(loss, torch.full_like(loss, expected), atol=1e-6)
+
+
+def test_orthogonal_rows_with_both_signs() -> None:
+    loss = loss_of(agreeing(torch.eye(N_ROWS)), temperature=0.5, both_signs=True)
+    expected = math.log(math.exp(2) + math.exp(-2) + 2 * (N_ROWS - 1)) - 2
+    assert torch.allclose(loss, torch.full_like(loss, expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_agreeing_rows_cost_nothing_at_zero_temperature(both_signs: bool) -> None:
+    loss = loss_of(agreeing(torch.eye(N_ROWS)), temperature=1e-3, both_signs=both_signs)
+    assert loss.abs().max() < 1e-6
+
+
+def test_anchor_chooses_whose_sum_it_is() -> None:
+    teacher, student = torch.eye(2), torch.tensor([[1.0, 0], [1, 0]])
+    rows = Rows(teacher, student, torch.zeros(2, dtype=torch.long))
+    of_teacher, of_student, both = (
+        loss_of(rows, temperature=1.0, anchor=anchor)
+        for anchor in ("teacher", "student", "both")
+    )
+    log_sum = math.log(math.e + 1)
+    assert of_teacher.tolist() == pytest.approx([math.log(2), math.log(2)])
+    assert of_student.tolist() == pytest.approx([log_sum - 1, log_sum])
+    assert torch.allclose(both, (of_teacher + of_student) / 2)
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 100])
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_chunked_log_sum_exp_equals_the_dense_one(chunk: int, both_signs: bool) -> None:
+    anchors = torch.randn(2, 9, 5, dtype=torch.float64, requires_grad=True)
+    others = torch.randn(2, 11, 5, dtype=torch.float64, requires_grad=True)
+    valid = torch.rand(2, 11) < 0.7
+    weight = torch.randn(2, 9, dtype=torch.float64)
+
+    scores = anchors @ others.transpose(1, 2) / 0.3
+    terms = torch.where(valid[:, None], scores, -torch.inf)
+    if both_signs:
+        negative = torch.where(valid[:, None], -scores, -torch.inf)
+        terms = torch.cat([terms, negative], dim=-1)
+    dense = terms.logsumexp(dim=-1)
+    chunked = log_sum_exp(
+        anchors, others, valid, temperature=0.3, both_signs=both_signs, chunk=chunk
+    )
+
+    assert torch.allclose(chunked, dense, rtol=1e-12)
+    expected = torch.autograd.grad((dense * weight).sum(), (anchors, others))
+    found = torch.autograd.grad((chunked * weight).sum(), (anchors, others))
+    for one, other in zip(found, expected, strict=True):
+        assert torch.allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_blocks_undo_themselves() -> None:
+    blocks = blocks_of(torch.tensor([2, 0, 2, 0, 2]), 4)
+    values = torch.arange(5.0)
+    assert blocks.valid.tolist() == [[1, 1, 0], [0, 0, 0], [1, 1, 1], [0, 0, 0]]
+    padded = blocks.pad(values[:, None]).squeeze(2)
+    assert padded[0].tolist() == [1, 3, 0]
+    assert torch.equal(blocks.unpad(padded), values)
+
+
+def test_blocks_share_a_table_with_those_of_their_size() -> None:
+    sizes = torch.tensor([100, 3, 1, 4, 90, 0])
+    block = torch.repeat_interleave(torch.arange(6), sizes)[torch.randperm(198)]
+    shapes = [
+        tuple(part.candidate_layout.valid.shape) for part in alike_blocks(block, block)
+    ]
+    assert sorted(shapes) == [(1, 1), (2, 4), (2, 100)]
+    rows = torch.cat([part.rows for part in alike_blocks(block, block)])
+    assert torch.equal(rows.sort().values, torch.arange(198))
+
+
+def test_blocks_do_not_see_each_other() -> None:
+    sizes = (1, 40, 5, 6)
+    block = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
+    block = block[torch.randperm(len(block))]
+    rows = Rows(torch.randn(52, 3), torch.randn(52, 3), block)
+    whole = loss_of(rows)
+    for number in range(4):
+        chosen = block == number
+        alone = Rows(rows.teacher[chosen], rows.student[chosen], block[chosen] * 0)
+        assert torch.allclose(whole[chosen], loss_of(alone), atol=1e-5)
+
+
+def test_ten_thousand_rows_fit_into_chunks() -> None:
+    n, chunk = 10_000, 256
+    directions = torch.nn.functional.normalize(torch.randn(n, 8), dim=-1)
+    student = directions.clone().requires_grad_()
+    rows = Rows(directions, student, torch.zeros(n, dtype=torch.long))
+    sizes: list[int] = []
+
+    class Watcher(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                sizes.append(result.numel())
+            return result
+
+    with Watcher():
+        loss_of(rows, both_signs=True, chunk=chunk).mean().backward()
+    assert max(sizes) == chunk * n
+    assert student.grad is not None
+    assert student.grad.isfinite().all()
