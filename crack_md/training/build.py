@@ -14,13 +14,23 @@ from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.neighbors import build_graph
-from crack_md.training.config import StudentConfig, TrainConfig
+from crack_md.training.config import Part, StudentConfig, TrainConfig
 from crack_md.training.frames import Frames
 from crack_md.training.heads import FeatureHead, read_head
 from crack_md.training.losses import Ranks
 from crack_md.training.objective import Objective
 from crack_md.training.source import TrainingData
 from crack_md.training.terms import build_terms
+
+PREFIXES: dict[Part, tuple[str, ...]] = {
+    "embeddings": ("sphere_embedding.", "edge_degree_embedding."),
+    "blocks": ("blocks.",),
+    "norm": ("norm.",),
+    "delta": ("delta.",),
+    "energy_head": ("energy_block.",),
+    "force_head": ("force_block.",),
+}
+"""How the weights of each part are named."""
 
 
 def build_frames(frames: Sequence[LabelledStructure], student: ForceField) -> Frames:
@@ -56,20 +66,37 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
             f"student.init_from {config.init_from} was not trained on the elements "
             f"{sorted(missing)} of the dataset; start from another model or from none"
         )
-    copy_matching_weights(start.network, network, name=str(config.init_from))
+    copy_matching_weights(
+        start.network,
+        network,
+        name=str(config.init_from),
+        parts=config.init_parts,
+    )
     return ForceField(network, start.scale, metadata)
 
 
 def copy_matching_weights(
-    source: torch.nn.Module, target: torch.nn.Module, *, name: str
+    source: torch.nn.Module,
+    target: torch.nn.Module,
+    *,
+    name: str,
+    parts: Sequence[Part] | None = None,
 ) -> None:
     """Copy every tensor that both have with the same shape, e.g. all but a force head.
 
+    Args:
+        source: Where weights come from; may be deeper.
+        target: Where they go.
+        name: Of the source, for messages.
+        parts: Which parts of the network, by default all.
+
     Raises:
-        ConfigError: Less than half of the target's weights have a match.
+        ConfigError: Less than half of the weights in these parts have a match.
     """
-    held = source.state_dict()
-    own = target.state_dict()
+    held, own = source.state_dict(), target.state_dict()
+    if parts is not None:
+        prefixes = tuple(prefix for part in parts for prefix in PREFIXES[part])
+        own = {key: own[key] for key in own if key.startswith(prefixes)}
     matching = {
         key: held[key]
         for key, tensor in own.items()
@@ -79,8 +106,9 @@ def copy_matching_weights(
     n_all = sum(tensor.numel() for tensor in own.values())
     if 2 * n_matching < n_all:
         raise ConfigError(
-            f"student.init_from {name} matches {n_matching} of {n_all} weights; give "
-            "student.architecture the sizes of that model"
+            f"student.init_from {name} matches {n_matching} of {n_all} weights of "
+            f"{', '.join(parts or ['the network'])}; give student.architecture the "
+            "sizes of that model"
         )
     target.load_state_dict(matching, strict=False)
 

@@ -24,12 +24,24 @@ class Architecture(EquiformerV2Config):
     """The fields of EquiformerV2Config, checked by pydantic."""
 
 
+Part = Literal["embeddings", "blocks", "norm", "delta", "energy_head", "force_head"]
+"""Of a network; blocks are copied by their number, the first ones of a deeper model."""
+
+
 class StudentConfig(Section):
     """The model that is trained."""
 
     architecture: Architecture
     init_from: Path | None = None
     """A ``student.pt`` whose matching weights are the start (pretrain → fine-tune)."""
+    init_parts: tuple[Part, ...] | None = Field(default=None, min_length=1)
+    """Which parts of the network are copied from ``init_from``; by default all."""
+
+    @model_validator(mode="after")
+    def _parts_have_a_source(self) -> "StudentConfig":
+        if self.init_parts is not None and self.init_from is None:
+            raise ValueError("init_parts are copied from init_from, which is not given")
+        return self
 
 
 class DataConfig(Section):
