@@ -1,7 +1,8 @@
 """What a run trains on: chosen frames with the labels that its losses need."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -30,13 +31,19 @@ class TrainingData:
     validation: tuple[LabelledStructure, ...]
 
 
-def read_training_data(config: TrainConfig) -> TrainingData:
+def read_training_data(
+    config: TrainConfig, *, read: Callable[[Path], LabelledDataset] = read_dataset
+) -> TrainingData:
     """Return the frames to train and validate on, with their teacher's labels.
+
+    Args:
+        config: The run.
+        read: Reads a labelled set; one that remembers serves many runs.
 
     Raises:
         DataError: No frames to train on, or labels that a loss needs are missing.
     """
-    dataset = read_dataset(config.data.path)
+    dataset = read(config.data.path)
     dataset = dataclasses.replace(
         dataset, structures=without(dataset.structures, config.data.leave_out)
     )
@@ -46,7 +53,7 @@ def read_training_data(config: TrainConfig) -> TrainingData:
         train = dataset.structures
     if config.data.validation is not None:
         validation = without(
-            read_dataset(config.data.validation).structures, config.data.leave_out
+            read(config.data.validation).structures, config.data.leave_out
         )
     train = _sample(train, config.data.max_frames, config.run.seed)
     validation = _sample(validation, config.data.validation_frames, config.run.seed)

@@ -1,14 +1,18 @@
 """One whole run: read, build, train, export."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 
+from crack_md.data.dataset import LabelledStructure
 from crack_md.models.checkpoint import save_model
+from crack_md.models.force_field import ForceField
 from crack_md.training.build import build_frames, build_objective, build_student
 from crack_md.training.config import TrainConfig
 from crack_md.training.evaluate import Evaluation
+from crack_md.training.frames import Frames
 from crack_md.training.objective import Objective
 from crack_md.training.optim import MovingAverage, WarmupCosine, adamw
 from crack_md.training.parallel import FabricRanks, build_fabric
@@ -17,22 +21,39 @@ from crack_md.training.run import RunFolder, replacing
 from crack_md.training.source import TrainingData, read_training_data
 from crack_md.training.trainer import Trainer, TrainingSummary
 
+ReadData = Callable[[TrainConfig], TrainingData]
+PackFrames = Callable[[Sequence[LabelledStructure], ForceField], Frames]
 
-def train(config: TrainConfig, *, quiet: bool = False) -> TrainingSummary:
+
+def train(
+    config: TrainConfig,
+    *,
+    quiet: bool = False,
+    read: ReadData = read_training_data,
+    pack: PackFrames = build_frames,
+) -> TrainingSummary:
     """Train as the configuration says, and write ``student.pt`` when the run has ended.
 
     Called again with the same configuration it continues where it was interrupted. The
     global random state of the caller is left as it was.
+
+    Args:
+        config: The run.
+        quiet: Print nothing.
+        read: Returns the data of a configuration; many runs share one that remembers.
+        pack: Builds the graphs of frames; likewise.
     """
     fabric = build_fabric(config.run)
     fabric.launch()
     watch = Watch(shows=fabric.is_global_zero and not quiet)
     with torch.random.fork_rng():
         torch.manual_seed(config.run.seed)
-        data = read_training_data(config)
+        data = read(config)
         folder = RunFolder(config.run.folder, writes=fabric.is_global_zero)
         folder.open(config)
-        trainer = build_trainer(config, data, fabric=fabric, folder=folder, watch=watch)
+        trainer = build_trainer(
+            config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
+        )
         watch.say(_start_line(config, trainer))
         summary = trainer.fit()
         if summary.stopped_by is None and fabric.is_global_zero:
@@ -47,12 +68,13 @@ def build_trainer(
     fabric: Fabric,
     folder: RunFolder,
     watch: Watch,
+    pack: PackFrames = build_frames,
 ) -> Trainer:
     """Return the trainer of a configuration, nothing trained yet."""
     options = config.optimizer
     student = build_student(config.student, data)
-    frames = build_frames(data.train, student)
-    validation = build_frames(data.validation, student) if data.validation else None
+    frames = pack(data.train, student)
+    validation = pack(data.validation, student) if data.validation else None
     objective = build_objective(config, student, frames, ranks=FabricRanks(fabric))
     objective.to(fabric.device)
     return Trainer(
