@@ -22,9 +22,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong.
     """
-    tree = _read(path)
+    tree = read_tree(path)
     for assignment in overrides:
-        _assign(tree, assignment)
+        assign(tree, assignment)
     return check_config(tree, source=str(path))
 
 
@@ -33,7 +33,7 @@ def check_config(tree: Any, *, source: str) -> TrainConfig:
     try:
         return TrainConfig.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(f"{source}: {_one_line(error)}") from None
+        raise ConfigError(f"{source}: {one_line(error)}") from None
 
 
 def dump_config(config: TrainConfig) -> str:
@@ -42,25 +42,37 @@ def dump_config(config: TrainConfig) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
-def _read(path: Path) -> Any:
+def read_tree(
+    path: Path,
+    *,
+    what: str = "a training YAML",
+    expected: str = "sections student, data, losses, optimizer and run",
+) -> dict[str, Any]:
+    """Return the content of a YAML file that is a mapping.
+
+    Raises:
+        ConfigError: The file is missing, not YAML, or something else.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; expected a training YAML") from None
+        raise ConfigError(f"{path}: no such file; expected {what}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{path}: not valid YAML: {reason}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(
-            f"{path}: expected sections student, data, losses, optimizer and run, "
-            f"found {type(tree).__name__}"
-        )
+        raise ConfigError(f"{path}: expected {expected}, found {type(tree).__name__}")
     return tree
 
 
-def _assign(tree: Any, assignment: str) -> None:
+def assign(tree: Any, assignment: str) -> None:
+    """Change one place of a tree, as ``--set section.key=value`` says.
+
+    Raises:
+        ConfigError: There is no such place, or the value is not YAML.
+    """
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise ConfigError(
@@ -86,7 +98,8 @@ def _assign(tree: Any, assignment: str) -> None:
         raise ConfigError(f"--set {assignment}: there is no place '{key}'") from None
 
 
-def _one_line(error: ValidationError) -> str:
+def one_line(error: ValidationError) -> str:
+    """Return every bad key with its path and what was found there."""
     problems = []
     places = [item["loc"] for item in error.errors()]
     for item in error.errors():
