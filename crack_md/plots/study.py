@@ -1,0 +1,134 @@
+"""Figures of a study: errors of all methods, and errors over the budget."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from crack_md.plots.style import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    ORANGE,
+    RED,
+    png,
+    style,
+)
+from crack_md.training.compare.summary import COLUMNS, Row, Summary, number
+
+BARS = ("force_mae_meV_per_A", "energy_mae_meV_per_atom", "embedding_cosine")
+CURVES = BARS[:2]
+WIDTH_IN, ROW_IN = 3.3, 0.34
+COLORS = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", INK, "#b8a900")
+MARKERS = "osD^vP*X"
+"""Both, since a study may have more methods than there are colors to tell apart."""
+
+
+def write_figures(summary: Summary, folder: Path) -> list[Path]:
+    """Write figure.png, and curve.png where there are several budgets."""
+    written = []
+    with style():
+        if any(row.columns for row in summary.rows):
+            written.append(folder / "figure.png")
+            written[-1].write_bytes(png(draw_bars(summary)))
+            if len(summary.budgets) > 1:
+                written.append(folder / "curve.png")
+                written[-1].write_bytes(png(draw_curves(summary)))
+    return written
+
+
+def draw_bars(summary: Summary) -> Figure:
+    """Return one panel per measure: bars with error bars, and a dot per seed.
+
+    Shown is the last budget that has results.
+    """
+    budget = [row.budget for row in summary.rows if row.columns][-1]
+    rows = summary.of_budget(budget)
+    shown = [key for key in BARS if any(key in row.columns for row in rows)]
+    height = 1.3 + ROW_IN * len(rows)
+    figure = Figure(figsize=(WIDTH_IN * len(shown), height), layout="constrained")
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, key in zip(panels, shown, strict=True):
+        _bars(axes, rows, key)
+        _teacher_line(axes, summary, key)
+    panels[0].set_yticks(range(len(rows)), [row.method for row in rows])
+    panels[0].invert_yaxis()
+    figure.suptitle(f"{summary.title}, {budget.replace('-', ' ')}", x=0.01, ha="left")
+    return figure
+
+
+def draw_curves(summary: Summary) -> Figure:
+    """Return errors over steps: a line per method through means, a dot per seed."""
+    figure = Figure(figsize=(2 * WIDTH_IN + 1.6, 3.8), layout="constrained")
+    panels = figure.subplots(1, len(CURVES), squeeze=False)[0]
+    methods = dict.fromkeys(row.method for row in summary.rows)
+    for axes, key in zip(panels, CURVES, strict=True):
+        for index, method in enumerate(methods):
+            rows = [r for r in summary.rows if r.method == method and key in r.columns]
+            _curve(axes, rows, key, index)
+        _teacher_line(axes, summary, key, vertical=False)
+        axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=COLUMNS[key].title)
+        axes.grid(color=GRID, linewidth=0.7, which="both")
+        axes.set_axisbelow(True)
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
+    figure.suptitle(summary.title, x=0.01, ha="left")
+    return figure
+
+
+def _bars(axes: Axes, rows: tuple[Row, ...], key: str) -> None:
+    for height, row in enumerate(rows):
+        spread = row.columns.get(key)
+        if spread is None:
+            axes.text(0.02, height, "no result", color=MUTED, va="center", size=8)
+            continue
+        axes.barh(height, spread.mean, color=BLUE, alpha=0.35, height=0.66)
+        axes.errorbar(spread.mean, height, xerr=spread.std, color=INK, capsize=3)
+        values = list(spread.values.values())
+        axes.scatter(values, [height] * len(values), s=13, color=BLUE, zorder=4)
+    column = COLUMNS[key]
+    axes.set_xlabel(column.title)
+    axes.set_xlim(
+        *_limits([row.columns[key].values for row in rows if key in row.columns])
+    )
+    axes.grid(axis="x", color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def _limits(values: list[dict[int, float]]) -> tuple[float, float]:
+    """Return a range that shows differences: from zero only where bars are apart."""
+    flat = [value for seeds in values for value in seeds.values()]
+    low, high = min(flat), max(flat)
+    margin = 0.15 * (high - low) or 0.05 * abs(high) or 1.0
+    start = 0.0 if 0 <= low < 0.5 * high else low - 2 * margin
+    return start, high + margin
+
+
+def _teacher_line(
+    axes: Axes, summary: Summary, key: str, *, vertical: bool = True
+) -> None:
+    value = number(summary.teacher or {}, COLUMNS[key].place)
+    if value is None or key == "embedding_cosine":
+        return
+    draw = axes.axvline if vertical else axes.axhline
+    draw(value, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="teacher")
+    low, high = axes.get_xlim()
+    if vertical and value < low:
+        axes.set_xlim(value - 0.05 * (high - value), high)
+
+
+def _curve(axes: Axes, rows: list[Row], key: str, index: int) -> None:
+    points = [(row.columns["steps"].mean, row.columns[key]) for row in rows]
+    points.sort(key=lambda point: point[0])
+    if not points:
+        return
+    color, marker = COLORS[index % len(COLORS)], MARKERS[index % len(MARKERS)]
+    steps = np.array([step for step, _ in points])
+    means = np.array([spread.mean for _, spread in points])
+    name = rows[0].method
+    axes.plot(steps, means, color=color, marker=marker, markersize=5, label=name)
+    for step, spread in points:
+        values = list(spread.values.values())
+        axes.scatter([step] * len(values), values, s=8, color=color, alpha=0.5)
