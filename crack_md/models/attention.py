@@ -12,6 +12,7 @@ from crack_md.models.layers import (
     S2Activation,
     SO3Linear,
 )
+from crack_md.models.norms import LayerNorm
 from crack_md.models.so2 import EdgeTable, RadialFunction, SO2Convolution
 
 SOFTMAX_FLOOR = 1e-6
@@ -125,7 +126,7 @@ class GraphAttention(nn.Module):
             n_extra=sum(self.extra),
             radial=(n_basis, edge_channels),
         )
-        self.alpha_norm = nn.LayerNorm(alpha_channels)
+        self.alpha_norm = LayerNorm(alpha_channels)
         self.alpha_dot = nn.Parameter(torch.empty(heads, alpha_channels))
         nn.init.uniform_(self.alpha_dot, -(alpha_channels**-0.5), alpha_channels**-0.5)
         self.activation = (

@@ -18,7 +18,8 @@ from crack_md.models.attention import (
     GraphAttention,
     polynomial_envelope,
 )
-from crack_md.models.layers import NORMS, Activation, FeedForward, FeedForwardKind, Norm
+from crack_md.models.layers import Activation, FeedForward, FeedForwardKind
+from crack_md.models.norms import NORMS, Norm
 from crack_md.models.so2 import EdgeTable, init_so2
 from crack_md.models.so3 import (
     edge_frames,

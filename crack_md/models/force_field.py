@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
 from crack_md.models.base import Prediction
 from crack_md.models.equiformer_v2 import EquiformerV2, Forces, NetworkOutput
+from crack_md.models.norms import set_any_order
 from crack_md.neighbors import NeighborRule
 
 EnergyReference = Literal["total", "adsorption"]
@@ -72,6 +73,7 @@ class ForceField(nn.Module):
             table[number] = energy
         # A plain attribute: `.float()` would round total energies of 1e4 eV to 1 meV.
         self._element_references = table
+        self._any_order = False
 
     @property
     def rule(self) -> NeighborRule:
@@ -103,7 +105,9 @@ class ForceField(nn.Module):
         """Return energies, forces and features; stress on demand.
 
         Gradient models differentiate inside this call, so it may be made under
-        ``torch.no_grad``. In training mode the forces keep their own graph.
+        ``torch.no_grad``. In training mode the forces keep their own graph; so they do
+        where the positions already require a gradient, which then reaches them, so
+        that forces can be differentiated (rows of their Jacobian) and trained on that.
 
         Args:
             graph: atoms and neighbors, following `rule`, in the model's precision.
@@ -132,7 +136,11 @@ class ForceField(nn.Module):
         stress: bool,
         frames: Float[Tensor, "atom slot 3 3"] | None,
     ) -> Prediction:
-        positions = graph.positions.detach().requires_grad_()
+        positions = graph.positions
+        keep_graph = self.training or positions.requires_grad
+        self._allow_any_order(positions.requires_grad)
+        if not positions.requires_grad:
+            positions = positions.detach().requires_grad_()
         inputs = [positions]
         moved = graph._replace(positions=positions)
         if stress:
@@ -142,19 +150,22 @@ class ForceField(nn.Module):
         output = self.network(moved, frames=frames)
         atomic = self._node_energy(output, graph)
         energy = sum_over_structures(atomic, graph)
-        gradients = torch.autograd.grad(
-            energy.sum(), inputs, create_graph=self.training
-        )
+        gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=keep_graph)
         tensor = None
         if stress:
             volume = torch.linalg.det(graph.cell).abs()
             tensor = gradients[1] / volume[:, None, None]
             tensor = (tensor + tensor.transpose(1, 2)) / 2
         features = output.node_features
-        if not self.training:
+        if not keep_graph:
             energy, features = energy.detach(), features.detach()
             atomic = atomic.detach()
         return Prediction(energy, -gradients[0], tensor, features, atomic)
+
+    def _allow_any_order(self, wanted: bool) -> None:
+        if wanted != self._any_order:
+            set_any_order(self.network, wanted)
+            self._any_order = wanted
 
     def _node_energy(
         self, output: NetworkOutput, graph: AtomGraph

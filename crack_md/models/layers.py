@@ -1,4 +1,4 @@
-"""Equivariant layers on atoms: linear maps, norms, activations, feed-forward."""
+"""Equivariant layers on atoms: linear maps, activations, feed-forward."""
 
 from typing import Literal
 
@@ -9,7 +9,6 @@ from torch.nn import functional
 
 from crack_md.models.so3 import degrees, grid_maps, order_major_index
 
-Norm = Literal["layer_norm_sh", "rms_norm_sh"]
 Activation = Literal["s2", "gate"]
 FeedForwardKind = Literal["grid", "s2", "gate"]
 
@@ -41,71 +40,6 @@ class SO3Linear(nn.Module):
     ) -> Float[Tensor, "atom channels_out"]:
         """Return the l = 0 output alone, from the l = 0 input."""
         return functional.linear(x, self.weight[0], self.bias)
-
-
-class LayerNormSH(nn.Module):
-    """Layer norm of l = 0; l > 0 divided by their common, degree-balanced RMS."""
-
-    degree: Tensor
-    balance: Tensor
-
-    def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.norm_l0 = nn.LayerNorm(channels, eps=eps)
-        self.affine_weight = nn.Parameter(torch.ones(lmax, channels))
-        degree = torch.tensor(degrees(lmax)[1:])
-        balance = 1 / (2 * degree + 1) / lmax
-        self.register_buffer("degree", degree - 1, persistent=False)
-        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
-
-    def forward(
-        self, x: Float[Tensor, "atom coefficient channel"]
-    ) -> Float[Tensor, "atom coefficient channel"]:
-        """Return normalised features, always computed in the precision of weights."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.affine_weight.dtype)
-            scalars, rest = x[:, :1], x[:, 1:]
-            power = (rest.square() * self.balance).sum(dim=1, keepdim=True)
-            inverse = torch.rsqrt(power.mean(dim=-1, keepdim=True) + self.eps)
-            rest = rest * (inverse * self.affine_weight[self.degree])
-            return torch.cat([self.norm_l0(scalars), rest], dim=1)
-
-
-class RMSNormSH(nn.Module):
-    """All degrees divided by their common, degree-balanced RMS; l = 0 centered."""
-
-    degree: Tensor
-    balance: Tensor
-
-    def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.affine_weight = nn.Parameter(torch.ones(lmax + 1, channels))
-        self.affine_bias = nn.Parameter(torch.zeros(channels))
-        degree = torch.tensor(degrees(lmax))
-        balance = 1 / (2 * degree + 1) / (lmax + 1)
-        self.register_buffer("degree", degree, persistent=False)
-        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
-
-    def forward(
-        self, x: Float[Tensor, "atom coefficient channel"]
-    ) -> Float[Tensor, "atom coefficient channel"]:
-        """Return normalised features, always computed in the precision of weights."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.affine_weight.dtype)
-            scalars = x[:, :1] - x[:, :1].mean(dim=-1, keepdim=True)
-            x = torch.cat([scalars, x[:, 1:]], dim=1)
-            power = (x.square() * self.balance).sum(dim=1, keepdim=True)
-            inverse = torch.rsqrt(power.mean(dim=-1, keepdim=True) + self.eps)
-            x = x * (inverse * self.affine_weight[self.degree])
-            return torch.cat([x[:, :1] + self.affine_bias, x[:, 1:]], dim=1)
-
-
-NORMS: dict[str, type[LayerNormSH] | type[RMSNormSH]] = {
-    "layer_norm_sh": LayerNormSH,
-    "rms_norm_sh": RMSNormSH,
-}
 
 
 class GridMap(nn.Module):

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from crack_md.models.norms import LayerNorm
+
 
 class EdgeTable(NamedTuple):
     """What the layers know about the edges; computed once per forward call.
@@ -58,10 +60,10 @@ class RadialFunction(nn.Module):
         self.edge_channels = edge_channels
         self.net = nn.Sequential(
             nn.Linear(n_basis + 2 * edge_channels, edge_channels),
-            nn.LayerNorm(edge_channels),
+            LayerNorm(edge_channels),
             nn.SiLU(),
             nn.Linear(edge_channels, edge_channels),
-            nn.LayerNorm(edge_channels),
+            LayerNorm(edge_channels),
             nn.SiLU(),
             nn.Linear(edge_channels, n_out),
         )

@@ -119,6 +119,25 @@ def test_training_mode_keeps_the_graph_of_the_forces() -> None:
     assert weight.grad.abs().max() > 0
 
 
+@pytest.mark.parametrize("activation", ["gate", "s2"])
+def test_forces_can_be_differentiated_by_given_positions(activation: str) -> None:
+    model = tiny_model(activation=activation)
+    graph = graph_of(model, oxygen_slab(), water())
+    positions = graph.positions.clone().requires_grad_()
+    forces = model(graph._replace(positions=positions)).forces
+    (row,) = torch.autograd.grad(forces[12, 2], positions, retain_graph=True)
+    move = torch.zeros_like(graph.positions)
+    move[12, 2] = STEP
+    ahead, behind = (
+        model(graph._replace(positions=graph.positions + sign * move)).forces
+        for sign in (1, -1)
+    )
+    # the column by differences is the row by differentiation: second derivatives
+    torch.testing.assert_close(row, (ahead - behind) / (2 * STEP), atol=1e-6, rtol=1e-6)
+    assert not ahead.requires_grad
+    assert row[13:].abs().max() == 0  # the other structure
+
+
 def test_results_do_not_depend_on_wrapping() -> None:
     model = tiny_model()
     atoms = oxygen_slab()
