@@ -65,6 +65,25 @@ class NodeEnergyConfig(Section):
     architecture, whose zero of an atom's energy is another one."""
 
 
+class HessianConfig(Section):
+    """Sampled rows of the force Jacobian, in units of σ/Å²."""
+
+    reads: ClassVar[tuple[Label, ...]] = ("jacobian",)
+
+    kind: Literal["hessian"]
+    weight: float
+    rows: int = Field(default=1, ge=1)
+    """Rows per structure and step, drawn from those that the labels hold."""
+    sigma_eV: float | None = Field(default=None, gt=0)
+    """σ; by default the energy spread of the training set."""
+    differences: bool = False
+    """Move atoms even where forces are a gradient (direct forces leave no choice): two
+    more passes per row. On the symmetric sites of perfect crystals the norms of the
+    network bend sharply within 0.01 Å; differences look past that, as phonons do."""
+    step_A: float = Field(default=0.01, gt=0)
+    """How far atoms are moved, in Å."""
+
+
 class SupervisedConfig(Section):
     """Energies and forces: ``task`` of the dataset, ``output`` of the teacher."""
 
@@ -84,6 +103,7 @@ class SupervisedConfig(Section):
 
 LossConfig = Annotated[
     CrackConfig
+    | HessianConfig
     | InstanceConfig
     | NodeEnergyConfig
     | NodeToNodeConfig

@@ -14,6 +14,7 @@ from crack_md.training.heads import FeatureHead
 from crack_md.training.losses import (
     DistillationStep,
     Features,
+    HessianLoss,
     OneRank,
     Ranks,
     WeightedTerm,
@@ -54,14 +55,22 @@ class Objective(nn.Module):
         self.head = head
         self.ranks = ranks or OneRank()
         self.autocast_dtype = autocast_dtype
+        self._differentiates_forces = any(
+            isinstance(item.term, HessianLoss) and item.term.method == "gradient"
+            for item in self.terms
+        )
 
     def forward(self, batch: Batch) -> LossReport:
         """Return the weighted sum of all terms and each term by name."""
         device = batch.graph.positions.device.type
+        graph = batch.graph
+        if self._differentiates_forces:
+            positions = graph.positions.detach().requires_grad_()
+            graph = graph._replace(positions=positions)
         with torch.autocast(
             device, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
         ):
-            prediction = self.student(batch.graph)
+            prediction = self.student(graph)
         with torch.autocast(device, enabled=False):
             features: tuple[Features, ...] = ()
             if self.head is not None and batch.teacher is not None:
@@ -69,11 +78,13 @@ class Objective(nn.Module):
                     self.head(invariants(prediction), invariants(batch.teacher)),
                 )
             step = DistillationStep(
-                batch.graph,
+                graph,
                 prediction,
                 batch.teacher,
                 batch.labels,
                 features=features,
+                jacobian=batch.jacobian,
+                model=self.student,
                 ranks=self.ranks,
             )
             values = [

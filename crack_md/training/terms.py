@@ -11,6 +11,7 @@ from crack_md.training.frames import Frames
 from crack_md.training.loss_config import (
     ContrastConfig,
     CrackConfig,
+    HessianConfig,
     InstanceConfig,
     NodeEnergyConfig,
     NodeToNodeConfig,
@@ -21,12 +22,14 @@ from crack_md.training.losses import (
     CrackLoss,
     EnergyLoss,
     ForceLoss,
+    HessianLoss,
     InstanceLoss,
     LossTerm,
     NodeEnergyLoss,
     NodeToNodeLoss,
     WeightedTerm,
 )
+from crack_md.training.losses.hessian import Method
 
 
 def build_terms(
@@ -49,7 +52,11 @@ def build_terms(
 
 
 def _term(
-    loss: CrackConfig | InstanceConfig | NodeEnergyConfig | NodeToNodeConfig,
+    loss: CrackConfig
+    | HessianConfig
+    | InstanceConfig
+    | NodeEnergyConfig
+    | NodeToNodeConfig,
     student: ForceField,
     train: Frames,
 ) -> LossTerm:
@@ -63,6 +70,13 @@ def _term(
         case NodeEnergyConfig():
             sigma = loss.sigma_eV or node_energy_spread(train.structures)
             return NodeEnergyLoss(sigma, loss.per_element_shift)
+        case HessianConfig():
+            sigma = loss.sigma_eV or energy_spread(
+                train.structures, student.scale, per_atom=False
+            )
+            by_gradient = student.forces == "gradient" and not loss.differences
+            method: Method = "gradient" if by_gradient else "differences"
+            return HessianLoss(method, loss.rows, sigma, loss.step_A)
 
 
 def _contrast(loss: ContrastConfig) -> Contrast:

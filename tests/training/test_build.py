@@ -17,6 +17,7 @@ from crack_md.training.frames import Frames
 from crack_md.training.heads import read_head
 from crack_md.training.losses import (
     Contrast,
+    HessianLoss,
     InstanceLoss,
     NodeEnergyLoss,
     NodeToNodeLoss,
@@ -121,6 +122,14 @@ def terms_of(*losses: dict[str, object]) -> list[WeightedTerm]:
             NodeEnergyLoss(0.2, True),
         ),
         ({"kind": "n2n"}, NodeToNodeLoss()),
+        (
+            {"kind": "hessian", "rows": 3, "sigma_eV": 2.0},
+            HessianLoss("gradient", 3, 2.0, 0.01),
+        ),
+        (
+            {"kind": "hessian", "differences": True, "sigma_eV": 2.0, "step_A": 0.02},
+            HessianLoss("differences", 1, 2.0, 0.02),
+        ),
     ],
 )
 def test_terms_are_what_the_file_says(

@@ -44,13 +44,15 @@ def test_page_is_read_with_its_defaults(page: Path) -> None:
         ({"kind": "n2n", "weight": 1}, "node_features"),
         ({"kind": "instance", "weight": 1, "temperature": 1}, "node_features"),
         ({"kind": "node_energy", "weight": 1}, "node_energy"),
+        ({"kind": "hessian", "weight": 1}, "jacobian"),
     ],
 )
 def test_losses_say_what_they_read(page: Path, loss: object, label: str) -> None:
     config = load_config(page, [f"losses={json.dumps([loss])}"])
     assert config.needs_teacher == (label is not None)
     assert config.needs_features == (label == "node_features")
-    assert config.needs("node_energy") == (label == "node_energy")
+    for other in ("node_energy", "jacobian"):
+        assert config.needs(other) == (label == other)
 
 
 def test_overrides_reach_nested_keys_and_lists(page: Path) -> None:

@@ -1,17 +1,32 @@
 """The weighted sum, the shared head, and losses in float32 under autocast."""
 
+import dataclasses
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from ase import Atoms
+from ase.build import bulk
 
+from crack_md.data.batches import JacobianBatch
+from crack_md.data.dataset import LabelledStructure
+from crack_md.models.teachers import TeacherLabels
 from crack_md.neighbors import build_graph
 from crack_md.training.frames import Frames
 from crack_md.training.heads import FeatureHead
-from crack_md.training.losses import EnergyLoss, NodeToNodeLoss, WeightedTerm
+from crack_md.training.losses import (
+    EnergyLoss,
+    ForceLoss,
+    HessianLoss,
+    InstanceLoss,
+    LossTerm,
+    NodeToNodeLoss,
+    WeightedTerm,
+)
 from crack_md.training.objective import Objective
 from tests.factories import tiny_model
-from tests.training.factories import CHANNELS, crack_term, labelled
+from tests.training.factories import CHANNELS, contrast, crack_term, labelled
 
 MODEL = tiny_model(dtype=torch.float32)
 FRAMES = Frames([labelled(n) for n in range(3)], partial(build_graph, rule=MODEL.rule))
@@ -72,3 +87,53 @@ def test_losses_stay_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         total(BATCH)
     assert seen == [(torch.float32, torch.float32)]
+
+
+@pytest.mark.parametrize("forces", ["gradient", "direct"])
+@pytest.mark.parametrize("periodic_cell", [(1, 1, 1), (2, 1, 1)])
+def test_perfect_crystals_stay_finite_in_bfloat16(
+    forces: str, periodic_cell: tuple[int, int, int]
+) -> None:
+    student = tiny_model(dtype=torch.float32, forces=forces).train()
+    atoms = bulk("Cu") * periodic_cell
+    answer = labels_of(atoms)
+    frames = Frames([answer], partial(build_graph, rule=student.rule))
+    batch = frames.batch(torch.arange(1))
+    jacobian = JacobianBatch(
+        torch.zeros(1, 2, dtype=torch.long),
+        torch.arange(2)[None],
+        torch.zeros(2, len(atoms), 3),
+    )
+    terms: list[LossTerm] = [
+        crack_term(),
+        InstanceLoss(contrast()),
+        NodeToNodeLoss(),
+        HessianLoss(
+            "gradient" if forces == "gradient" else "differences", 2, 1.0, 0.01
+        ),
+        ForceLoss("output", 1.0),
+    ]
+    total = Objective(
+        student,
+        [WeightedTerm(term, 1.0) for term in terms],
+        head=FeatureHead(8, CHANNELS),
+        autocast_dtype=torch.bfloat16,
+    )
+    report = total(batch._replace(jacobian=jacobian))
+    report.total.backward()
+    assert all(value.isfinite() for value in report.parts.values())
+    for name, weight in total.named_parameters():
+        assert weight.grad is None or weight.grad.isfinite().all(), name
+
+
+def labels_of(atoms: Atoms) -> LabelledStructure:
+    """Return a crystal whose teacher sees all atoms as equal, and no force."""
+    n = len(atoms)
+    forces, features = np.zeros((n, 3)), np.ones((n, 1, CHANNELS), dtype=np.float32)
+    return dataclasses.replace(
+        labelled(0),
+        atoms=atoms,
+        forces=forces,
+        free=np.ones(n, dtype=bool),
+        teacher=TeacherLabels(0.0, forces, features),
+    )

@@ -14,6 +14,7 @@ from crack_md.training.losses.base import (
 )
 from crack_md.training.losses.contrast import Contrast
 from crack_md.training.losses.crack import CrackLoss
+from crack_md.training.losses.hessian import HessianLoss
 from crack_md.training.losses.instance import InstanceLoss
 from crack_md.training.losses.n2n import NodeToNodeLoss
 from crack_md.training.losses.node_energy import NodeEnergyLoss
@@ -26,6 +27,7 @@ __all__ = [
     "EnergyLoss",
     "Features",
     "ForceLoss",
+    "HessianLoss",
     "InstanceLoss",
     "LossTerm",
     "NodeEnergyLoss",

@@ -4,6 +4,7 @@ A term is a thin object around one pure function: it picks what the formula need
 :class:`DistillationStep` and returns one scalar. Weights live in the YAML file.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crack_md.data.batches import Labels
+from crack_md.data.batches import JacobianBatch, Labels
 from crack_md.graph import AtomGraph
 from crack_md.models.base import Prediction
 
@@ -61,11 +62,15 @@ class DistillationStep:
     """Everything one training step knows; every term reads its part of it."""
 
     graph: AtomGraph
+    """Its positions require a gradient where a term differentiates forces."""
     student: Prediction
     teacher: Prediction | None
     labels: Labels
     features: tuple[Features, ...] = ()
     """By degree, from 0; empty where no term compares features."""
+    jacobian: JacobianBatch | None = None
+    model: Callable[[AtomGraph], Prediction] | None = None
+    """The student, for terms that ask it about other positions; never in bfloat16."""
     ranks: Ranks = OneRank()  # noqa: RUF009  (it has no state)
 
     def features_of(self, term: str) -> tuple[Features, ...]:
