@@ -16,6 +16,7 @@ from crack_md.training.evaluate import evaluate
 from crack_md.training.heads import FeatureHead, read_head
 from crack_md.training.run import RunFolder, replacing
 from crack_md.training.train import train
+from crack_md.training.trainer import TrainingSummary
 
 LAST_RECORDS = 20
 """Logged steps that final losses are averaged over."""
@@ -31,18 +32,25 @@ class Outcome:
     status: Literal["done", "failed", "stopped"]
     result: dict[str, Any] | None = None
     error: str | None = None
+    stopped_by: str | None = None
+    """Name of the signal."""
 
 
 def attempt(run: Run, cache: DataCache) -> Outcome:
     """Do a run; what goes wrong is an outcome, so that a study goes on."""
     try:
-        result = (
-            _teach(run, cache) if isinstance(run, TeacherRun) else _learn(run, cache)
-        )
+        if isinstance(run, TeacherRun):
+            head = read_head(None, beside=run.checkpoint)
+            result = _measure(load_model(run.checkpoint), run, cache, head)
+        else:
+            summary = train(
+                run.config, quiet=True, read=cache.training_data, pack=cache.frames
+            )
+            if summary.stopped_by is not None:
+                return Outcome("stopped", stopped_by=summary.stopped_by)
+            result = _learnt(run, summary, cache)
     except Exception as error:
         return fail(run, error)
-    if result is None:
-        return Outcome("stopped")
     result |= {"evaluate": run.evaluate.model_dump(mode="json")}
     _write(run.result_file, result)
     run.error_file.unlink(missing_ok=True)
@@ -58,10 +66,9 @@ def fail(run: Run, error: Exception) -> Outcome:
     return Outcome("failed", error=line)
 
 
-def _learn(run: StudentRun, cache: DataCache) -> dict[str, Any] | None:
-    summary = train(run.config, quiet=True, read=cache.training_data, pack=cache.frames)
-    if summary.stopped_by is not None:
-        return None
+def _learnt(
+    run: StudentRun, summary: TrainingSummary, cache: DataCache
+) -> dict[str, Any]:
     folder = RunFolder(run.folder, writes=False)
     student = load_model(folder.student_file)
     head = read_head(None, beside=folder.student_file)
@@ -74,11 +81,6 @@ def _learn(run: StudentRun, cache: DataCache) -> dict[str, Any] | None:
         **_logged(folder.metrics()),
         **_measure(student, run, cache, head),
     }
-
-
-def _teach(run: TeacherRun, cache: DataCache) -> dict[str, Any]:
-    head = read_head(None, beside=run.checkpoint)
-    return _measure(load_model(run.checkpoint), run, cache, head)
 
 
 def _logged(records: list[dict[str, Any]]) -> dict[str, Any]:

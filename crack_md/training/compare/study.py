@@ -43,7 +43,7 @@ def run_study(plan: Plan, *, watch: Watch) -> str | None:
         ):
             journal.note(event)
             if event is not None and event[1].status == "stopped":
-                stopped_by = watch.stop_requested or "SIGINT"
+                stopped_by = event[1].stopped_by
             elif event is not None:
                 write_tables(plan)
     write_tables(plan)
