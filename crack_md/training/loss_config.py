@@ -2,7 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crack_md.training.section import Section
 
@@ -23,6 +23,12 @@ class ContrastConfig(Section):
     """Contrast within each structure, or with all structures of all processes."""
     chunk: int = Field(default=1024, ge=1)
     """Rows of the score matrix that exist at a time."""
+    sample: int | None = Field(default=None, ge=2)
+    """Contrast with this many random candidates of the same pool, weighted to stand for
+    all of them: an estimate of the sum in the logarithm, for large pools."""
+    same_elements: bool = False
+    """Contrast with the same element, or pair of elements, only: negatives that cannot
+    be told apart by what they are made of."""
 
 
 class CrackConfig(ContrastConfig):
@@ -32,6 +38,18 @@ class CrackConfig(ContrastConfig):
     pairs: Literal["unique", "directed"] = "unique"
     smallest_difference: float = Field(default=1e-3, gt=0)
     """Pairs whose teacher features differ by less are equivalent atoms: left out."""
+    degrees: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    """Degrees whose relations are compared: 0 for CRACK, 0 to 2 for ARK. Above 0 the
+    teacher must share the student's architecture."""
+
+    @model_validator(mode="after")
+    def _turns_together(self) -> "CrackConfig":
+        if self.negatives == "global" and any(self.degrees):
+            raise ValueError(
+                "degrees above 0 turn with their structure and compare within it only; "
+                "use negatives: structure"
+            )
+        return self
 
 
 class InstanceConfig(ContrastConfig):

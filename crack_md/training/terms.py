@@ -62,9 +62,15 @@ def _term(
 ) -> LossTerm:
     match loss:
         case CrackConfig():
-            return CrackLoss(_contrast(loss), loss.pairs, loss.smallest_difference)
+            return CrackLoss(
+                _contrast(loss),
+                loss.pairs,
+                loss.smallest_difference,
+                loss.degrees,
+                loss.same_elements,
+            )
         case InstanceConfig():
-            return InstanceLoss(_contrast(loss))
+            return InstanceLoss(_contrast(loss), loss.same_elements)
         case NodeToNodeConfig():
             return NodeToNodeLoss()
         case NodeEnergyConfig():
@@ -80,7 +86,9 @@ def _term(
 
 
 def _contrast(loss: ContrastConfig) -> Contrast:
-    return Contrast(loss.temperature, loss.anchor, loss.negatives, loss.chunk)
+    return Contrast(
+        loss.temperature, loss.anchor, loss.negatives, loss.chunk, loss.sample
+    )
 
 
 def energy_spread(

@@ -92,11 +92,14 @@ def contrast(**changes: Any) -> Contrast:
     return Contrast(**(options | changes))
 
 
-def crack_term(
-    *, pairs: Any = "unique", smallest_difference: float = 1e-3, **changes: Any
-) -> CrackLoss:
+def crack_term(**changes: Any) -> CrackLoss:
     """Return the relational loss of the paper, with changes."""
-    return CrackLoss(contrast(**changes), pairs, smallest_difference)
+    options = {"pairs": "unique", "smallest_difference": 1e-3} | changes
+    own = {"pairs", "smallest_difference", "degrees", "same_elements"}
+    return CrackLoss(
+        contrast(**{key: options[key] for key in options.keys() - own}),
+        **{key: options[key] for key in options.keys() & own},
+    )
 
 
 TINY = {

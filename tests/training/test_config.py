@@ -88,6 +88,15 @@ def test_dump_reads_back_as_the_same_configuration(page: Path) -> None:
         ("losses.0.kind=cracked", r"losses\.0: .*'cracked'"),
         ("run.batch_size=0", r"run\.batch_size: .*greater than or equal to 1"),
         ("run.accumulate=3", r"run: .*batch_size 4 is no multiple of"),
+        (
+            "losses.0={kind: crack, weight: 1, temperature: 1, degrees: [0, 1], "
+            "negatives: global}",
+            "degrees above 0 turn with their structure",
+        ),
+        (
+            "losses.0.sample=1",
+            r"losses\.0\.crack\.sample: .*greater than or equal to 2",
+        ),
         ("losses.0.pairs=some", r"losses\.0\.crack\.pairs: .*'unique' or 'directed'"),
         ("run.max_steps=null", r"run: .*max_steps, max_seconds or both"),
         ("optimizer", r"--set optimizer: expected section\.key=value"),

@@ -31,6 +31,10 @@ class Ranks(Protocol):
         """Return the rows of all processes; gradients flow back to their owners."""
         ...
 
+    def first_row(self, n_rows: int) -> int:
+        """Return where the rows of this process start among the gathered ones."""
+        ...
+
 
 class OneRank:
     """A run on a single process: nothing to exchange."""
@@ -44,6 +48,10 @@ class OneRank:
     ) -> Float[Tensor, "row channel"]:
         """Return the rows."""
         return rows
+
+    def first_row(self, n_rows: int) -> int:
+        """Return zero."""
+        return 0
 
 
 class Features(NamedTuple):

@@ -48,6 +48,23 @@ class AlikeBlocks(NamedTuple):
     row_layout: Blocks
     candidate_layout: Blocks
 
+    def slots_of(self, chosen: Int[Tensor, " all_rows"]) -> Int[Tensor, "block slot"]:
+        """Return the slot of one candidate per row, or −1, in the layout of rows.
+
+        Args:
+            chosen: A candidate of every row, these and others, counted through all
+                candidates; −1 for none.
+        """
+        here = chosen[self.rows]
+        n_candidates = int(torch.cat([self.candidates, here]).max()) + 1
+        slot = here.new_full((n_candidates,), -1)
+        slot[self.candidates] = self.candidate_layout.slot
+        laid_out = here.new_full(self.row_layout.valid.shape, -1)
+        laid_out[self.row_layout.block, self.row_layout.slot] = torch.where(
+            here < 0, -1, slot[here]
+        )
+        return laid_out
+
 
 def alike_blocks(
     block: Int[Tensor, " row"], candidate_block: Int[Tensor, " candidate"]

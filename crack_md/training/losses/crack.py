@@ -1,5 +1,6 @@
 """CRACK: contrast the relations between neighboring atoms (InfoNCE on edges)."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,10 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from crack_md.training.losses.base import DistillationStep
+from crack_md.training.losses.base import DistillationStep, Features
 from crack_md.training.losses.contrast import Contrast
 from crack_md.training.losses.infonce import Rows
-from crack_md.training.losses.pairs import AtomPairs, both_directions, unique_pairs
+from crack_md.training.losses.pairs import (
+    AtomPairs,
+    both_directions,
+    by_element,
+    unique_pairs,
+)
 
 
 def relations(
@@ -19,13 +25,15 @@ def relations(
     pairs: AtomPairs,
     *,
     smallest_difference: float,
+    smallest_length: float = 1e-6,
 ) -> tuple[Float[Tensor, "pair channel"], Float[Tensor, " pair"]]:
     """Return the directions r = (ẑ_i − ẑ_j)/‖ẑ_i − ẑ_j‖ and the lengths ‖ẑ_i − ẑ_j‖.
 
     Below the smallest difference the divisor stays at it: the direction of two equal
-    atoms is round-off, and its gradient would grow as one over their distance.
+    atoms is round-off, and its gradient would grow as one over their distance. The
+    same holds for features shorter than the smallest length.
     """
-    unit = normalize(features, dim=-1, eps=1e-6)
+    unit = normalize(features, dim=-1, eps=smallest_length)
     difference = unit[pairs.first] - unit[pairs.second]
     length = torch.linalg.vector_norm(difference, dim=-1)
     return difference / length.clamp_min(smallest_difference).unsqueeze(1), length
@@ -33,34 +41,82 @@ def relations(
 
 @dataclass(frozen=True)
 class CrackLoss:
-    """The relational term: mean InfoNCE over the neighboring pairs of the batch."""
+    """The relational term: mean InfoNCE over the neighboring pairs of the batch.
+
+    With several degrees, the mean of their losses. Above degree 0 a relation turns with
+    the structure, and so does the teacher's: their product does not, as long as both
+    name the coefficients alike and only relations of one structure are compared.
+    """
 
     contrast: Contrast
     pairs: Literal["unique", "directed"]
     smallest_difference: float
+    degrees: tuple[int, ...] = (0,)
+    same_elements: bool = False
+    """Contrast a pair with pairs of the same two elements only."""
     name: str = "crack"
 
     def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
         """Return the mean over pairs; a batch without pairs gives zero."""
-        teacher, student = step.features_of(self.name)[0]
-        pairs = self._pairs(step, teacher)
-        rows = Rows(
-            self._relations(teacher, pairs)[0],
-            self._relations(student, pairs)[0],
-            step.graph.batch[pairs.first],
-        )
-        # both signs equal both directions, at a quarter of the cost
+        features = step.features_of(self.name)
+        pairs = unique_pairs(step.graph)
+        if self.same_elements:
+            pairs = by_element(pairs, step.graph.atomic_numbers)
+        losses = [
+            step.mean(self._of_pairs(features[degree], pairs, step, degree=degree))
+            for degree in self.degrees
+        ]
+        return torch.stack(losses).mean()
+
+    def _of_pairs(
+        self, features: Features, pairs: AtomPairs, step: DistillationStep, degree: int
+    ) -> Float[Tensor, " pair"]:
+        with torch.no_grad():
+            _, length = self._relations(features.teacher, pairs, degree)
+        pairs = pairs.keep(length > self.smallest_difference)
+        if self.pairs == "directed":
+            pairs = both_directions(pairs)
+        values = [
+            self.contrast(
+                Rows(
+                    self._relations(features.teacher, part, degree)[0],
+                    self._relations(features.student, part, degree)[0],
+                    step.graph.batch[part.first],
+                ),
+                step,
+                both_signs=both_signs,
+                kind=kind,
+            )
+            for part, kind, both_signs in self._kinds(pairs, step)
+        ]
+        return torch.cat(values)
+
+    def _kinds(
+        self, pairs: AtomPairs, step: DistillationStep
+    ) -> Iterator[tuple[AtomPairs, Tensor | None, bool]]:
+        """Yield pairs, what they may be contrasted with, and if with reversed ones.
+
+        Both signs of unique pairs equal both directions, at a quarter of the cost. But
+        of two elements the order tells the direction: the reverse is of another kind.
+        """
         both_signs = self.pairs == "unique"
-        return step.mean(self.contrast(rows, step, both_signs=both_signs))
+        if not self.same_elements:
+            yield pairs, None, both_signs
+            return
+        numbers = step.graph.atomic_numbers
+        first, second = numbers[pairs.first], numbers[pairs.second]
+        kind = 128 * first + second
+        for alike in (True, False):
+            chosen = (first == second) == alike
+            yield pairs.keep(chosen), kind[chosen], both_signs and alike
 
     def _relations(
-        self, features: Tensor, pairs: AtomPairs
+        self, features: Tensor, pairs: AtomPairs, degree: int
     ) -> tuple[Float[Tensor, "pair channel"], Float[Tensor, " pair"]]:
-        return relations(features, pairs, smallest_difference=self.smallest_difference)
-
-    def _pairs(self, step: DistillationStep, teacher: Tensor) -> AtomPairs:
-        pairs = unique_pairs(step.graph)
-        with torch.no_grad():
-            _, length = self._relations(teacher, pairs)
-        pairs = pairs.keep(length > self.smallest_difference)
-        return pairs if self.pairs == "unique" else both_directions(pairs)
+        return relations(
+            features,
+            pairs,
+            smallest_difference=self.smallest_difference,
+            # above degree 0 features vanish where the site is symmetric
+            smallest_length=1e-3 if degree else 1e-6,
+        )

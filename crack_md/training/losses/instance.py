@@ -21,6 +21,8 @@ class InstanceLoss:
     """
 
     contrast: Contrast
+    same_elements: bool = False
+    """Contrast an atom with atoms of the same element only."""
     name: str = "instance"
 
     def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
@@ -31,4 +33,5 @@ class InstanceLoss:
             for values in (features.teacher, features.student)
         )
         rows = Rows(teacher, student, step.graph.batch)
-        return step.mean(self.contrast(rows, step, both_signs=False))
+        kind = step.graph.atomic_numbers if self.same_elements else None
+        return step.mean(self.contrast(rows, step, both_signs=False, kind=kind))

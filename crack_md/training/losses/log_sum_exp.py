@@ -1,9 +1,9 @@
-"""Chunked log-sum-exp: contrast every row with every other in bounded memory."""
+"""Chunked log-sum-exp: all rows with all candidates, in bounded memory."""
 
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -15,6 +15,7 @@ def log_sum_exp(
     temperature: float,
     both_signs: bool,
     chunk: int,
+    excluded: Int[Tensor, "block row"] | None = None,
 ) -> Float[Tensor, "block row"]:
     """Return log Σ_m exp(a·c_m/τ), with ``both_signs`` log Σ_m 2 cosh(a·c_m/τ).
 
@@ -28,9 +29,10 @@ def log_sum_exp(
         temperature: τ.
         both_signs: Sum over c and −c: a pair of atoms and the same pair reversed.
         chunk: Rows per piece, those of all blocks together.
+        excluded: One candidate per row that stays out of its sum; −1 for none.
     """
     result: Tensor = _ChunkedLogSumExp.apply(  # type: ignore[no-untyped-call]
-        anchors, candidates, valid, temperature, both_signs, chunk
+        anchors, candidates, valid, temperature, both_signs, chunk, excluded
     )
     return result
 
@@ -45,45 +47,65 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         temperature: float,
         both_signs: bool,
         chunk: int,
+        excluded: Tensor | None,
     ) -> Tensor:
         columns = (candidates / temperature).transpose(1, 2)
         padding = torch.where(valid, 0.0, -torch.inf).to(anchors.dtype).unsqueeze(1)
+        lowest = torch.finfo(anchors.dtype).min
         chunk = max(1, chunk // max(1, len(anchors)))
         pieces = []
-        for rows in anchors.split(chunk, dim=1):
-            scores = rows @ columns
+        for start in range(0, anchors.shape[1], chunk):
+            rows = slice(start, start + chunk)
+            scores = anchors[:, rows] @ columns
+            hidden = _entries(excluded, rows)
             if both_signs:
-                largest = scores.abs().amax(dim=-1, keepdim=True)
-                offset = padding - largest
-                total = (offset + scores).exp_().sum(dim=-1)
-                total += offset.sub_(scores).exp_().sum(dim=-1)
+                size = scores.abs().add_(padding)
+                size[hidden] = -torch.inf
+                largest = size.amax(dim=-1, keepdim=True).clamp_min(0)
+                # exp(s − top) + exp(−s − top) = exp(|s| − top) · (1 + exp(−2|s|))
+                total = size.sub_(largest).exp_()
+                total = total.mul_(scores.abs_().mul_(-2).exp_().add_(1)).sum(dim=-1)
             else:
                 scores += padding
-                largest = scores.amax(dim=-1, keepdim=True)
+                scores[hidden] = -torch.inf
+                largest = scores.amax(dim=-1, keepdim=True).clamp_min(lowest)
                 total = scores.sub_(largest).exp_().sum(dim=-1)
             pieces.append(total.log_() + largest.squeeze(-1))
-        result = torch.cat(pieces, dim=1)
-        ctx.save_for_backward(anchors, candidates, padding, result)
+        result = torch.cat(pieces, dim=1) if pieces else anchors.sum(dim=-1)
+        ctx.save_for_backward(anchors, candidates, padding, result, excluded)
         ctx.settings = temperature, both_signs, chunk
         return result
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, ...]:
-        anchors, candidates, padding, result = ctx.saved_tensors
+        anchors, candidates, padding, result, excluded = ctx.saved_tensors
         temperature, both_signs, chunk = ctx.settings
+        result = result.clamp_min(torch.finfo(result.dtype).min)  # of no candidate: −∞
         to_anchors = torch.empty_like(anchors)
         to_candidates = torch.zeros_like(candidates)
         columns = (candidates / temperature).transpose(1, 2)
         for start in range(0, anchors.shape[1], chunk):
-            piece = slice(start, start + chunk)
-            scores = anchors[:, piece] @ columns
+            rows = slice(start, start + chunk)
+            scores = anchors[:, rows] @ columns
             # a row of padding has the log-sum-exp of its block, so this stays finite
-            offset = padding - result[:, piece].unsqueeze(2)
+            offset = padding - result[:, rows].unsqueeze(2)
             weight = (offset + scores).exp_()
             if both_signs:
                 weight -= offset.sub_(scores).exp_()
-            weight *= (grads[0][:, piece] / temperature).unsqueeze(2)
-            to_anchors[:, piece] = weight @ candidates
-            to_candidates += weight.transpose(1, 2) @ anchors[:, piece]
-        return to_anchors, to_candidates, None, None, None, None
+            weight[_entries(excluded, rows)] = 0
+            weight *= (grads[0][:, rows] / temperature).unsqueeze(2)
+            to_anchors[:, rows] = weight @ candidates
+            to_candidates += weight.transpose(1, 2) @ anchors[:, rows]
+        return to_anchors, to_candidates, None, None, None, None, None
+
+
+def _entries(
+    excluded: Tensor | None, rows: slice
+) -> tuple[Tensor, Tensor, Tensor] | tuple[slice, slice, slice]:
+    """Return where the excluded candidates of these rows lie in their scores."""
+    if excluded is None:
+        return slice(0, 0), slice(0, 0), slice(0, 0)
+    slot = excluded[:, rows]
+    block, row = (slot >= 0).nonzero(as_tuple=True)
+    return block, row, slot[block, row]

@@ -34,6 +34,15 @@ def unique_pairs(graph: AtomGraph) -> AtomPairs:
     return AtomPairs(key // n, key % n)
 
 
+def by_element(pairs: AtomPairs, atomic_numbers: Int[Tensor, " atom"]) -> AtomPairs:
+    """Return the pairs, the lighter element first: a direction that atoms agree on."""
+    swap = atomic_numbers[pairs.first] > atomic_numbers[pairs.second]
+    return AtomPairs(
+        torch.where(swap, pairs.second, pairs.first),
+        torch.where(swap, pairs.first, pairs.second),
+    )
+
+
 def both_directions(pairs: AtomPairs) -> AtomPairs:
     """Return each pair twice, i → j and j → i."""
     return AtomPairs(

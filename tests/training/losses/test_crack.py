@@ -131,3 +131,101 @@ def test_equal_student_atoms_keep_the_gradient_small() -> None:
     ).backward()
     assert student.grad.isfinite().all()
     assert student.grad.abs().max() < 1e4  # the public formula reaches 1e9
+
+
+EVERY_WAY = [
+    {},
+    {"pairs": "directed"},
+    {"negatives": "global"},
+    {"anchor": "both"},
+    {"same_elements": True},
+    {"same_elements": True, "negatives": "global"},
+    {"same_elements": True, "pairs": "directed"},
+    {"sample": 99},
+    {"sample": 99, "same_elements": True, "negatives": "global"},
+]
+
+
+def few_elements(sizes: list[int]) -> AtomGraph:
+    graph = random_graph(sizes, n_slots=6)
+    return graph._replace(atomic_numbers=graph.atomic_numbers % 3 + 27)
+
+
+@pytest.mark.parametrize("options", EVERY_WAY)
+def test_numbering_changes_nothing(options: dict[str, object]) -> None:
+    graph = few_elements([9, 9])
+    step = step_of(graph, seed=8)
+    atoms, structures = torch.randperm(9), torch.tensor([1, 0])
+    order = torch.cat([atoms + 9 * number for number in structures])
+    moved = step_of(
+        graph._replace(
+            atomic_numbers=graph.atomic_numbers[order],
+            neighbors=order.argsort()[graph.neighbors[order]],
+            mask=graph.mask[order],
+        ),
+        features=[step.features[0].student[order], step.features[0].teacher[order]],
+    )
+    term = crack_term(**options)
+    assert term(moved).item() == pytest.approx(term(step).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("negatives", ["structure", "global"])
+def test_unique_pairs_equal_directed_ones_among_the_same_elements(
+    negatives: str,
+) -> None:
+    step = step_of(few_elements([6, 9, 4]), seed=1)
+    losses = [
+        crack_term(pairs=pairs, negatives=negatives, same_elements=True)(step)
+        for pairs in ("unique", "directed")
+    ]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-5)
+
+
+def square(numbers: list[int]) -> AtomGraph:
+    """Return four atoms, each a neighbor of the next."""
+    neighbors = torch.tensor([[1], [2], [3], [0]])
+    return random_graph([4])._replace(
+        atomic_numbers=torch.tensor(numbers),
+        neighbors=neighbors,
+        cell_shift=torch.zeros(4, 1, 3),
+        mask=torch.ones(4, 1).bool(),
+    )
+
+
+def test_pairs_of_other_elements_are_no_negatives() -> None:
+    student, teacher = torch.randn(2, 4, 5).unbind()
+
+    def loss(numbers: list[int], **changes: object) -> float:
+        step = step_of(square(numbers), features=[student, teacher])
+        return crack_term(temperature=0.5, **changes)(step).item()
+
+    # four pairs of four kinds, each alone with nothing to be told from
+    assert loss([1, 6, 7, 8], same_elements=True) == pytest.approx(0, abs=1e-6)
+    # one element: all pairs are negatives of each other
+    plain = loss([6, 6, 6, 6])
+    assert loss([6, 6, 6, 6], same_elements=True) == pytest.approx(plain, rel=1e-6)
+    # two pairs of C-C and two of C-O: what is in between
+    assert 0 < loss([6, 6, 6, 8], same_elements=True) < plain
+
+
+def test_direction_of_a_lone_pair_of_one_element_is_learned() -> None:
+    graph = square([6, 6, 6, 6])._replace(mask=torch.eye(4, 1).bool())
+    features = torch.randn(4, 5)
+    step = step_of(graph, features=[features, features])
+    loss = crack_term(temperature=0.5, same_elements=True)(step)
+    # against its own reverse: log[(e² + e⁻²)/e²]
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-4)), rel=1e-5)
+
+
+def test_a_sample_of_pairs_is_reproducible() -> None:
+    step = step_of(random_graph([20, 30]), seed=9)
+    term = crack_term(sample=4)
+    torch.manual_seed(5)
+    first, second = term(step).item(), term(step).item()
+    assert first != second
+    torch.manual_seed(5)
+    assert term(step).item() == first
+    exact = crack_term()(step).item()
+    mean = sum(term(step).item() for _ in range(200)) / 200
+    assert mean < exact
+    assert mean == pytest.approx(exact, rel=0.15)

@@ -1,12 +1,14 @@
 """InfoNCE on rows whose loss is known, in blocks of any size."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from crack_md.training.losses.blocks import alike_blocks, blocks_of
-from crack_md.training.losses.infonce import Rows, infonce
+from crack_md.training.losses.contrast import draw_from_blocks
+from crack_md.training.losses.infonce import Rows, Sample, infonce
 from crack_md.training.losses.log_sum_exp import log_sum_exp
 
 N_ROWS = 7
@@ -120,6 +122,96 @@ def test_blocks_do_not_see_each_other() -> None:
         chosen = block == number
         alone = Rows(rows.teacher[chosen], rows.student[chosen], block[chosen] * 0)
         assert torch.allclose(whole[chosen], loss_of(alone), atol=1e-5)
+
+
+def test_excluded_candidates_stay_out_of_the_sum() -> None:
+    anchors = torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
+    others = torch.randn(1, 5, 4, dtype=torch.float64, requires_grad=True)
+    excluded = torch.tensor([[2, -1, 4]])
+    for both_signs in (False, True):
+        options = {"temperature": 0.2, "both_signs": both_signs, "chunk": 2}
+        valid = torch.ones(1, 5).bool()
+        found = log_sum_exp(anchors, others, valid, excluded=excluded, **options)
+        kept = [[0, 1, 3, 4], [0, 1, 2, 3, 4], [0, 1, 2, 3]]
+        for row, columns in enumerate(kept):
+            alone = log_sum_exp(
+                anchors[:, row : row + 1],
+                others[:, columns],
+                valid[:, : len(columns)],
+                **options,
+            )
+            assert torch.allclose(found[:, row], alone.squeeze(1))
+            one, other = (
+                torch.autograd.grad(value.sum(), others, retain_graph=True)[0]
+                for value in (found[:, row], alone)
+            )
+            assert torch.allclose(one, other)
+
+
+def random_rows(*sizes: int) -> Rows:
+    block = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+    teacher, student = torch.nn.functional.normalize(
+        torch.randn(2, len(block), 3, dtype=torch.float64), dim=-1
+    )
+    return Rows(teacher, student, block)
+
+
+def sampled(rows: Rows, chosen: list[int], **changes: object) -> torch.Tensor:
+    sample = Sample(torch.tensor(chosen), torch.arange(len(rows.block)))
+    return loss_of(rows, sample=sample, temperature=0.5, **changes)
+
+
+@pytest.mark.parametrize("anchor", ["teacher", "student", "both"])
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_a_sample_of_all_is_exact(anchor: str, both_signs: bool) -> None:
+    rows = random_rows(5, 1, 3)
+    options = {"anchor": anchor, "both_signs": both_signs}
+    found = sampled(rows, torch.randperm(9).tolist(), **options)
+    assert torch.allclose(found, loss_of(rows, temperature=0.5, **options))
+
+
+@pytest.mark.parametrize("both_signs", [False, True])
+def test_samples_are_right_on_average(both_signs: bool) -> None:
+    rows = random_rows(6)
+    exact = loss_of(rows, temperature=0.5, both_signs=both_signs)
+    every = list(itertools.combinations(range(6), 3))
+    losses = torch.stack([sampled(rows, c, both_signs=both_signs) for c in every])
+    in_sample = torch.tensor([[k in c for k in range(6)] for c in every])
+    # exp(loss) is the sum over all, in units of the positive: an estimate of it that is
+    # right whether or not the row itself was drawn
+    for chosen in (in_sample, ~in_sample):
+        weight = chosen.double() / chosen.sum(dim=0)
+        assert torch.allclose((losses.exp() * weight).sum(dim=0), exact.exp())
+    assert (losses.mean(dim=0) < exact).all()
+
+
+def test_renumbered_rows_and_sample_give_the_same() -> None:
+    rows = random_rows(4, 5)
+    order = torch.randperm(9)
+    moved = Rows(*(column[order] for column in rows))
+    place = order.argsort()
+    found = sampled(moved, place[torch.tensor([0, 2, 5, 7])].tolist())
+    assert torch.allclose(found, sampled(rows, [0, 2, 5, 7])[order])
+
+
+def test_drawing_is_even_and_per_block() -> None:
+    block = torch.tensor([7, 2, 2, 7, 2, 2, 3])
+    counts = torch.zeros(7)
+    for _ in range(600):
+        chosen = draw_from_blocks(block, 2)
+        assert block[chosen].bincount().tolist() == [0, 0, 2, 1, 0, 0, 0, 2]
+        counts[chosen] += 1
+    assert counts[[0, 3, 6]].tolist() == [600, 600, 600]
+    assert (counts[[1, 2, 4, 5]] - 300).abs().max() < 60
+
+
+def test_drawing_moves_the_random_state_by_one_step() -> None:
+    states = []
+    for n in (3, 1000):
+        torch.manual_seed(3)
+        draw_from_blocks(torch.zeros(n, dtype=torch.long), 2)
+        states.append(torch.get_rng_state())
+    assert torch.equal(*states)
 
 
 def test_ten_thousand_rows_fit_into_chunks() -> None:

@@ -9,8 +9,8 @@ from crack_md.training.losses import InstanceLoss
 from tests.training.factories import contrast, random_graph, step_of
 
 
-def instance(**changes: object) -> InstanceLoss:
-    return InstanceLoss(contrast(**changes))
+def instance(*, same_elements: bool = False, **changes: object) -> InstanceLoss:
+    return InstanceLoss(contrast(**changes), same_elements)
 
 
 def test_identical_atoms_give_the_log_of_their_number() -> None:
@@ -67,3 +67,15 @@ def test_one_atom_gives_zero_and_a_gradient() -> None:
 def test_zero_features_stay_finite() -> None:
     step = step_of(random_graph([4]), features=[torch.zeros(4, 3), torch.ones(4, 3)])
     assert instance()(step).isfinite()
+
+
+@pytest.mark.parametrize("negatives", ["structure", "global"])
+def test_atoms_of_other_elements_are_no_negatives(negatives: str) -> None:
+    graph = random_graph([3, 2])
+    graph = graph._replace(atomic_numbers=torch.tensor([6, 6, 8, 6, 8]))
+    same = torch.ones(5, 3)
+    step = step_of(graph, features=[same, same])
+    pools = [2, 2, 1, 1, 1] if negatives == "structure" else [3, 3, 2, 3, 2]
+    expected = sum(math.log(pool) for pool in pools) / 5
+    loss = instance(same_elements=True, negatives=negatives)(step)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
