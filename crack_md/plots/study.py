@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from crack_md.plots.style import (
     BLUE,
@@ -17,7 +18,7 @@ from crack_md.plots.style import (
     png,
     style,
 )
-from crack_md.training.compare.summary import COLUMNS, Row, Summary, number
+from crack_md.training.compare.summary import COLUMNS, Row, Spread, Summary, number
 
 BARS = ("force_mae_meV_per_A", "energy_mae_meV_per_atom", "embedding_cosine")
 CURVES = BARS[:2]
@@ -41,7 +42,7 @@ def write_figures(summary: Summary, folder: Path) -> list[Path]:
 
 
 def draw_bars(summary: Summary) -> Figure:
-    """Return one panel per measure: bars with error bars, and a dot per seed.
+    """Return one panel per measure: mean and deviation, and a dot per seed.
 
     Shown is the last budget that has results.
     """
@@ -71,6 +72,9 @@ def draw_curves(summary: Summary) -> Figure:
             _curve(axes, rows, key, index)
         _teacher_line(axes, summary, key, vertical=False)
         axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=COLUMNS[key].title)
+        for axis in (axes.xaxis, axes.yaxis):  # 300, not 3 x 10^2
+            axis.set_major_formatter(FuncFormatter(_plain))
+            axis.set_minor_formatter(FuncFormatter(_plain))
         axes.grid(color=GRID, linewidth=0.7, which="both")
         axes.set_axisbelow(True)
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
@@ -79,31 +83,46 @@ def draw_curves(summary: Summary) -> Figure:
 
 
 def _bars(axes: Axes, rows: tuple[Row, ...], key: str) -> None:
+    low, high = _limits([row.columns[key] for row in rows if key in row.columns])
     for height, row in enumerate(rows):
         spread = row.columns.get(key)
         if spread is None:
-            axes.text(0.02, height, "no result", color=MUTED, va="center", size=8)
+            place = axes.get_yaxis_transform()  # x from 0 to 1, whatever is shown
+            axes.text(
+                0.02, height, "no result", transform=place, color=MUTED, va="center"
+            )
             continue
-        axes.barh(height, spread.mean, color=BLUE, alpha=0.35, height=0.66)
-        axes.errorbar(spread.mean, height, xerr=spread.std, color=INK, capsize=3)
+        if low == 0:  # a bar that starts elsewhere would lie about ratios
+            axes.barh(height, spread.mean, color=BLUE, alpha=0.3, height=0.66)
+        axes.errorbar(
+            spread.mean,
+            height,
+            xerr=spread.std,
+            color=INK,
+            marker="D",
+            markersize=4,
+            capsize=3,
+        )
         values = list(spread.values.values())
         axes.scatter(values, [height] * len(values), s=13, color=BLUE, zorder=4)
-    column = COLUMNS[key]
-    axes.set_xlabel(column.title)
-    axes.set_xlim(
-        *_limits([row.columns[key].values for row in rows if key in row.columns])
-    )
+    axes.set(xlabel=COLUMNS[key].title, xlim=(low, high), ylim=(-0.6, len(rows) - 0.4))
     axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
 
 
-def _limits(values: list[dict[int, float]]) -> tuple[float, float]:
-    """Return a range that shows differences: from zero only where bars are apart."""
-    flat = [value for seeds in values for value in seeds.values()]
-    low, high = min(flat), max(flat)
-    margin = 0.15 * (high - low) or 0.05 * abs(high) or 1.0
-    start = 0.0 if 0 <= low < 0.5 * high else low - 2 * margin
+def _limits(spreads: list[Spread]) -> tuple[float, float]:
+    """Return the range of all seeds and error bars, from zero where it shows."""
+    ends = [end for one in spreads for end in one.values.values()]
+    ends += [one.mean + sign * (one.std or 0) for one in spreads for sign in (-1, 1)]
+    low, high = min(ends), max(ends)
+    margin = 0.1 * (high - low) or 0.05 * abs(high) or 1.0
+    start = 0.0 if 0 <= low < 0.75 * high else low - margin
     return start, high + margin
+
+
+def _plain(value: float, _: int | None = None) -> str:
+    leading = f"{value:.0e}"[0]
+    return f"{value:g}" if leading in "12356" else ""  # the rest would crowd
 
 
 def _teacher_line(
