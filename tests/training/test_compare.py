@@ -208,6 +208,7 @@ def test_labels_that_are_missing_are_named(tmp_path: Path) -> None:
     assert "frames without teacher labels" in crack.errors[1]
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_numbers(
     plan: Plan, dataset: Path, tmp_path: Path
 ) -> None:
@@ -241,6 +242,7 @@ def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_sigterm_stops_a_study_whose_runs_can_go_on(
     dataset: Path, tmp_path: Path
 ) -> None:
@@ -286,6 +288,7 @@ def test_a_signal_stops_a_study_without_workers_too(
     assert not endless.students[1].folder.exists()
 
 
+@pytest.mark.slow
 def test_a_killed_study_goes_on(dataset: Path, tmp_path: Path) -> None:
     folder = tmp_path / "study"
     tree = study_tree(dataset, folder, seeds=[1])

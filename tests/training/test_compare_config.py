@@ -53,6 +53,11 @@ def test_files_lie_beside_the_study(tmp_path: Path) -> None:
     assert plan.methods == ("plain",)
     named = study_tree(DATA, tmp_path, methods={"x": "parts/plain.yaml"})
     assert plan_study(load_study(study_file(named, tmp_path))).methods == ("x",)
+    both = ["parts/plain.yaml", {"optimizer": {"lr": 1.0}}]
+    joined = study_tree(DATA, tmp_path, methods={"x": both})
+    run = plan_study(load_study(study_file(joined, tmp_path))).students[0]
+    assert run.config.losses[0].kind == "task"
+    assert run.config.optimizer.lr == 1.0
 
 
 def test_overrides_reach_into_base_and_methods(tmp_path: Path) -> None:
@@ -78,7 +83,10 @@ def test_only_chooses_methods(tmp_path: Path) -> None:
         ({"seeds": [1, 1]}, "seeds: Value error, a seed occurs twice"),
         ({"methods": {"a/b": {}}}, "'a/b' is no method name"),
         ({"methods": {"a": "none.yaml"}}, r"methods\.a: .*none\.yaml: no such file"),
-        ({"methods": {"a": 3}}, r"methods\.a: expected a YAML file or a mapping"),
+        (
+            {"methods": {"a": 3}},
+            r"methods\.a: expected a YAML file, a mapping or a list",
+        ),
         ({"methods": "crack"}, "methods: expected names with files or changes"),
         ({"methods": {}}, "methods: Dictionary should have at least 1 item"),
         ({"base": "none.yaml"}, r"base: .*none\.yaml: no such file"),

@@ -1,7 +1,8 @@
 """The study file: a base recipe, and what each method changes in it.
 
-A recipe that a study names (``base``, or a method's) lies beside the study file, or
-below it; all other paths are taken from the working directory, as everywhere.
+A recipe is a YAML file, a mapping, or a list of both that are merged in order. Files
+lie beside the study file, or below it; all other paths are taken from the working
+directory, as everywhere.
 """
 
 import re
@@ -156,9 +157,15 @@ def _methods(given: Any, path: Path) -> dict[str, Any]:
 def _recipe(entry: Any, path: Path, key: str) -> dict[str, Any]:
     if isinstance(entry, Mapping):
         return dict(entry)
+    if isinstance(entry, list):
+        tree: dict[str, Any] = {}
+        for part in entry:
+            tree = merged(tree, _recipe(part, path, key))
+        return tree
     if not isinstance(entry, str):
         raise ConfigError(
-            f"{path}: {key}: expected a YAML file or a mapping, found {entry!r}"
+            f"{path}: {key}: expected a YAML file, a mapping or a list of both, "
+            f"found {entry!r}"
         )
     try:
         return read_tree(path.parent / entry, expected="sections of a training recipe")

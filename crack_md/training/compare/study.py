@@ -70,12 +70,13 @@ class _Journal:
         if event is not None:
             run, outcome = event
             self._counts[outcome.status] += 1
+            left = ""
             if outcome.status != "stopped":
                 self._ended.add(run.name)
+                left = self._remaining()
             counted = self._n_done + len(self._ended)
             self._watch.say(
-                f"[{counted}/{self._n_all}] {run.name}: {_describe(outcome)}"
-                f"{self._remaining()}"
+                f"[{counted}/{self._n_all}] {run.name}: {_describe(outcome)}{left}"
             )
         failed = f", {self._counts['failed']} failed" if self._counts["failed"] else ""
         self._watch.update(
@@ -96,7 +97,7 @@ class _Journal:
 
     def _remaining(self) -> str:
         done = self._done()
-        if not 0 < done < 1:
+        if not 0.01 < done < 1:  # too early to tell, or nothing left
             return ""
         rest_s = (time.monotonic() - self._started) * (1 - done) / done
         return f"; about {rest_s / 60:.0f} min left"
