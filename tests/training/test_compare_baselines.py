@@ -1,0 +1,135 @@
+"""The recipes of the repository: each loads, merges, and trains where labels allow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from crack_md.errors import ConfigError
+from crack_md.models.checkpoint import load_model
+from crack_md.training.build import build_student, copy_matching_weights
+from crack_md.training.compare.cache import DataCache
+from crack_md.training.compare.config import load_study
+from crack_md.training.compare.plan import StudentRun, plan_study
+from crack_md.training.compare.study import run_study
+from crack_md.training.compare.summary import summarize_study
+from crack_md.training.config import TrainConfig
+from crack_md.training.source import PER_ATOM_LABELS
+from crack_md.training.train import train
+from tests.factories import tiny_model
+from tests.training.factories import TINY, recipe
+from tests.training.study_factory import plan_of, silent
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+BASELINES = sorted(path.stem for path in (CONFIGS / "baselines").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def teacher(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model of three layers, as deep as a teacher of the tiny student."""
+    folder = tmp_path_factory.mktemp("teacher")
+    tree = recipe(dataset, folder, max_steps=1)
+    tree["student"]["architecture"] |= {"num_layers": 3}
+    train(TrainConfig.model_validate(tree), quiet=True)
+    return folder / "student.pt"
+
+
+def student_run(
+    baseline: str, dataset: Path, folder: Path, teacher: Path
+) -> StudentRun:
+    """Return a run of a baseline of the repository on the tiny set."""
+    changes: Any = yaml.safe_load(
+        (CONFIGS / "baselines" / f"{baseline}.yaml").read_text()
+    )
+    base = recipe(dataset, folder, max_steps=2)
+    base["student"] |= {
+        "architecture": TINY | {"forces": "direct", "num_layers": 2, "delta": True},
+        "init_from": str(teacher),
+        "init_parts": ["embeddings", "force_head"],
+    }
+    plan = plan_of(dataset, folder, base=base, methods={baseline: changes}, seeds=[1])
+    return plan.students[0]
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_every_baseline_trains_or_names_its_label(
+    baseline: str, dataset: Path, tmp_path: Path, teacher: Path
+) -> None:
+    run = student_run(baseline, dataset, tmp_path, teacher)
+    reads = {label for loss in run.config.losses for label in loss.reads}
+    missing = reads & (PER_ATOM_LABELS.keys() - {"node_features"})
+    degrees = {d for loss in run.config.losses for d in getattr(loss, "degrees", ())}
+    plan = plan_study(load_study(tmp_path / "study.yaml"))
+    run_study(plan, watch=silent())
+    (row,) = summarize_study(plan).rows
+    if missing:  # the tiny set has neither energies of atoms nor Jacobians
+        words = [PER_ATOM_LABELS[label] for label in missing]
+        assert any(f"without {one}" in row.errors[1] for one in words)
+    elif degrees - {0}:  # nor features of higher degrees
+        assert row.errors
+    else:
+        assert row.errors == {}
+        assert row.columns["steps"].mean == 2
+
+
+def test_pretrained_is_the_teacher_cut_short(
+    dataset: Path, tmp_path: Path, teacher: Path
+) -> None:
+    run = student_run("pretrained", dataset, tmp_path, teacher)
+    source = load_model(teacher).network.state_dict()
+    data = DataCache().training_data(run.config)
+    copied = build_student(run.config.student, data).network.state_dict()
+    equal = {key.split(".")[0] for key in copied if key in source}
+    assert all(copied[key].equal(source[key]) for key in copied if key in source)
+    assert equal >= {"sphere_embedding", "blocks", "norm", "energy_block"}
+    assert {key.split(".")[0] for key in copied if key not in source} == {"delta"}
+
+
+def test_distilled_students_share_embeddings_and_force_head_alone(
+    dataset: Path, tmp_path: Path, teacher: Path
+) -> None:
+    run = student_run("crack", dataset, tmp_path, teacher)
+    source = load_model(teacher).network.state_dict()
+    data = DataCache().training_data(run.config)
+    student = build_student(run.config.student, data).network.state_dict()
+    parts = ("sphere_embedding.", "edge_degree_embedding.", "force_block.")
+    for key in student:
+        if key.startswith(parts):
+            assert student[key].equal(source[key])
+    first = "blocks.0.ga.so2_conv_1.fc_m0.weight"
+    assert not student[first].equal(source[first])
+
+
+def test_vanilla_starts_from_nothing(
+    dataset: Path, tmp_path: Path, teacher: Path
+) -> None:
+    run = student_run("vanilla", dataset, tmp_path, teacher)
+    assert run.config.student.init_from is None
+    assert run.config.student.init_parts is None
+
+
+def test_parts_of_other_sizes_are_refused() -> None:
+    small, large = tiny_model().network, tiny_model(sphere_channels=12).network
+    with pytest.raises(ConfigError, match=r"matches 0 of \d+ weights of norm; give"):
+        copy_matching_weights(small, large, name="small", parts=["norm"])
+
+
+@pytest.mark.parametrize("name", ["study_same_architecture", "study_across"])
+def test_the_studies_of_the_repository_are_valid(name: str) -> None:
+    plan = plan_study(load_study(CONFIGS / f"{name}.yaml"))
+    assert len(plan.study.seeds) >= 3
+    for run in plan.students:
+        architecture = run.config.student.architecture
+        assert (architecture.num_layers, architecture.cutoff) == (2, 4.5)
+        assert run.config.optimizer == plan.students[0].config.optimizer
+
+
+def test_the_teacher_of_the_study_is_deeper_and_else_alike() -> None:
+    plan = plan_study(load_study(CONFIGS / "study_same_architecture.yaml"))
+    teacher = yaml.safe_load((CONFIGS / "study_teacher.yaml").read_text())
+    student = plan.study.base["student"]["architecture"]
+    assert student == teacher["student"]["architecture"] | {
+        "num_layers": 2,
+        "delta": True,
+    }
