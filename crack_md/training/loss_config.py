@@ -10,6 +10,9 @@ Label = Literal["energy", "node_features", "node_energy", "jacobian"]
 """What a loss may read of the teacher."""
 
 
+Degrees = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
 class ContrastConfig(Section):
     """InfoNCE: what is contrasted with what, and how sharply."""
 
@@ -38,7 +41,7 @@ class CrackConfig(ContrastConfig):
     pairs: Literal["unique", "directed"] = "unique"
     smallest_difference: float = Field(default=1e-3, gt=0)
     """Pairs whose teacher features differ by less are equivalent atoms: left out."""
-    degrees: tuple[Annotated[int, Field(ge=0)], ...] = Field((0,), min_length=1)
+    degrees: Degrees = (0,)
     """Degrees whose relations are compared: 0 for CRACK, 0 to 2 for ARK. Above 0 the
     teacher must share the student's architecture."""
 
@@ -65,6 +68,8 @@ class NodeToNodeConfig(Section):
 
     kind: Literal["n2n"]
     weight: float
+    degrees: Degrees = (0,)
+    """Squared distances of these degrees, added up."""
 
 
 class NodeEnergyConfig(Section):

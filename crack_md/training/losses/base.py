@@ -4,8 +4,8 @@ A term is a thin object around one pure function: it picks what the formula need
 :class:`DistillationStep` and returns one scalar. Weights live in the YAML file.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -76,6 +76,8 @@ class DistillationStep:
     labels: Labels
     features: tuple[Features, ...] = ()
     """By degree, from 0; empty where no term compares features."""
+    own_features: Mapping[str, tuple[Features, ...]] = field(default_factory=dict)
+    """The same for terms with a head of their own."""
     jacobian: JacobianBatch | None = None
     model: Callable[[AtomGraph], Prediction] | None = None
     """The student, for terms that ask it about other positions; never in bfloat16."""
@@ -83,8 +85,9 @@ class DistillationStep:
 
     def features_of(self, term: str) -> tuple[Features, ...]:
         """Return what a term compares, by degree."""
-        assert self.features, f"the builder gives {term} its features"
-        return self.features
+        features = self.own_features.get(term, self.features)
+        assert features, f"the builder gives {term} its features"
+        return features
 
     def mean(
         self, values: Float[Tensor, " item"], count: float | Tensor | None = None

@@ -117,6 +117,7 @@ class CrackLoss:
             features,
             pairs,
             smallest_difference=self.smallest_difference,
-            # above degree 0 features vanish where the site is symmetric
-            smallest_length=1e-3 if degree else 1e-6,
+            # above degree 0 features vanish where the site is symmetric: what is left
+            # then is round-off, which stays below the smallest difference this way
+            smallest_length=0.1 if degree else 1e-6,
         )

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,9 +20,11 @@ def squared_distances(
 class NodeToNodeLoss:
     """The mean squared distance of projected student and teacher features."""
 
+    degrees: tuple[int, ...] = (0,)
     name: str = "n2n"
 
     def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
-        """Return the mean over atoms of ‖P z_S − z_T‖²."""
-        teacher, student = step.features_of(self.name)[0]
-        return step.mean(squared_distances(student, teacher))
+        """Return the mean over atoms of Σ_l ‖P z_S − z_T‖²."""
+        features = [step.features_of(self.name)[degree] for degree in self.degrees]
+        distances = [squared_distances(one.student, one.teacher) for one in features]
+        return step.mean(torch.stack(distances).sum(dim=0))

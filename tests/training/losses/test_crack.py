@@ -1,13 +1,17 @@
 """The relational loss: exact numbers first, then what must not change it."""
 
+import dataclasses
 import math
 
 import pytest
 import torch
 
 from crack_md.graph import AtomGraph
+from crack_md.training.heads import FeatureHead
+from crack_md.training.losses import DistillationStep, Features
 from crack_md.training.losses.crack import relations
 from crack_md.training.losses.pairs import AtomPairs, both_directions, unique_pairs
+from tests.factories import graph_of, oxygen_slab, tiny_model, water
 from tests.training.factories import crack_term, random_graph, step_of
 
 
@@ -229,3 +233,54 @@ def test_a_sample_of_pairs_is_reproducible() -> None:
     mean = sum(term(step).item() for _ in range(200)) / 200
     assert mean < exact
     assert mean == pytest.approx(exact, rel=0.15)
+
+
+def with_degrees(step: DistillationStep, *features: Features) -> DistillationStep:
+    return dataclasses.replace(step, features=features)
+
+
+def test_degrees_count_alike() -> None:
+    step = step_of(random_graph([7, 5]), seed=10)
+    student, teacher = torch.randn(2, 12, 15).unbind()
+    zeroth, first = step.features[0], Features(teacher, student)
+    alone = [crack_term()(with_degrees(step, one)).item() for one in (zeroth, first)]
+    both = crack_term(degrees=(0, 1))(with_degrees(step, zeroth, first)).item()
+    assert both == pytest.approx(sum(alone) / 2)
+    only = crack_term(degrees=(1,))(with_degrees(step, zeroth, first)).item()
+    assert only == pytest.approx(alone[1])
+
+
+def test_relations_of_degrees_turn_with_the_structure() -> None:
+    teacher, student = tiny_model(seed=1), tiny_model(seed=2)
+    head = FeatureHead(8, 8, spreads=[1.0, 1.0])
+    molecule, slab = water(), oxygen_slab()
+
+    def loss(*degrees: int) -> float:
+        graph = graph_of(student, molecule, slab)
+        features = head.by_degree(
+            *(model(graph).node_features for model in (student, teacher))
+        )
+        return crack_term(degrees=degrees)(with_degrees(step_of(graph), *features))
+
+    before = [loss(degree).item() for degree in range(3)]
+    assert len({round(value, 3) for value in before}) == 3
+    molecule.rotate(50, (1, 2, 3))  # each structure on its own way
+    slab.rotate(70, (3, -1, 1), rotate_cell=True)
+    assert [loss(degree).item() for degree in range(3)] == pytest.approx(
+        before, rel=1e-4
+    )
+
+
+def test_vanishing_degrees_cost_nothing() -> None:
+    noise = 1e-6 * torch.randn(2, 6, 15)
+    student = noise[0].requires_grad_()
+    step = with_degrees(
+        step_of(random_graph([6])),
+        Features(noise[1], student),
+        Features(noise[1], student),
+    )
+    loss = crack_term(degrees=(1,))(step)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert student.grad is not None
+    assert student.grad.abs().max() == 0.0

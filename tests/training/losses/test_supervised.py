@@ -1,9 +1,11 @@
 """Energy, force and feature terms on numbers worked out by hand."""
 
+import dataclasses
+
 import pytest
 import torch
 
-from crack_md.training.losses import EnergyLoss, ForceLoss, NodeToNodeLoss
+from crack_md.training.losses import EnergyLoss, Features, ForceLoss, NodeToNodeLoss
 from crack_md.training.losses.n2n import squared_distances
 from crack_md.training.losses.supervised import energy_errors, force_errors
 from tests.training.factories import random_graph, step_of
@@ -67,6 +69,14 @@ def test_node_to_node_sums_channels_and_averages_atoms() -> None:
     assert squared_distances(student, teacher).tolist() == [5.0, 9.0]
     graph = random_graph([2])
     assert NodeToNodeLoss()(step_of(graph, features=[student, teacher])).item() == 7.0
+
+
+def test_node_to_node_adds_degrees() -> None:
+    step = step_of(random_graph([2]), features=[torch.zeros(2, 1), torch.ones(2, 1)])
+    first = Features(torch.zeros(2, 3), 2 * torch.ones(2, 3))
+    step = dataclasses.replace(step, features=(step.features[0], first))
+    assert NodeToNodeLoss()(step).item() == 1.0
+    assert NodeToNodeLoss((0, 1))(step).item() == 1.0 + 12.0
 
 
 def test_equal_features_cost_nothing() -> None:
