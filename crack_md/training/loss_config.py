@@ -88,6 +88,21 @@ class NodeEnergyConfig(Section):
     architecture, whose zero of an atom's energy is another one."""
 
 
+class TripletConfig(Section):
+    """Angles between the relations of one atom to two neighbors."""
+
+    reads: ClassVar[tuple[Label, ...]] = ("node_features",)
+
+    kind: Literal["triplet"]
+    weight: float
+    partners: int = Field(default=8, ge=1)
+    """Each neighbor forms angles with this many others, the next in distance."""
+    error: Literal["smooth_l1", "mse"] = "smooth_l1"
+    """Of the cosines of the angles; smooth_l1 is d²/2 up to 1, and linear above."""
+    smallest_difference: float = Field(default=1e-3, gt=0)
+    """Neighbors whose teacher features differ by less from the atom's are left out."""
+
+
 class HessianConfig(Section):
     """Sampled rows of the force Jacobian, in units of σ/Å²."""
 
@@ -130,6 +145,7 @@ LossConfig = Annotated[
     | InstanceConfig
     | NodeEnergyConfig
     | NodeToNodeConfig
-    | SupervisedConfig,
+    | SupervisedConfig
+    | TripletConfig,
     Field(discriminator="kind"),
 ]

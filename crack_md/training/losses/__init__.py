@@ -19,6 +19,7 @@ from crack_md.training.losses.instance import InstanceLoss
 from crack_md.training.losses.n2n import NodeToNodeLoss
 from crack_md.training.losses.node_energy import NodeEnergyLoss
 from crack_md.training.losses.supervised import EnergyLoss, ForceLoss
+from crack_md.training.losses.triplet import TripletLoss
 
 __all__ = [
     "Contrast",
@@ -34,5 +35,6 @@ __all__ = [
     "NodeToNodeLoss",
     "OneRank",
     "Ranks",
+    "TripletLoss",
     "WeightedTerm",
 ]
