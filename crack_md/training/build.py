@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.normalization import fit_energy_scale
@@ -13,12 +14,17 @@ from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.force_field import ForceField, ModelMetadata
+from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import build_graph
-from crack_md.training.config import Part, StudentConfig, TrainConfig
+from crack_md.training.config import Part, RunConfig, StudentConfig, TrainConfig
+from crack_md.training.feed import Feed
 from crack_md.training.frames import Frames
-from crack_md.training.heads import FeatureHead, read_head
+from crack_md.training.heads import SHARED, build_heads, start_heads
+from crack_md.training.loss_config import HessianConfig
 from crack_md.training.losses import Ranks
 from crack_md.training.objective import Objective
+from crack_md.training.online import OnlineLabels
+from crack_md.training.sampling import FixedAtoms, FixedNumber, Sampler
 from crack_md.training.source import TrainingData
 from crack_md.training.terms import build_terms
 
@@ -114,35 +120,77 @@ def copy_matching_weights(
 
 
 def build_objective(
-    config: TrainConfig, student: ForceField, train: Frames, *, ranks: Ranks
+    config: TrainConfig,
+    student: ForceField,
+    train: Frames,
+    *,
+    ranks: Ranks,
+    sample: Frames | None = None,
 ) -> Objective:
-    """Return the student with its losses, and the head P where one is needed."""
-    head = None
-    if config.needs_features:
-        features = train.features
-        assert features is not None, "checked by read_training_data"
-        mean, std = None, 1.0
-        if config.features.normalize:
-            mean = features.mean(dim=0)
-            std = (features - mean).square().mean().sqrt().item()
-        head = FeatureHead(
-            student.network.config.sphere_channels,
-            features.shape[1],
-            mean=mean,
-            std=std,
-        )
-        _start_head(head, config.student.init_from)
+    """Return the student with its losses, and the heads P where some are needed.
+
+    Args:
+        config: The run.
+        student: What is trained.
+        train: The training frames.
+        ranks: The other processes.
+        sample: Frames with the teacher's features, where the training frames have none.
+    """
+    labelled = sample or train
+    channels = student.network.config.sphere_channels
+    heads = build_heads(config.features, config.losses, channels, labelled)
+    start_heads(heads, config.student.init_from)
     return Objective(
         student,
-        build_terms(config, student, train),
-        head=head,
+        build_terms(config, student, train.structures, labelled.structures),
+        head=heads.pop(SHARED, None),
+        own_heads=heads,
         ranks=ranks,
-        autocast_dtype=torch.bfloat16 if config.run.precision == "bfloat16" else None,
+        autocast_dtype=config.run.autocast_dtype,
     )
 
 
-def _start_head(head: FeatureHead, init_from: Path | None) -> None:
-    # a run leaves its head beside its student; fine-tuning goes on with both
-    held = None if init_from is None else read_head(None, beside=init_from)
-    if held is not None and held.linear.weight.shape == head.linear.weight.shape:
-        head.linear.load_state_dict(held.linear.state_dict())
+def build_feed(
+    config: TrainConfig,
+    train: Frames,
+    *,
+    rank: int,
+    n_ranks: int,
+    device: torch.device,
+) -> Feed:
+    """Return what draws, shares out and labels the batches of one process."""
+    run = config.run
+    return Feed(
+        train,
+        build_sampler(run, train.sizes),
+        rank=rank,
+        n_ranks=n_ranks,
+        accumulate=run.accumulate,
+        device=device,
+        teacher=_online_labels(config, train, device),
+    )
+
+
+def build_sampler(run: RunConfig, sizes: Int[Tensor, " frame"]) -> Sampler:
+    """Return what chooses the frames of a step, by their number or by their atoms."""
+    if run.atoms_per_batch is None:
+        assert run.batch_size is not None, "the configuration has one of both"
+        return FixedNumber(len(sizes), run.batch_size, seed=run.seed)
+    n_parts = run.accumulate * run.n_ranks
+    return FixedAtoms(sizes, run.atoms_per_batch, seed=run.seed, n_parts=n_parts)
+
+
+def _online_labels(
+    config: TrainConfig, train: Frames, device: torch.device
+) -> OnlineLabels | None:
+    if config.teacher is None or config.teacher.labels == "start":
+        return None
+    rows = [loss.rows for loss in config.losses if isinstance(loss, HessianConfig)]
+    return OnlineLabels(
+        load_teacher(config.teacher.spec, device=device),
+        train.structures,
+        device=device,
+        seed=config.run.seed,
+        n_rows=max(rows, default=0),
+        autocast_dtype=config.run.autocast_dtype,
+    )

@@ -8,12 +8,18 @@ losses have no default: they stand in the file, where a reader looks for them.
 from pathlib import Path
 from typing import Literal
 
+import torch
 from ase.data import chemical_symbols
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from crack_md.models.equiformer_v2 import EquiformerV2Config
-from crack_md.training.loss_config import Label, LossConfig
+from crack_md.training.loss_config import (
+    ContrastConfig,
+    Label,
+    LossConfig,
+    NodeEnergyConfig,
+)
 from crack_md.training.section import Section
 
 SYMBOLS = frozenset(chemical_symbols[1:])
@@ -69,21 +75,24 @@ class DataConfig(Section):
 
 
 class OnlineTeacher(Section):
-    """A teacher that labels the frames when training starts, instead of stored labels.
-
-    Frames do not change while training, so each is labelled once and kept in memory.
-    """
+    """A teacher that labels the frames itself, instead of stored labels."""
 
     kind: Literal["online"]
     spec: str
     """What ``crack-md label --teacher`` takes."""
+    labels: Literal["start", "step"] = "start"
+    """Label every frame once when training starts, and keep the labels in memory and in
+    the run folder; or ask at every step about the frames drawn, and keep nothing."""
 
 
 class FeatureConfig(Section):
-    """How node features of the teacher enter `crack` and `n2n`."""
+    """How node features of the teacher enter the losses that compare them."""
 
     normalize: bool = False
-    """Shift by the mean of every channel, divide by one spread, of the training set."""
+    """Shift by the mean of every channel, divide by one spread, of the training set.
+    Degrees above 0 are divided by their own spread and not shifted."""
+    heads: Literal["shared", "per_term"] = "shared"
+    """One linear head P for all losses on features (the paper), or one for each."""
 
 
 class OptimizerConfig(Section):
@@ -102,8 +111,10 @@ class RunConfig(Section):
 
     folder: Path
     seed: int = 0
-    batch_size: int = Field(ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     """Structures per optimizer step, over all processes and accumulated parts."""
+    atoms_per_batch: int | None = Field(default=None, ge=1)
+    """About so many atoms per optimizer step, in place of ``batch_size``."""
     accumulate: int = Field(default=1, ge=1)
     """Parts that a batch is cut into, where memory is short."""
     max_steps: int | None = Field(default=None, ge=1)
@@ -122,13 +133,25 @@ class RunConfig(Section):
     def _ends(self) -> "RunConfig":
         if self.max_steps is None and self.max_seconds is None:
             raise ValueError("give max_steps, max_seconds or both")
-        parts = self.accumulate * self.devices * self.num_nodes
-        if self.batch_size % parts:
+        if (self.batch_size is None) == (self.atoms_per_batch is None):
+            raise ValueError("give either batch_size or atoms_per_batch")
+        parts = self.accumulate * self.n_ranks
+        if self.batch_size is not None and self.batch_size < parts:
             raise ValueError(
-                f"batch_size {self.batch_size} is no multiple of "
-                f"accumulate x devices x num_nodes = {parts}"
+                f"batch_size {self.batch_size} is less than "
+                f"accumulate x devices x num_nodes = {parts}: parts would be empty"
             )
         return self
+
+    @property
+    def n_ranks(self) -> int:
+        """Return the number of processes."""
+        return self.devices * self.num_nodes
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """Return the precision of matrix products, None for that of the weights."""
+        return torch.bfloat16 if self.precision == "bfloat16" else None
 
 
 class CardConfig(Section):
@@ -151,6 +174,35 @@ class TrainConfig(Section):
     features: FeatureConfig = FeatureConfig()
     card: CardConfig = CardConfig()
 
+    @model_validator(mode="after")
+    def _parts_see_what_losses_need(self) -> "TrainConfig":
+        for number, loss in enumerate(self.losses):
+            if self.run.accumulate > 1 and _sees_whole_batch(loss):
+                raise ValueError(
+                    f"run.accumulate {self.run.accumulate} cuts a batch into parts, "
+                    f"but losses.{number} ({loss.kind}) compares all its structures "
+                    "with each other (negatives: global, per_element_shift); use "
+                    "accumulate: 1, more devices, or the loss without this option"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _student_has_the_degrees(self) -> "TrainConfig":
+        lmax = self.student.architecture.lmax
+        for number, loss in enumerate(self.losses):
+            highest = max(getattr(loss, "degrees", (0,)))
+            if highest > lmax:
+                raise ValueError(
+                    f"losses.{number}.degrees go up to {highest}, but "
+                    f"student.architecture.lmax is {lmax}"
+                )
+        return self
+
+    @property
+    def highest_degree(self) -> int:
+        """Return the highest degree of node features that a loss compares."""
+        return max(max(getattr(loss, "degrees", (0,))) for loss in self.losses)
+
     @property
     def needs_features(self) -> bool:
         """Return whether a loss compares node features."""
@@ -164,3 +216,9 @@ class TrainConfig(Section):
     def needs(self, label: Label) -> bool:
         """Return whether a loss reads this label of the teacher."""
         return any(label in loss.reads for loss in self.losses)
+
+
+def _sees_whole_batch(loss: LossConfig) -> bool:
+    if isinstance(loss, ContrastConfig):
+        return loss.negatives == "global"
+    return isinstance(loss, NodeEnergyConfig) and loss.per_element_shift

@@ -135,31 +135,6 @@ class Frames:
         return Prediction(self._teacher_energy[frames], forces, None, features)
 
 
-def draw(
-    step: int, *, n_frames: int, batch_size: int, seed: int
-) -> Int[Tensor, " structure"]:
-    """Return the frames of a training step: endless shuffled passes over the set.
-
-    A function of its arguments alone, so a resumed run needs no sampler state, and
-    every process of a parallel run can draw the same batch and take its part.
-    """
-    positions = torch.arange(step * batch_size, (step + 1) * batch_size)
-    epochs = positions // n_frames
-    orders = {
-        epoch: torch.randperm(
-            n_frames, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch)
-        )
-        for epoch in epochs.unique().tolist()
-    }
-    chosen = [
-        orders[epoch][place]
-        for epoch, place in zip(
-            epochs.tolist(), (positions % n_frames).tolist(), strict=True
-        )
-    ]
-    return torch.stack(chosen)
-
-
 def _used(graph: AtomGraph) -> Tensor:
     # build_graph pads rows to a bucket; slots fill from the left
     slots = torch.arange(1, graph.mask.shape[1] + 1)

@@ -29,7 +29,8 @@ def adamw(
         {"params": decays, "weight_decay": weight_decay},
         {"params": rest, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=lr, betas=betas)
+    # on a CPU the default goes tensor by tensor: the same numbers, a third slower
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, foreach=True)
 
 
 def _decays(name: str, parameter: Tensor) -> bool:

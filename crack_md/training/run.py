@@ -19,7 +19,7 @@ import yaml
 
 from crack_md.errors import CheckpointError, ConfigError
 from crack_md.training.config import TrainConfig
-from crack_md.training.config_file import dump_config
+from crack_md.training.config_file import dump_config, load_config
 
 FORMAT_VERSION = 1
 
@@ -80,8 +80,7 @@ class RunFolder:
         Raises:
             ConfigError: The folder cannot be written, or holds another run.
         """
-        if self.checkpoint_file.exists():
-            self._refuse_other_run(config)
+        self.check(config)
         if not self.writes:
             return
         try:
@@ -94,8 +93,16 @@ class RunFolder:
                 "choose another with --set run.folder=PATH"
             ) from None
 
-    def _refuse_other_run(self, config: TrainConfig) -> None:
-        before = _flat(yaml.safe_load(self.config_file.read_text(encoding="utf-8")))
+    def check(self, config: TrainConfig) -> None:
+        """Refuse a configuration other than that of the run in the folder.
+
+        Raises:
+            ConfigError: The folder holds another run.
+        """
+        if not self.checkpoint_file.exists():
+            return
+        # read as a configuration: settings newer than the run get their defaults
+        before = _flat(yaml.safe_load(dump_config(load_config(self.config_file))))
         after = _flat(yaml.safe_load(dump_config(config)))
         changed = [
             f"{key} was {before.get(key)!r}, now {after.get(key)!r}"

@@ -1,16 +1,18 @@
 """What a run trains on: chosen frames with the labels that its losses need."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from ase.data import atomic_numbers
 
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
 from crack_md.errors import DataError
-from crack_md.models.teachers import Teacher, load_teacher
-from crack_md.training.config import TrainConfig
+from crack_md.models.teachers import load_teacher
+from crack_md.training.config import OnlineTeacher, TrainConfig
+from crack_md.training.labels import label, label_once
 from crack_md.training.loss_config import Label
 
 PER_ATOM_LABELS: dict[Label, str] = {
@@ -18,8 +20,10 @@ PER_ATOM_LABELS: dict[Label, str] = {
     "node_energy": "the teacher's energies of single atoms",
     "jacobian": "rows of the teacher's force Jacobian",
 }
-LABEL_CHUNK = 16
-"""Structures that an online teacher is asked for at a time."""
+LABEL_FILE = "teacher_labels.aselmdb"
+"""In the run folder: what an online teacher said."""
+SAMPLE = 64
+"""Frames that speak for all where the teacher is asked at every step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +33,9 @@ class TrainingData:
     dataset: LabelledDataset
     train: tuple[LabelledStructure, ...]
     validation: tuple[LabelledStructure, ...]
+    sample: tuple[LabelledStructure, ...] = ()
+    """Some training frames with the teacher's labels, where training asks for its own
+    at every step: for what must be known before, such as the number of channels."""
 
 
 def read_training_data(
@@ -59,13 +66,49 @@ def read_training_data(
     validation = _sample(validation, config.data.validation_frames, config.run.seed)
     if not train:
         raise DataError(f"{config.data.path} has no frames with split 'train'")
+    data = TrainingData(dataset, train, validation)
     if config.teacher is not None:
-        teacher = load_teacher(config.teacher.spec)
-        train, validation = (label(frames, teacher) for frames in (train, validation))
-        told = {"teacher": teacher.name, "teacher_sha256": teacher.sha256}
-        dataset = dataclasses.replace(dataset, metadata={**dataset.metadata, **told})
+        return _ask_teacher(config, config.teacher, data)
     _check_labels(config, train)
-    return TrainingData(dataset, train, validation)
+    return data
+
+
+def _ask_teacher(
+    config: TrainConfig, asked: OnlineTeacher, data: TrainingData
+) -> TrainingData:
+    """Return the data with labels of an online teacher: of all frames, or of some."""
+    teacher = load_teacher(asked.spec, device=_device(config))
+    told = {"teacher": teacher.name, "teacher_sha256": teacher.sha256}
+    metadata = {**data.dataset.metadata, **told}
+    data = dataclasses.replace(
+        data, dataset=dataclasses.replace(data.dataset, metadata=metadata)
+    )
+    if asked.labels == "start" and config.needs("jacobian"):
+        raise DataError(
+            "teacher.labels: start keeps no rows of the teacher's force Jacobian, "
+            "which the loss hessian reads; use teacher.labels: step, or a set labelled "
+            "with rows"
+        )
+    # one answer shows what is missing, before thousands of others and any file
+    _check_labels(config, label(data.train[:1], teacher), later=("jacobian",))
+    frames = data.train
+    if asked.labels == "step":
+        frames = frames[:: max(len(frames) // SAMPLE, 1)]
+    labelled = label_once(
+        (*frames, *data.validation), teacher, config.run.folder / LABEL_FILE
+    )
+    frames, validation = labelled[: len(frames)], labelled[len(frames) :]
+    if asked.labels == "step":
+        bare = tuple(dataclasses.replace(one, teacher=None) for one in data.train)
+        return dataclasses.replace(
+            data, train=bare, validation=validation, sample=frames
+        )
+    return dataclasses.replace(data, train=frames, validation=validation)
+
+
+def _device(config: TrainConfig) -> str:
+    on_gpu = config.run.accelerator != "cpu" and torch.cuda.is_available()
+    return "cuda" if on_gpu else "cpu"
 
 
 def without(
@@ -83,21 +126,6 @@ def without(
     )
 
 
-def label(
-    frames: Sequence[LabelledStructure], teacher: Teacher
-) -> tuple[LabelledStructure, ...]:
-    """Return the frames with fresh labels of the teacher."""
-    labelled = []
-    for start in range(0, len(frames), LABEL_CHUNK):
-        chunk = frames[start : start + LABEL_CHUNK]
-        answers = teacher.predict([frame.atoms for frame in chunk])
-        labelled += [
-            dataclasses.replace(frame, teacher=answer)
-            for frame, answer in zip(chunk, answers, strict=True)
-        ]
-    return tuple(labelled)
-
-
 def _sample(
     frames: tuple[LabelledStructure, ...], number: int | None, seed: int
 ) -> tuple[LabelledStructure, ...]:
@@ -107,18 +135,38 @@ def _sample(
     return tuple(frames[index] for index in np.sort(chosen))
 
 
-def _check_labels(config: TrainConfig, frames: Sequence[LabelledStructure]) -> None:
+def _check_labels(
+    config: TrainConfig,
+    frames: Sequence[LabelledStructure],
+    *,
+    later: Container[str] = (),
+) -> None:
     path = config.data.path
     advice = "label it with: crack-md label, or use only losses of kind 'task'"
     if config.needs_teacher and any(frame.teacher is None for frame in frames):
         raise DataError(
             f"{path}: frames without teacher labels, which the losses need; {advice}"
         )
-    for label, words in PER_ATOM_LABELS.items():
-        readers = sorted({one.kind for one in config.losses if label in one.reads})
-        if readers and any(getattr(frame.teacher, label) is None for frame in frames):
+    for key, words in PER_ATOM_LABELS.items():
+        readers = sorted({one.kind for one in config.losses if key in one.reads})
+        if key in later or not readers:
+            continue
+        if any(getattr(frame.teacher, key) is None for frame in frames):
             raise DataError(
                 f"{path}: frames without {words}, which the losses "
                 f"{', '.join(readers)} read; label it with a teacher that has them, or "
                 "drop these losses"
             )
+    wanted = (config.highest_degree + 1) ** 2
+    if config.highest_degree and any(_n_coefficients(one) < wanted for one in frames):
+        raise DataError(
+            f"{path}: the losses compare degrees up to {config.highest_degree}, which "
+            "the teacher's features do not hold; label it with all degrees, by a "
+            "teacher of the student's architecture"
+        )
+
+
+def _n_coefficients(frame: LabelledStructure) -> int:
+    if frame.teacher is None or frame.teacher.node_features is None:
+        return 0
+    return frame.teacher.node_features.shape[1]

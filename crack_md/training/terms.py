@@ -7,7 +7,6 @@ import numpy as np
 from crack_md.data.dataset import LabelledStructure
 from crack_md.models.force_field import EnergyScale, ForceField
 from crack_md.training.config import TrainConfig
-from crack_md.training.frames import Frames
 from crack_md.training.loss_config import (
     ContrastConfig,
     CrackConfig,
@@ -16,6 +15,7 @@ from crack_md.training.loss_config import (
     NodeEnergyConfig,
     NodeToNodeConfig,
     SupervisedConfig,
+    TripletConfig,
 )
 from crack_md.training.losses import (
     Contrast,
@@ -27,26 +27,37 @@ from crack_md.training.losses import (
     LossTerm,
     NodeEnergyLoss,
     NodeToNodeLoss,
+    TripletLoss,
     WeightedTerm,
 )
 from crack_md.training.losses.hessian import Method
 
 
 def build_terms(
-    config: TrainConfig, student: ForceField, train: Frames
+    config: TrainConfig,
+    student: ForceField,
+    train: Sequence[LabelledStructure],
+    labelled: Sequence[LabelledStructure],
 ) -> list[WeightedTerm]:
-    """Return the loss terms in the order of the file."""
+    """Return the loss terms in the order of the file.
+
+    Args:
+        config: The run.
+        student: What is trained.
+        train: The training frames.
+        labelled: Those of them that show the teacher's labels, usually all.
+    """
     terms: list[WeightedTerm] = []
     for loss in config.losses:
         if isinstance(loss, SupervisedConfig):
             sigma = loss.sigma_eV or energy_spread(
-                train.structures, student.scale, per_atom=loss.per_atom
+                train, student.scale, per_atom=loss.per_atom
             )
             energy = EnergyLoss(loss.kind, sigma, loss.per_atom)
             terms.append(WeightedTerm(energy, loss.energy_weight))
             terms.append(WeightedTerm(ForceLoss(loss.kind, sigma), loss.force_weight))
         else:
-            term = _term(loss, student, train)
+            term = _term(loss, student, train, labelled)
             terms.append(WeightedTerm(term, loss.weight))
     return terms
 
@@ -56,9 +67,11 @@ def _term(
     | HessianConfig
     | InstanceConfig
     | NodeEnergyConfig
-    | NodeToNodeConfig,
+    | NodeToNodeConfig
+    | TripletConfig,
     student: ForceField,
-    train: Frames,
+    train: Sequence[LabelledStructure],
+    labelled: Sequence[LabelledStructure],
 ) -> LossTerm:
     match loss:
         case CrackConfig():
@@ -72,14 +85,14 @@ def _term(
         case InstanceConfig():
             return InstanceLoss(_contrast(loss), loss.same_elements)
         case NodeToNodeConfig():
-            return NodeToNodeLoss()
+            return NodeToNodeLoss(loss.degrees)
+        case TripletConfig():
+            return TripletLoss(loss.partners, loss.error, loss.smallest_difference)
         case NodeEnergyConfig():
-            sigma = loss.sigma_eV or node_energy_spread(train.structures)
+            sigma = loss.sigma_eV or node_energy_spread(labelled)
             return NodeEnergyLoss(sigma, loss.per_element_shift)
         case HessianConfig():
-            sigma = loss.sigma_eV or energy_spread(
-                train.structures, student.scale, per_atom=False
-            )
+            sigma = loss.sigma_eV or energy_spread(train, student.scale, per_atom=False)
             by_gradient = student.forces == "gradient" and not loss.differences
             method: Method = "gradient" if by_gradient else "differences"
             return HessianLoss(method, loss.rows, sigma, loss.step_A)

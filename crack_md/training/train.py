@@ -9,10 +9,16 @@ from lightning_fabric import Fabric
 from crack_md.data.dataset import LabelledStructure
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField
-from crack_md.training.build import build_frames, build_objective, build_student
+from crack_md.training.build import (
+    build_feed,
+    build_frames,
+    build_objective,
+    build_student,
+)
 from crack_md.training.config import TrainConfig
 from crack_md.training.evaluate import Evaluation
 from crack_md.training.frames import Frames
+from crack_md.training.heads import heads_state
 from crack_md.training.objective import Objective
 from crack_md.training.optim import MovingAverage, WarmupCosine, adamw
 from crack_md.training.parallel import FabricRanks, build_fabric
@@ -46,10 +52,12 @@ def train(
     fabric = build_fabric(config.run)
     fabric.launch()
     watch = Watch(shows=fabric.is_global_zero and not quiet)
-    with torch.random.fork_rng():
+    own = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(own):
         torch.manual_seed(config.run.seed)
-        data = read(config)
         folder = RunFolder(config.run.folder, writes=fabric.is_global_zero)
+        folder.check(config)
+        data = read(config)
         folder.open(config)
         trainer = build_trainer(
             config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
@@ -75,8 +83,21 @@ def build_trainer(
     student = build_student(config.student, data)
     frames = pack(data.train, student)
     validation = pack(data.validation, student) if data.validation else None
-    objective = build_objective(config, student, frames, ranks=FabricRanks(fabric))
+    objective = build_objective(
+        config,
+        student,
+        frames,
+        ranks=FabricRanks(fabric),
+        sample=pack(data.sample, student) if data.sample else None,
+    )
     objective.to(fabric.device)
+    feed = build_feed(
+        config,
+        frames,
+        rank=fabric.global_rank,
+        n_ranks=fabric.world_size,
+        device=fabric.device,
+    )
     return Trainer(
         fabric=fabric,
         objective=objective,
@@ -89,7 +110,7 @@ def build_trainer(
             max_seconds=config.run.max_seconds,
         ),
         average=MovingAverage(objective, options.ema_decay),
-        frames=frames,
+        feed=feed,
         validation=validation,
         folder=folder,
         config=config.run,
@@ -119,8 +140,7 @@ def export(
 
 def save_head(objective: Objective, folder: RunFolder) -> None:
     """Write P, which ``crack-md evaluate`` needs for embedding metrics."""
-    assert objective.head is not None
-    state = {key: value.cpu() for key, value in objective.head.state_dict().items()}
+    state = heads_state(objective.heads)
     with replacing(folder.head_file) as temporary:
         torch.save(state, temporary)
 
@@ -145,18 +165,28 @@ def provenance(
         },
         "losses": dumped["losses"],
         "config": dumped,
-        "training": {"steps": trainer.step, "elapsed_s": round(trainer.elapsed_s, 1)},
+        "training": _training(trainer),
         "metrics": {} if validation is None else validation.as_dict(),
         "citation": config.card.citation,
         "licence": config.card.licence,
     }
 
 
+def _training(trainer: Trainer) -> dict[str, float]:
+    speed = trainer.clock.throughput()
+    return {
+        "steps": trainer.step,
+        "elapsed_s": round(trainer.elapsed_s, 1),
+        **({} if speed is None else speed.as_dict()),
+    }
+
+
 def _start_line(config: TrainConfig, trainer: Trainer) -> str:
     student = trainer.objective.student
     n_weights = sum(weight.numel() for weight in student.parameters())
+    n_frames = len(trainer.feed.frames)
     n_validation = 0 if trainer.validation is None else len(trainer.validation)
     return (
-        f"{n_weights:,} weights, {student.forces} forces; {len(trainer.frames)} frames "
+        f"{n_weights:,} weights, {student.forces} forces; {n_frames} frames "
         f"to train on, {n_validation} to validate; results go to {config.run.folder}"
     )

@@ -8,11 +8,13 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from crack_md.data.batches import Batch
 from crack_md.errors import DataError
+from crack_md.training.clock import Clock, Throughput
 from crack_md.training.config import RunConfig
 from crack_md.training.evaluate import Evaluation, evaluate
-from crack_md.training.frames import Frames, draw
+from crack_md.training.feed import Feed
+from crack_md.training.frames import Frames
+from crack_md.training.gradient import Gradient
 from crack_md.training.objective import Objective
 from crack_md.training.optim import MovingAverage, WarmupCosine
 from crack_md.training.progress import Watch
@@ -31,6 +33,8 @@ class TrainingSummary:
     stopped_by: str | None
     """Name of the signal that ended the run early."""
     validation: Evaluation | None
+    throughput: Throughput | None
+    """Of all starts of the run together; None before the first step."""
 
 
 class Trainer:
@@ -42,10 +46,10 @@ class Trainer:
         optimizer: Over the objective's parameters.
         schedule: Learning rate, and when the budget is spent.
         average: Moving average of the objective's parameters.
-        frames: What to train on.
+        feed: Batches to train on.
         validation: What to validate on, if anything.
         folder: Where metrics and checkpoints go.
-        config: Batch size, intervals, seed.
+        config: Intervals and seed.
         clip_norm: Largest norm of the gradient.
         watch: Progress bar and signals.
     """
@@ -58,7 +62,7 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         schedule: WarmupCosine,
         average: MovingAverage,
-        frames: Frames,
+        feed: Feed,
         validation: Frames | None,
         folder: RunFolder,
         config: RunConfig,
@@ -69,58 +73,71 @@ class Trainer:
         self.objective = objective
         self.schedule = schedule
         self.average = average
-        self.frames = frames
+        self.feed = feed
         self.validation = validation
         self.folder = folder
         self.config = config
         self.clip_norm = clip_norm
         self.watch = watch
+        self.clock = Clock(fabric.device, every=config.log_every)
+        self.clock.follow(objective.student)
         self.step = 0
         self.n_skipped = 0
         self._spent_s = 0.0  # before this start of the program
         self._started = self._saved = time.monotonic()
         self.model, self.optimizer = fabric.setup(objective, optimizer)
+        self.gradient = Gradient(
+            fabric, self.model, objective, clock=self.clock, seed=config.seed
+        )
 
     def fit(self) -> TrainingSummary:
         """Train until the budget is spent or someone asks to stop."""
         self._started = time.monotonic()
         self.resume()
+        self.model.train()
         evaluation = None
         with self.watch.watching():
-            while not self._ends():
-                values = self._train_step()
+            while (rate := self._next_rate()) is not None:
+                losses = self._train_step(rate)
                 if self.step % self.config.log_every == 0:
-                    self._log(values)
+                    self._log(losses)
                 if self.step % self.config.validate_every == 0:
                     evaluation = self.validate()
                 if self._checkpoint_is_due():
                     self.save()
             self.save()
-            stopped_by = self.watch.stop_requested
+            stopped_by = self.fabric.broadcast(self.watch.stop_requested)
             if stopped_by is None and (
                 evaluation is None or self.step % self.config.validate_every
             ):
                 evaluation = self.validate()
-        return TrainingSummary(self.step, self.elapsed_s, stopped_by, evaluation)
+        throughput = self._report_throughput()
+        return TrainingSummary(
+            self.step, self.elapsed_s, stopped_by, evaluation, throughput
+        )
 
     @property
     def elapsed_s(self) -> float:
         """Return the time this run has taken, all its starts together."""
         return self._spent_s + time.monotonic() - self._started
 
-    def _ends(self) -> bool:
-        spent = self.schedule.progress(self.step, self.elapsed_s) >= 1
-        stop = spent or self.watch.stop_requested is not None
-        return bool(self.fabric.broadcast(stop))  # rank zero's clock decides
+    def _next_rate(self) -> float | None:
+        """Return the learning rate of the next step, None where there is none."""
+        elapsed = self.elapsed_s
+        spent = self.schedule.progress(self.step, elapsed) >= 1
+        ends = spent or self.watch.stop_requested is not None
+        rate = None if ends else self.schedule.learning_rate(self.step, elapsed)
+        agreed: float | None = self.fabric.broadcast(rate)  # rank zero's clock decides
+        return agreed
 
-    def _train_step(self) -> dict[str, float]:
-        started = time.monotonic()
-        rate = self.schedule.learning_rate(self.step, self.elapsed_s)
-        rate = self.fabric.broadcast(rate)
+    def _train_step(self, rate: float) -> dict[str, Tensor]:
+        """Take a step, and return its losses as this process sees them."""
+        self.clock.start(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.model.train()
-        values = self._backward()
+        batch = self.feed(self.step, self.clock)
+        self.optimizer.zero_grad(set_to_none=True)
+        losses = self.gradient(batch.parts, self.step)
         norm = self.fabric.clip_gradients(
             self.model,
             self.optimizer,
@@ -129,39 +146,10 @@ class Trainer:
         )
         assert norm is not None, "clipping by norm returns the norm"
         self._update(norm)
+        self.clock.lap("update")
+        self.clock.stop(batch.n_structures)
         self.step += 1
-        values |= {"lr": rate, "gradient_norm": norm.item(), "skipped": self.n_skipped}
-        return values | {"step_s": time.monotonic() - started}
-
-    def _backward(self) -> dict[str, float]:
-        self.optimizer.zero_grad(set_to_none=True)
-        parts = self._batches()
-        sums: dict[str, Tensor] = {}
-        for number, batch in enumerate(parts, start=1):
-            waits = number < len(parts)
-            with self.fabric.no_backward_sync(self.model, enabled=waits):
-                report = self.model(batch)
-                self.fabric.backward(report.total / len(parts))
-            for name, value in ({"loss": report.total.detach()} | report.parts).items():
-                sums[name] = sums.get(name, 0.0) + value / len(parts)
-        means: Tensor = self.fabric.all_reduce(  # type: ignore[assignment]
-            torch.stack(list(sums.values())), reduce_op="mean"
-        )
-        return dict(zip(sums, means.tolist(), strict=True))
-
-    def _batches(self) -> list[Batch]:
-        """Return this process's parts of the batch of the present step."""
-        drawn = draw(
-            self.step,
-            n_frames=len(self.frames),
-            batch_size=self.config.batch_size,
-            seed=self.config.seed,
-        )
-        own = drawn[self.fabric.global_rank :: self.fabric.world_size]
-        return [
-            self.frames.batch(part, device=self.fabric.device)
-            for part in own.chunk(self.config.accumulate)
-        ]
+        return losses | {"gradient_norm": norm}
 
     def _update(self, norm: Tensor) -> None:
         if bool(norm.isfinite()):
@@ -188,8 +176,7 @@ class Trainer:
                 head=self.objective.head,
                 device=self.fabric.device,
             )
-        record = {f"val_{k}": v for k, v in evaluation.all.as_dict().items()}
-        self.folder.log({"step": self.step, "elapsed_s": self.elapsed_s, **record})
+        self._record({f"val_{k}": v for k, v in evaluation.all.as_dict().items()})
         self.watch.say(
             f"step {self.step}: validation "
             f"{evaluation.all.force_mae_meV_per_A:.1f} meV/Å, "
@@ -197,20 +184,38 @@ class Trainer:
         )
         return evaluation
 
-    def _log(self, values: dict[str, float]) -> None:
-        elapsed = self.elapsed_s
-        self.folder.log({"step": self.step, "elapsed_s": elapsed, **values})
+    def _log(self, losses: dict[str, Tensor]) -> None:
+        means: Tensor = self.fabric.all_reduce(  # type: ignore[assignment]
+            torch.stack(list(losses.values())), reduce_op="mean"
+        )
+        values = dict(zip(losses, means.tolist(), strict=True))
+        rate = self.optimizer.param_groups[0]["lr"]
+        step_s = self.clock.last_step_s
+        self._record(values | {"lr": rate, "skipped": self.n_skipped, "step_s": step_s})
         self.watch.update(
-            self.schedule.progress(self.step, elapsed),
+            self.schedule.progress(self.step, self.elapsed_s),
             f"step {self.step}  loss {values['loss']:.3f}",
         )
+
+    def _report_throughput(self) -> Throughput | None:
+        throughput = self.clock.throughput()
+        if throughput is not None and self.clock.last_step_s:  # steps of this start
+            self._record(throughput.as_dict())
+            self.watch.say(f"{self.step} steps in {self.elapsed_s:.0f} s: {throughput}")
+        return throughput
+
+    def _record(self, values: dict[str, Any]) -> None:
+        self.folder.log({"step": self.step, "elapsed_s": self.elapsed_s, **values})
 
     def _checkpoint_is_due(self) -> bool:
         by_time = time.monotonic() - self._saved > self.config.checkpoint_every_s
         return by_time or self.step % self.config.checkpoint_every == 0
 
     def save(self) -> None:
-        """Write everything that a later start needs to continue bit for bit."""
+        """Write everything that a later start needs to continue bit for bit.
+
+        No random state: every step seeds itself, on however many processes.
+        """
         self._saved = time.monotonic()
         self.folder.save_checkpoint(
             {
@@ -220,7 +225,7 @@ class Trainer:
                 "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict(),
-                "random_state": torch.get_rng_state(),
+                "clock": self.clock.state_dict(),
             }
         )
 
@@ -232,7 +237,7 @@ class Trainer:
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
-        torch.set_rng_state(state["random_state"])
+        self.clock.load_state_dict(state.get("clock", {}))
         self.step, self.n_skipped = state["step"], state["n_skipped"]
         self._spent_s, self._started = state["elapsed_s"], time.monotonic()
         self.folder.forget_after(self.step)

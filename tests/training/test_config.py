@@ -44,6 +44,7 @@ def test_page_is_read_with_its_defaults(page: Path) -> None:
         ({"kind": "n2n", "weight": 1}, "node_features"),
         ({"kind": "instance", "weight": 1, "temperature": 1}, "node_features"),
         ({"kind": "node_energy", "weight": 1}, "node_energy"),
+        ({"kind": "triplet", "weight": 1}, "node_features"),
         ({"kind": "hessian", "weight": 1}, "jacobian"),
     ],
 )
@@ -87,7 +88,9 @@ def test_dump_reads_back_as_the_same_configuration(page: Path) -> None:
         ("optimizer.lr=fast", r"optimizer\.lr: .*number.*\(found 'fast'\)"),
         ("losses.0.kind=cracked", r"losses\.0: .*'cracked'"),
         ("run.batch_size=0", r"run\.batch_size: .*greater than or equal to 1"),
-        ("run.accumulate=3", r"run: .*batch_size 4 is no multiple of"),
+        ("run.accumulate=5", r"run: .*batch_size 4 is less than .* = 5"),
+        ("run.batch_size=null", r"run: .*either batch_size or atoms_per_batch"),
+        ("run.atoms_per_batch=9", r"run: .*either batch_size or atoms_per_batch"),
         (
             "losses.0={kind: crack, weight: 1, temperature: 1, degrees: [0, 1], "
             "negatives: global}",

@@ -8,7 +8,7 @@ import torch
 
 from crack_md.graph import batch_graphs
 from crack_md.neighbors import SmoothNeighbors, build_graph
-from crack_md.training.frames import Frames, draw
+from crack_md.training.frames import Frames
 from tests.training.factories import CHANNELS, labelled
 
 build = partial(build_graph, rule=SmoothNeighbors(cutoff=4.0))
@@ -52,18 +52,3 @@ def test_frames_without_a_teacher() -> None:
     frames = Frames([labelled(0, with_teacher=False), labelled(1)], build)
     assert frames.batch(torch.tensor([0])).teacher is None
     assert frames.n_features is None
-
-
-def test_every_pass_draws_every_frame_once() -> None:
-    drawn = [draw(step, n_frames=10, batch_size=4, seed=1) for step in range(5)]
-    order = torch.cat(drawn)
-    assert sorted(order[:10].tolist()) == list(range(10))
-    assert sorted(order[10:].tolist()) == list(range(10))
-    assert not torch.equal(order[:10], order[10:])
-
-
-def test_draws_depend_on_seed_and_step_alone() -> None:
-    first = draw(7, n_frames=100, batch_size=8, seed=3)
-    draw(2, n_frames=100, batch_size=8, seed=5)
-    assert torch.equal(first, draw(7, n_frames=100, batch_size=8, seed=3))
-    assert not torch.equal(first, draw(7, n_frames=100, batch_size=8, seed=4))
