@@ -116,7 +116,7 @@ def test_differences_are_taken_seed_by_seed(plan: Plan) -> None:
     # 90 - 100 and 96 - 104: a spread of 1.4 where each method alone has 3 and 4
     assert forces.values == {1: -10.0, 2: -8.0}
     assert summary.paired(summary.rows[0], "force_mae_meV_per_A") is None
-    assert summary.paired(row, "embedding_cosine") is None
+    assert summary.paired(row, "embedding_unexplained") is None
     assert "| crack+task | +1.00 | -9.0 ± 1.4 | -18.0 ± 2.8 |\n" in markdown(summary)
 
 

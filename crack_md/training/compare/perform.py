@@ -11,7 +11,7 @@ from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField
 from crack_md.training.compare.cache import DataCache
 from crack_md.training.compare.plan import Run, StudentRun, TeacherRun
-from crack_md.training.compare.probe import fit_probe
+from crack_md.training.compare.probe import fit_probe, unexplained
 from crack_md.training.evaluate import evaluate
 from crack_md.training.heads import FeatureHead, read_head
 from crack_md.training.run import RunFolder, replacing
@@ -103,7 +103,8 @@ def _measure(
     those of the second are those of the run's own head P.
     """
     frames = cache.evaluation_frames(run.evaluate, run.config, model)
-    training = cache.training_data(run.config).train
+    data = cache.training_data(run.config)
+    training = data.sample or data.train
     size = run.evaluate.batch_size
     probe = fit_probe(model, cache.frames(training, model), batch_size=size)
     against_labels = evaluate(model, frames, head=probe, batch_size=size)
@@ -112,6 +113,9 @@ def _measure(
         "labels": against_labels.as_dict(),
         "teacher": None,
     }
+    if probe is not None and frames.features is not None:
+        missed = unexplained(model, frames, probe, batch_size=size)
+        found["embedding_unexplained"] = missed
     if all(one.teacher is not None for one in frames.structures):
         found["teacher"] = evaluate(
             model, frames, head=head, against="teacher", batch_size=size

@@ -30,6 +30,13 @@ COLUMNS = {
         Column(
             "embedding_cosine", "labels.all.embedding_cosine", "emb. cos", 3, "high"
         ),
+        Column(
+            "embedding_unexplained",
+            "embedding_unexplained",
+            "emb. unexplained",
+            3,
+            "low",
+        ),
         Column("energy_mae_meV", "labels.all.energy_mae_meV", "E / meV", 0, "low"),
         Column(
             "energy_mae_meV_per_atom",
@@ -79,7 +86,7 @@ PAIRED = (
     "energy_mae_meV_per_atom",
     "force_mae_meV_per_A",
     "unrelaxed_force_mae_meV_per_A",
-    "embedding_cosine",
+    "embedding_unexplained",
 )
 """What methods are compared in, seed by seed."""
 

@@ -23,6 +23,7 @@ MAIN = (
     "n_weights",
     "embedding_mae",
     "embedding_cosine",
+    "embedding_unexplained",
     "energy_mae_meV",
     "energy_mae_meV_per_atom",
     "force_mae_meV_per_A",
@@ -115,7 +116,8 @@ def _legend(summary: Summary) -> str:
         f"Errors on {summary.evaluated_on}; mean ± standard deviation over seeds, best "
         "mean in bold. Embedding errors are those of the best linear map from the "
         "student's features to the teacher's (shifted to mean 0, divided by their "
-        "spread), fitted on training frames in the same way for every row.\n"
+        "spread), fitted on training frames in the same way for every row; unexplained "
+        "is what it misses of their variance within elements.\n"
     )
 
 
