@@ -192,5 +192,6 @@ def _online_labels(
         device=device,
         seed=config.run.seed,
         n_rows=max(rows, default=0),
+        highest_degree=config.highest_degree,
         autocast_dtype=config.run.autocast_dtype,
     )

@@ -40,6 +40,7 @@ class OnlineLabels:
         device: Where the teacher's answers go.
         seed: Chooses, with step and frame, which rows of the Jacobian are asked for.
         n_rows: Rows of the force Jacobian per structure; each costs two more answers.
+        highest_degree: Node features are kept up to this degree.
         autocast_dtype: Precision of an EquiformerV2 teacher's matrix products.
     """
 
@@ -51,9 +52,11 @@ class OnlineLabels:
         device: torch.device,
         seed: int = 0,
         n_rows: int = 0,
+        highest_degree: int = 0,
         autocast_dtype: torch.dtype | None = None,
     ) -> None:
         self._device, self._seed, self._n_rows = device, seed, n_rows
+        self._n_coefficients = (highest_degree + 1) ** 2
         self._free = [np.flatnonzero(one.free) for one in structures]
         self._ask: Ask = (
             _from_graphs(teacher, structures, device, autocast_dtype)
@@ -65,7 +68,9 @@ class OnlineLabels:
         self, batch: Batch, frames: Int[Tensor, " structure"], *, step: int
     ) -> Batch:
         """Return the batch of these frames with the teacher's labels."""
-        batch = batch._replace(teacher=self._ask(frames, None))
+        answer = self._ask(frames, None)
+        features = answer.node_features[:, : self._n_coefficients]
+        batch = batch._replace(teacher=answer._replace(node_features=features))
         if not self._n_rows:
             return batch
         return batch._replace(jacobian=self._rows(batch, frames, step))
@@ -117,10 +122,7 @@ def _from_graphs(
             graph = graph._replace(positions=positions)
         with torch.no_grad(), _autocast(device, autocast_dtype):
             answer = model(graph)
-        features = answer.node_features
-        if not teacher.all_degrees:
-            features = features[:, :1]
-        return answer._replace(node_features=features.float())
+        return answer._replace(node_features=answer.node_features.float())
 
     return ask
 

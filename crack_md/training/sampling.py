@@ -5,8 +5,8 @@ sampler state, and every process draws the same batch and takes its own part of 
 """
 
 import heapq
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Protocol
 
 import torch
 from jaxtyping import Int
@@ -15,12 +15,8 @@ from torch import Tensor
 from crack_md.errors import ConfigError
 
 
-class Sampler(Protocol):
-    """Chooses the frames of every step."""
-
-    def __call__(self, step: int) -> Int[Tensor, " structure"]:
-        """Return the frames of a step, the same ones in every process."""
-        ...
+Sampler = Callable[[int], Int[Tensor, " structure"]]
+"""Returns the frames of a step, the same ones in every process."""
 
 
 class FixedNumber:

@@ -172,7 +172,7 @@ def provenance(
     }
 
 
-def _training(trainer: Trainer) -> dict[str, float]:
+def _training(trainer: Trainer) -> dict[str, Any]:
     speed = trainer.clock.throughput()
     return {
         "steps": trainer.step,
