@@ -18,7 +18,8 @@ from crack_md.plots.style import (
     png,
     style,
 )
-from crack_md.training.compare.summary import COLUMNS, Row, Spread, Summary, number
+from crack_md.training.compare.columns import COLUMNS, number
+from crack_md.training.compare.summary import Row, Spread, Summary
 
 BARS = ("force_mae_meV_per_A", "energy_mae_meV_per_atom", "embedding_cosine")
 CURVES = BARS[:2]

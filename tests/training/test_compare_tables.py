@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from crack_md.training.compare.columns import number
 from crack_md.training.compare.plan import Plan
-from crack_md.training.compare.summary import Spread, number, summarize_study
+from crack_md.training.compare.summary import Spread, summarize_study
 from crack_md.training.compare.tables import markdown, rows_csv, write_tables
 from tests.training.study_factory import plan_of
 

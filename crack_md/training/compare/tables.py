@@ -7,16 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from crack_md.training.compare.columns import COLUMNS, PAIRED, number
 from crack_md.training.compare.plan import Plan, is_done, read_json
-from crack_md.training.compare.summary import (
-    COLUMNS,
-    PAIRED,
-    Row,
-    Spread,
-    Summary,
-    number,
-    summarize_study,
-)
+from crack_md.training.compare.summary import Row, Spread, Summary, summarize_study
 from crack_md.training.run import replacing
 
 MAIN = (
