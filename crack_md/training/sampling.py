@@ -14,7 +14,6 @@ from torch import Tensor
 
 from crack_md.errors import ConfigError
 
-
 Sampler = Callable[[int], Int[Tensor, " structure"]]
 """Returns the frames of a step, the same ones in every process."""
 

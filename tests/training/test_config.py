@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from crack_md.errors import ConfigError
+from crack_md.training.build import build_sampler
 from crack_md.training.config_file import check_config, dump_config, load_config
 
 PAGE = """
@@ -128,6 +130,38 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("loss", "refused"),
+    [
+        ({"kind": "crack", "temperature": 1, "negatives": "global"}, True),
+        ({"kind": "instance", "temperature": 1, "negatives": "global"}, True),
+        ({"kind": "node_energy", "per_element_shift": True}, True),
+        ({"kind": "node_energy"}, False),
+        ({"kind": "crack", "temperature": 1}, False),
+    ],
+)
+def test_parts_of_a_batch_do_not_see_each_other(
+    page: Path, loss: dict[str, object], refused: bool
+) -> None:
+    settings = [f"losses={json.dumps([loss | {'weight': 1}])}", "run.devices=2"]
+    load_config(page, settings)
+    if not refused:
+        load_config(page, [*settings, "run.accumulate=2"])
+        return
+    with pytest.raises(
+        ConfigError, match=rf"losses\.0 \({loss['kind']}\) compares all"
+    ):
+        load_config(page, [*settings, "run.accumulate=2"])
+
+
+def test_atoms_take_the_place_of_structures(page: Path) -> None:
+    config = load_config(page, ["run.batch_size=null", "run.atoms_per_batch=400"])
+    assert (config.run.batch_size, config.run.atoms_per_batch) == (None, 400)
+    sampler = build_sampler(config.run, torch.full((100,), 20))
+    assert len(sampler(0)) == 20
+    assert len(build_sampler(load_config(page).run, torch.full((100,), 20))(0)) == 4
 
 
 def test_left_out_elements_are_real_ones(page: Path) -> None:

@@ -31,6 +31,25 @@ def test_only_matrices_decay() -> None:
     assert len(rest["params"]) == 4  # bias, norm weight, norm bias, affine_weight
 
 
+def test_all_weights_at_once_step_as_one_by_one() -> None:
+    modules = [nn.Linear(7, 5), nn.Linear(7, 5)]
+    modules[1].load_state_dict(modules[0].state_dict())
+    steppers = [
+        adamw(modules[0], lr=0.1, weight_decay=0.1),
+        adamw(modules[1], lr=0.1, weight_decay=0.1),
+    ]
+    for group in steppers[1].param_groups:
+        group["foreach"] = False
+    for seed in range(20):
+        for module, stepper in zip(modules, steppers, strict=True):
+            torch.manual_seed(seed)
+            module(torch.randn(3, 7)).square().sum().backward()
+            stepper.step()
+            stepper.zero_grad()
+    assert torch.equal(modules[0].weight, modules[1].weight)
+    assert torch.equal(modules[0].bias, modules[1].bias)
+
+
 def test_cosine_has_its_three_known_values() -> None:
     plan = schedule()
     assert plan.learning_rate(0, 0.0) == pytest.approx(1.0)

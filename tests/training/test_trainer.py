@@ -147,6 +147,13 @@ def test_a_run_may_grow_but_not_change(dataset: Path, tmp_path: Path) -> None:
     train(config_of(tree), quiet=True)
     tree["run"]["max_steps"] = 4
     assert train(config_of(tree), quiet=True).step == 4
+    # the run of an older version, which did not know this setting
+    page = tmp_path / "run" / "config.yaml"
+    before = page.read_text().replace("  precision: float32\n", "")
+    assert before != page.read_text()
+    page.write_text(before)
+    tree["run"]["max_steps"] = 5
+    assert train(config_of(tree), quiet=True).step == 5
     tree["optimizer"]["lr"] = 1.0
     with pytest.raises(ConfigError, match=r"optimizer\.lr was 0\.005, now 1\.0"):
         train(config_of(tree), quiet=True)
