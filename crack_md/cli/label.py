@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+Features = Literal["invariant", "all", "none"]
 TEACHER_HELP = (
     "Who labels: nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, a student.pt, or emt (trials)."
 )
@@ -105,6 +106,21 @@ def label(
         float, typer.Option(min=0, max=1, help="Share of groups for testing.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Chooses the groups.")] = 0,
+    features: Annotated[
+        Features,
+        typer.Option(
+            help="Node features to store: of degree 0, of all degrees (EquiformerV2 "
+            "teachers), or none."
+        ),
+    ] = "invariant",
+    jacobian_rows: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Rows of the force Jacobian per structure, for the hessian loss; each "
+            "takes two more evaluations.",
+        ),
+    ] = 0,
     largest_force: Annotated[
         float, typer.Option(min=0, help="Leave out structures beyond this, eV/Å.")
     ] = 15.0,
@@ -123,6 +139,7 @@ def label(
     from crack_md.data.labelling import SplitRule, label_structures
     from crack_md.data.readers import count_structures
     from crack_md.data.splits import parse_pairs
+    from crack_md.data.wanted import Wanted
 
     rule = SplitRule(parse_pairs(hold_out), val=val, test=test, seed=seed)
     total = count_structures(sources)
@@ -132,6 +149,7 @@ def label(
             out,
             teacher=teacher,
             split=rule,
+            wanted=Wanted(features=features, jacobian_rows=jacobian_rows),
             largest_force=largest_force,
             workers=workers,
             overwrite=overwrite,

@@ -15,8 +15,8 @@ from ase.optimize import LBFGS
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from crack_md.data.dataset import teacher_data
 from crack_md.data.recipes import Rattle, Relax, Strain, Thermal, Variants
+from crack_md.data.teacher_rows import teacher_data
 from crack_md.errors import TeacherError
 from crack_md.models.teachers.base import (
     Teacher,

@@ -6,7 +6,12 @@ reads; `row.data` holds what the teacher said, node features included.
     row energy, forces                        eV, eV/Å
     row.data   teacher_energy                 eV
                teacher_forces                 (atom, 3) eV/Å
-               teacher_node_features          (atom, channel), invariant under rotation
+               teacher_node_features          (atom, coefficient · channel)
+               teacher_coefficients           SO(3) coefficients per channel; 1, the
+                                              invariants, where it is missing
+               teacher_node_energy            (atom,) eV
+               teacher_jacobian               (atom, row · 3) eV/Å², ∂F/∂r of a few
+               teacher_jacobian_atom, _axis   (row,) coordinates
     row keys   group   which system a frame belongs to; splits never divide a group
                kind    how it was made: rattled, relaxed, thermal, strained, initial
                split   train, val or test
@@ -32,6 +37,7 @@ from ase.constraints import FixAtoms
 from numpy.typing import NDArray
 
 from crack_md.data.readers import DATABASES, open_database, read_structures
+from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.errors import DataError
 from crack_md.models.teachers.base import TeacherLabels
 
@@ -137,31 +143,6 @@ def to_row(structure: LabelledStructure) -> Atoms:
     return atoms
 
 
-def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
-    """Return a teacher's labels as the entries of `row.data`."""
-    data: dict[str, Any] = {
-        "teacher_energy": labels.energy,
-        "teacher_forces": np.asarray(labels.forces),
-    }
-    if labels.node_features is not None:
-        data["teacher_node_features"] = labels.node_features[:, 0].astype(np.float32)
-    return data
-
-
-def teacher_labels(info: dict[str, Any]) -> TeacherLabels | None:
-    """Return the teacher's labels that `row.data` holds, if it holds any."""
-    if "teacher_energy" not in info:
-        return None
-    features = info.get("teacher_node_features")
-    return TeacherLabels(
-        energy=float(info["teacher_energy"]),
-        forces=np.asarray(info["teacher_forces"], dtype=np.float64),
-        node_features=None
-        if features is None
-        else np.asarray(features, dtype=np.float32)[:, np.newaxis],
-    )
-
-
 def group_of(atoms: Atoms, number: int) -> str:
     """Return the group a structure belongs to; one of its own where it names none."""
     group = atoms.info.get(
@@ -198,14 +179,20 @@ def labelled_structure(atoms: Atoms, where: str) -> LabelledStructure:
     split = atoms.info.get("split")
     if split is not None and split not in SPLITS:
         raise DataError(f"{where}: split is '{split}'; expected one of {SPLITS}")
-    free = np.ones(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            free[constraint.get_indices()] = False
+    free = free_atoms(atoms)
     plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     group = str(atoms.info.get("group", atoms.get_chemical_formula(empirical=True)))
     kind = str(atoms.info.get("kind", "unknown"))
     return LabelledStructure(plain, energy, forces, teacher, group, kind, free, split)
+
+
+def free_atoms(atoms: Atoms) -> NDArray[np.bool_]:
+    """Return (atom,) True for atoms that no constraint holds in place."""
+    free = np.ones(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            free[constraint.get_indices()] = False
+    return free
 
 
 def _with_arrays(atoms: Atoms) -> dict[str, Any]:

@@ -21,25 +21,25 @@ from crack_md.data.dataset import (
     group_of,
     labelled_structure,
     read_metadata,
-    teacher_data,
-    teacher_labels,
 )
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
 from crack_md.data.splits import Pair, check_shares, split_of
+from crack_md.data.teacher_rows import teacher_data, teacher_labels
+from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import RowWriter
+from crack_md.errors import CrackError
 from crack_md.models.teachers import (
     Teacher,
     TeacherCalculator,
     TeacherLabels,
-    load_teacher,
 )
 
 CHUNK = 32
 """Structures per write; a kill loses at most these."""
 GASES = ("H2O", "H2")
 """References of adsorption energies."""
-_LABEL_KEYS = ("teacher_energy", "teacher_forces", "teacher_node_features")
+LABEL_PREFIX = "teacher_"
 
 _teacher: Teacher | None = None
 """The teacher of this worker process."""
@@ -74,6 +74,7 @@ def label_structures(
     *,
     teacher: str,
     split: SplitRule | None = None,
+    wanted: Wanted | None = None,
     largest_force: float = 15.0,
     workers: int = 1,
     overwrite: bool = False,
@@ -89,27 +90,31 @@ def label_structures(
         out: `.aselmdb`, `.db` or `.extxyz`.
         teacher: As `load_teacher` takes it.
         split: How to assign train, val and test.
+        wanted: Which features and how many rows of the force Jacobian.
         largest_force: eV/Å; structures beyond it are left out.
         workers: Processes, each with a teacher of its own.
         overwrite: Replace an existing file.
         report: Called with the number of structures done.
     """
-    split = split or SplitRule()
-    served = load_teacher(teacher)
+    split, wanted = split or SplitRule(), wanted or Wanted()
+    served = load_for(teacher, wanted)
     job = {
         "sources": [f"{path}:{_content(path)}" for path in sources],
         "teacher_sha256": served.sha256,
         "split": asdict(split),
         "largest_force": largest_force,
+        "wanted": asdict(wanted),
     }
     writer = RowWriter(out, job=job, overwrite=overwrite)
     chunks = _chunks(_with_provenance(sources, served), CHUNK)
-    work = partial(_label_chunk, split=split, largest_force=largest_force)
+    work = partial(
+        _label_chunk, split=split, wanted=wanted, largest_force=largest_force
+    )
     results = map_in_order(
         work,
         islice(chunks, -(-writer.done // CHUNK), None),
         workers=workers,
-        start=partial(_start, teacher),
+        start=partial(_start, teacher, wanted),
     )
     done = writer.done
     for count, rows in results:
@@ -122,7 +127,10 @@ def label_structures(
 
 
 def gas_references(teacher: Teacher) -> dict[str, float]:
-    """Return energies in eV of relaxed H2O and H2, where the teacher knows them."""
+    """Return energies in eV of relaxed H2O and H2, where the teacher knows them.
+
+    A molecule that falls apart or does not come to rest has no reference.
+    """
     references = {}
     for name in GASES if teacher.energy_reference == "total" else ():
         atoms = molecule(name)
@@ -131,8 +139,12 @@ def gas_references(teacher: Teacher) -> dict[str, float]:
         ):
             continue
         atoms.calc = TeacherCalculator(teacher)
-        BFGS(atoms, logfile=None).run(fmax=0.005, steps=100)
-        references[name] = float(atoms.get_potential_energy())
+        try:
+            rests = BFGS(atoms, logfile=None).run(fmax=0.005, steps=100)
+        except CrackError:
+            continue
+        if rests:
+            references[name] = float(atoms.get_potential_energy())
     return references
 
 
@@ -140,14 +152,16 @@ def _metadata(
     rows: list[Atoms], teacher: Teacher, job: dict[str, Any]
 ) -> dict[str, Any]:
     structures = [labelled_structure(row, "a row") for row in rows]
-    first = rows[0].info.get("teacher_node_features") if rows else None
+    first = structures[0].teacher if structures else None
+    features = None if first is None else first.node_features
     return {
         "format_version": FORMAT_VERSION,
         "teacher": teacher.name,
         "teacher_sha256": teacher.sha256,
         "energy_reference": teacher.energy_reference,
         "gas_references": gas_references(teacher),
-        "n_features": 0 if first is None else int(np.shape(first)[-1]),
+        "n_features": 0 if features is None else features.shape[2],
+        "jacobian_rows": job["wanted"]["jacobian_rows"],
         "fingerprint": fingerprint(structures),
         "split": job["split"],
         "largest_force": job["largest_force"],
@@ -155,9 +169,9 @@ def _metadata(
     }
 
 
-def _start(spec: str) -> None:
+def _start(spec: str, wanted: Wanted) -> None:
     global _teacher
-    _teacher = load_teacher(spec)
+    _teacher = load_for(spec, wanted)
 
 
 def _with_provenance(sources: Sequence[Path], teacher: Teacher) -> Iterator[Atoms]:
@@ -168,8 +182,7 @@ def _with_provenance(sources: Sequence[Path], teacher: Teacher) -> Iterator[Atom
         )
         for number, atoms in enumerate(read_structures(source)):
             if not known:
-                for key in _LABEL_KEYS:
-                    atoms.info.pop(key, None)
+                _forget_labels(atoms)
             atoms.info["group"] = group_of(atoms, number)
             atoms.info.setdefault("kind", "given")
             yield atoms
@@ -181,21 +194,20 @@ def _chunks(items: Iterable[Atoms], size: int) -> Iterator[list[Atoms]]:
         yield chunk
 
 
+def _forget_labels(atoms: Atoms) -> None:
+    for holder in (atoms.info, atoms.arrays):
+        for key in [key for key in holder if key.startswith(LABEL_PREFIX)]:
+            del holder[key]
+
+
 def _label_chunk(
-    chunk: list[Atoms], *, split: SplitRule, largest_force: float
+    chunk: list[Atoms], *, split: SplitRule, wanted: Wanted, largest_force: float
 ) -> tuple[int, list[Atoms]]:
     assert _teacher is not None
-    known = [teacher_labels(atoms.info) for atoms in chunk]
-    complete = [
-        labels is not None
-        and (labels.node_features is not None or not _teacher.has_features)
-        for labels in known
-    ]
-    fresh = iter(
-        _teacher.predict(
-            [a for a, there in zip(chunk, complete, strict=True) if not there]
-        )
-    )
+    known = [teacher_labels({**atoms.info, **atoms.arrays}) for atoms in chunk]
+    complete = [wanted.are_in(labels, _teacher) for labels in known]
+    missing = [a for a, there in zip(chunk, complete, strict=True) if not there]
+    fresh = iter(ask(_teacher, missing, wanted))
     labels = [
         old if there and old is not None else next(fresh)
         for old, there in zip(known, complete, strict=True)
@@ -210,7 +222,7 @@ def _label_chunk(
 
 def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
     row = atoms.copy()
-    row.info = {k: v for k, v in atoms.info.items() if k not in _LABEL_KEYS}
+    _forget_labels(row)
     group = str(row.info["group"])
     row.info.setdefault("split", split_of(row, group, **_split_options(split)))
     try:

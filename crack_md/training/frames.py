@@ -12,10 +12,11 @@ from ase import Atoms
 from jaxtyping import Int
 from torch import Tensor
 
-from crack_md.data.batches import Batch, Labels
+from crack_md.data.batches import Batch, JacobianBatch, Labels
 from crack_md.data.dataset import LabelledStructure
 from crack_md.graph import AtomGraph
 from crack_md.models.base import Prediction
+from crack_md.models.teachers import JacobianRows
 
 
 class Frames:
@@ -48,12 +49,12 @@ class Frames:
     @property
     def n_features(self) -> int | None:
         """Return the channels of the teacher's features, None where there are none."""
-        return None if self._features is None else self._features.shape[1]
+        return None if self._features is None else self._features.shape[2]
 
     @property
     def features(self) -> Tensor | None:
-        """Return the teacher's features of all atoms, (atom, channel)."""
-        return self._features
+        """Return the teacher's invariants of all atoms, (atom, channel)."""
+        return None if self._features is None else self._features[:, 0]
 
     def _pack_graphs(self, graphs: Sequence[AtomGraph], dtype: torch.dtype) -> None:
         self._width = torch.tensor([int(_used(graph)) for graph in graphs])
@@ -84,17 +85,35 @@ class Frames:
         self._free = torch.cat([torch.as_tensor(s.free) for s in structures])
         teachers = [s.teacher for s in structures if s.teacher is not None]
         self._teacher_energy = self._teacher_forces = self._features = None
+        self._node_energy: Tensor | None = None
+        self._jacobian: Tensor | None = None
         if len(teachers) < len(structures):
             return
         self._teacher_energy = torch.tensor(
             [teacher.energy for teacher in teachers], dtype=torch.float64
         )
         self._teacher_forces = _rows([teacher.forces for teacher in teachers], dtype)
-        features = [
-            t.node_features[:, 0] for t in teachers if t.node_features is not None
-        ]
+        features = [t.node_features for t in teachers if t.node_features is not None]
         if len(features) == len(teachers):
-            self._features = _rows(features, torch.float32)
+            self._features = torch.from_numpy(np.concatenate(features)).float()
+        atomic = [t.node_energy for t in teachers if t.node_energy is not None]
+        if len(atomic) == len(teachers):
+            self._node_energy = torch.from_numpy(np.concatenate(atomic)).double()
+        jacobians = [t.jacobian for t in teachers if t.jacobian is not None]
+        if len(jacobians) == len(teachers):
+            self._pack_jacobians(jacobians)
+
+    def _pack_jacobians(self, jacobians: Sequence[JacobianRows]) -> None:
+        # as many rows of each frame as every frame has
+        n_rows = min(len(one.atom) for one in jacobians)
+        rows = [one.values[:n_rows].transpose(1, 0, 2) for one in jacobians]
+        self._jacobian = torch.from_numpy(np.concatenate(rows)).float()
+        self._moved_atom, self._moved_axis = (
+            torch.from_numpy(
+                np.stack([getattr(one, name)[:n_rows] for one in jacobians])
+            )
+            for name in ("atom", "axis")
+        )
 
     def batch(
         self, frames: Int[Tensor, " structure"], *, device: torch.device | str = "cpu"
@@ -120,7 +139,8 @@ class Frames:
         labels = Labels(
             self._energy[frames], self._forces[atoms], self._free[atoms], sizes
         )
-        batch = Batch(graph, labels, self._teacher(frames, atoms))
+        jacobian = self._jacobian_batch(frames, atoms, start)
+        batch = Batch(graph, labels, self._teacher(frames, atoms), jacobian)
         return batch if str(device) == "cpu" else _moved(batch, device)
 
     def _teacher(self, frames: Tensor, atoms: Tensor) -> Prediction | None:
@@ -130,9 +150,21 @@ class Frames:
         features = (
             forces.new_zeros(len(atoms), 1, 0)
             if self._features is None
-            else self._features[atoms].unsqueeze(1)
+            else self._features[atoms]
         )
-        return Prediction(self._teacher_energy[frames], forces, None, features)
+        atomic = None if self._node_energy is None else self._node_energy[atoms]
+        return Prediction(self._teacher_energy[frames], forces, None, features, atomic)
+
+    def _jacobian_batch(
+        self, frames: Tensor, atoms: Tensor, start: Tensor
+    ) -> JacobianBatch | None:
+        if self._jacobian is None:
+            return None
+        return JacobianBatch(
+            atom=self._moved_atom[frames] + start.unsqueeze(1),
+            axis=self._moved_axis[frames],
+            values=self._jacobian[atoms].transpose(0, 1),
+        )
 
 
 def _used(graph: AtomGraph) -> Tensor:
@@ -154,4 +186,7 @@ def _moved(batch: Batch, device: torch.device | str) -> Batch:
         AtomGraph(*map(on_device, batch.graph)),  # type: ignore[arg-type]
         Labels(*map(on_device, batch.labels)),  # type: ignore[arg-type]
         None if batch.teacher is None else Prediction(*map(on_device, batch.teacher)),  # type: ignore[arg-type]
+        None
+        if batch.jacobian is None
+        else JacobianBatch(*map(on_device, batch.jacobian)),  # type: ignore[arg-type]
     )

@@ -16,7 +16,7 @@ from crack_md.data.dataset import (
 )
 from crack_md.data.writer import RowWriter
 from crack_md.errors import DataError
-from crack_md.models.teachers import TeacherLabels
+from crack_md.models.teachers import JacobianRows, TeacherLabels
 
 
 def labelled(number: int) -> LabelledStructure:
@@ -72,6 +72,41 @@ def test_a_dataset_comes_back_as_it_was(tmp_path, suffix):
         assert (new.group, new.kind, new.split) == (old.group, old.kind, old.split)
         np.testing.assert_array_equal(new.free, old.free)
     assert [path.name for path in tmp_path.iterdir() if "partial" in path.name] == []
+
+
+@pytest.mark.parametrize("suffix", [".aselmdb", ".db", ".extxyz"])
+@pytest.mark.parametrize("n_rows", [1, 2, 3])  # 3 is the number of atoms as well
+def test_everything_a_teacher_says_comes_back(tmp_path, suffix, n_rows):
+    random = np.random.default_rng(n_rows)
+    said = TeacherLabels(
+        energy=-1.5,
+        forces=random.normal(size=(3, 3)),
+        node_features=random.normal(size=(3, 4, 2)).astype(np.float32),
+        node_energy=random.normal(size=3),
+        jacobian=JacobianRows(
+            atom=np.arange(n_rows),
+            axis=np.arange(n_rows) % 3,
+            values=random.normal(size=(n_rows, 3, 3)).astype(np.float32),
+        ),
+    )
+    path = tmp_path / f"set{suffix}"
+    writer = RowWriter(path, job={})
+    structure = dataclasses.replace(labelled(0), teacher=said)
+    writer.append([to_row(structure), to_row(labelled(1))], done=2)
+    writer.finish({"format_version": 1})
+
+    read, plain = (one.teacher for one in read_dataset(path).structures)
+
+    close = {"rtol": 1e-6, "atol": 1e-7}
+    assert read.node_features.shape == (3, 4, 2)
+    np.testing.assert_allclose(read.node_features, said.node_features, **close)
+    np.testing.assert_allclose(read.node_energy, said.node_energy, **close)
+    np.testing.assert_array_equal(read.jacobian.atom, said.jacobian.atom)
+    np.testing.assert_array_equal(read.jacobian.axis, said.jacobian.axis)
+    np.testing.assert_allclose(read.jacobian.values, said.jacobian.values, **close)
+    assert plain.node_features.shape == (3, 1, 4)
+    assert plain.node_energy is None
+    assert plain.jacobian is None
 
 
 def test_the_fingerprint_sees_labels_and_ignores_storage(tmp_path):

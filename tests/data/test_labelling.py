@@ -5,21 +5,27 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.io import write
 
 from crack_md.data import frames as frames_module
 from crack_md.data import labelling, read_dataset, read_structures
-from crack_md.data.dataset import read_metadata, teacher_data
+from crack_md.data.dataset import read_metadata
 from crack_md.data.frames import count_bases, write_frames
 from crack_md.data.labelling import SplitRule, gas_references, label_structures
 from crack_md.data.recipes import Alloys, Rattle, Recipe, Relax, Variants
+from crack_md.data.teacher_rows import teacher_data
+from crack_md.data.wanted import Wanted
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, DataError, TeacherError
+from crack_md.models.checkpoint import save_model
 from crack_md.models.teachers import AseTeacher, TeacherLabels, load_teacher
+from tests.factories import tiny_model
 
 RECIPE = Recipe(
     seed=3,
@@ -305,3 +311,83 @@ def _write_frames_of(teacher, path):
     writer = RowWriter(path, job={})
     writer.append([atoms], done=1)
     writer.finish({"teacher_sha256": teacher.sha256})
+
+
+def save_tiny(path):
+    save_model(tiny_model(dtype=torch.float32), path)
+    return path
+
+
+def test_another_teacher_leaves_the_labels_of_the_task(tmp_path):
+    frames, first, second = (tmp_path / f"{n}.db" for n in ("frames", "one", "two"))
+    write(frames, [bulk("Cu", a=a, cubic=True) for a in (3.5, 3.6, 3.7, 3.8)])
+    label_structures([frames], first, teacher="emt", split=SplitRule(val=0.5))
+    model = save_tiny(tmp_path / "six.pt")
+
+    label_structures(
+        [first],
+        second,
+        teacher=str(model),
+        split=SplitRule(val=0.0, seed=5),
+        largest_force=1e6,
+    )
+
+    for old, new in zip(
+        read_dataset(first).structures, read_dataset(second).structures, strict=True
+    ):
+        assert new.energy == old.energy
+        np.testing.assert_array_equal(new.forces, old.forces)
+        assert (new.group, new.kind, new.split) == (old.group, old.kind, old.split)
+        assert new.teacher.energy != old.teacher.energy
+        assert new.teacher.node_features.shape == (len(new.atoms), 1, 8)
+
+
+def test_all_degrees_and_rows_are_stored_on_demand(tmp_path):
+    slab = fcc111("Cu", (1, 1, 3), vacuum=6.0)
+    slab.set_constraint(FixAtoms(indices=[0]))
+    write(tmp_path / "in.db", [slab, bulk("Cu", cubic=True)])
+    model = save_tiny(tmp_path / "six.pt")
+    wanted = Wanted(features="all", jacobian_rows=4)
+
+    outs = [tmp_path / "one.db", tmp_path / "two.aselmdb"]
+    for out, workers in zip(outs, (1, 2), strict=True):
+        label_structures(
+            [tmp_path / "in.db"],
+            out,
+            teacher=str(model),
+            wanted=wanted,
+            workers=workers,
+            largest_force=1e6,
+        )
+
+    one, two = (read_dataset(out).structures for out in outs)
+    assert one[0].teacher.node_features.shape == (3, 9, 8)
+    assert set(one[0].teacher.jacobian.atom) <= {1, 2}  # atom 0 is held
+    for first, second in zip(one, two, strict=True):
+        np.testing.assert_array_equal(
+            first.teacher.jacobian.values, second.teacher.jacobian.values
+        )
+    assert read_metadata(outs[0])["jacobian_rows"] == 4
+
+
+def test_labels_that_lack_something_are_made_again(tmp_path):
+    write(tmp_path / "in.db", bulk("Cu", cubic=True))
+    first, second = tmp_path / "first.db", tmp_path / "second.db"
+    label_structures([tmp_path / "in.db"], first, teacher="emt")
+
+    label_structures([first], second, teacher="emt", wanted=Wanted(jacobian_rows=2))
+
+    (row,) = read_dataset(second).structures
+    assert row.teacher.jacobian.values.shape == (2, 4, 3)
+    assert row.teacher.node_energy.sum() == pytest.approx(row.teacher.energy)
+
+
+def test_a_teacher_without_higher_degrees_says_so(tmp_path):
+    write(tmp_path / "in.db", bulk("Cu"))
+    with pytest.raises(TeacherError, match="no node features above degree 0"):
+        label_structures(
+            [tmp_path / "in.db"],
+            tmp_path / "out.db",
+            teacher="emt",
+            wanted=Wanted(features="all"),
+        )

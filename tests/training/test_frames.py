@@ -1,12 +1,15 @@
 """Packed frames give the batches that joining single graphs gives."""
 
+import dataclasses
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from crack_md.data.dataset import LabelledStructure
 from crack_md.graph import batch_graphs
+from crack_md.models.teachers import JacobianRows
 from crack_md.neighbors import SmoothNeighbors, build_graph
 from crack_md.training.frames import Frames
 from tests.training.factories import CHANNELS, labelled
@@ -52,3 +55,45 @@ def test_frames_without_a_teacher() -> None:
     frames = Frames([labelled(0, with_teacher=False), labelled(1)], build)
     assert frames.batch(torch.tensor([0])).teacher is None
     assert frames.n_features is None
+
+
+def test_teachers_say_more_than_forces() -> None:
+    generator = np.random.default_rng(0)
+
+    def told(number: int, n_rows: int) -> LabelledStructure:
+        frame = labelled(number)
+        n_atoms = len(frame.atoms)
+        assert frame.teacher is not None
+        teacher = dataclasses.replace(
+            frame.teacher,
+            node_features=generator.normal(size=(n_atoms, 4, 2)).astype(np.float32),
+            node_energy=generator.normal(size=n_atoms),
+            jacobian=JacobianRows(
+                generator.integers(n_atoms, size=n_rows),
+                generator.integers(3, size=n_rows),
+                generator.normal(size=(n_rows, n_atoms, 3)).astype(np.float32),
+            ),
+        )
+        return dataclasses.replace(frame, teacher=teacher)
+
+    frames = Frames([told(0, 3), told(1, 2), told(2, 4)], build)
+    batch = frames.batch(torch.tensor([2, 1]))
+
+    two, one = (frames.structures[index].teacher for index in (2, 1))
+    n_first = len(frames.structures[2].atoms)
+    assert batch.teacher is not None
+    assert two is not None
+    assert one is not None
+    assert batch.teacher.node_features.shape[1:] == (4, 2)
+    assert frames.n_features == 2
+    assert batch.teacher.node_energy is not None
+    expected = np.concatenate([two.node_energy, one.node_energy])
+    assert np.array_equal(batch.teacher.node_energy.numpy(), expected)
+    # two rows each: the fewest that any frame of the set has
+    assert batch.jacobian is not None
+    assert two.jacobian is not None
+    assert one.jacobian is not None
+    expected = np.stack([two.jacobian.atom[:2], one.jacobian.atom[:2] + n_first])
+    assert np.array_equal(batch.jacobian.atom.numpy(), expected)
+    values = np.concatenate([two.jacobian.values[:2], one.jacobian.values], axis=1)
+    assert np.array_equal(batch.jacobian.values.numpy(), values)

@@ -12,6 +12,7 @@ import torch
 from crack_md.errors import TeacherError
 from crack_md.models.teachers.ase_calculator import AseTeacher
 from crack_md.models.teachers.base import (
+    JacobianRows,
     Teacher,
     TeacherCalculator,
     TeacherLabels,
@@ -20,6 +21,7 @@ from crack_md.models.teachers.base import (
 
 __all__ = [
     "AseTeacher",
+    "JacobianRows",
     "Teacher",
     "TeacherCalculator",
     "TeacherLabels",
@@ -28,12 +30,16 @@ __all__ = [
 ]
 
 
-def load_teacher(spec: str, *, device: torch.device | str = "cpu") -> Teacher:
+def load_teacher(
+    spec: str, *, device: torch.device | str = "cpu", all_degrees: bool = False
+) -> Teacher:
     """Return the teacher that a short text names.
 
     Args:
         spec: `nequix:PATH`, `eqv2:PATH`, the path of a checkpoint, or `emt`.
         device: Where to evaluate it.
+        all_degrees: Let an EquiformerV2 teacher return its features of every degree;
+            others have invariants alone.
 
     Raises:
         TeacherError: The text names no teacher, or its file is missing.
@@ -49,7 +55,9 @@ def load_teacher(spec: str, *, device: torch.device | str = "cpu") -> Teacher:
     if (colon and kind == "eqv2") or Path(spec).suffix in (".pt", ".pth", ".ckpt"):
         from crack_md.models.teachers.equiformer import EquiformerTeacher
 
-        return EquiformerTeacher.from_file(path if colon else spec, device=device)
+        return EquiformerTeacher.from_file(
+            path if colon else spec, device=device, all_degrees=all_degrees
+        )
     raise TeacherError(
         f"unknown teacher '{spec}'; expected nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, "
         "the path of a .pt checkpoint, or emt"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
 
 from crack_md.errors import TeacherError
 from crack_md.models.teachers.base import TeacherLabels, as_periodic, check_elements
@@ -54,4 +55,15 @@ class AseTeacher:
                 f"the teacher {self.name} fails on {atoms.get_chemical_formula()}: "
                 f"{error}; leave this structure out or choose another teacher"
             ) from error
-        return TeacherLabels(energy, forces)
+        return TeacherLabels(energy, forces, node_energy=_node_energy(atoms, energy))
+
+
+def _node_energy(atoms: Atoms, energy: float) -> NDArray[np.float64] | None:
+    """Return the energies of atoms where the calculator splits its energy so."""
+    if "energies" not in atoms.calc.implemented_properties:
+        return None
+    try:
+        atomic = np.array(atoms.get_potential_energies(), dtype=np.float64)
+    except (NotImplementedError, RuntimeError):
+        return None
+    return atomic if np.isclose(atomic.sum(), energy, rtol=1e-6) else None

@@ -52,7 +52,11 @@ class EquiformerTeacher:
 
     @classmethod
     def from_file(
-        cls, path: Path | str, *, device: torch.device | str = "cpu"
+        cls,
+        path: Path | str,
+        *,
+        device: torch.device | str = "cpu",
+        all_degrees: bool = False,
     ) -> "EquiformerTeacher":
         """Return the teacher stored in a checkpoint of any format we read."""
         from crack_md.models.checkpoint import load_model
@@ -61,7 +65,8 @@ class EquiformerTeacher:
         if not path.is_file():
             raise TeacherError(f"no checkpoint at {path}; expected a model file")
         model = load_model(path, device=str(device))
-        return cls(model, name=path.stem, sha256=file_sha256(path))
+        sha256 = file_sha256(path)
+        return cls(model, name=path.stem, sha256=sha256, all_degrees=all_degrees)
 
     def predict(self, atoms: Sequence[Atoms]) -> list[TeacherLabels]:
         """Return energies, forces and node features of every structure."""
@@ -92,12 +97,20 @@ class EquiformerTeacher:
         features = prediction.node_features.detach().float()
         if not self.all_degrees:
             features = features[:, :1]
+        atomic = prediction.node_energy
+        assert atomic is not None, "a ForceField splits its energy into atoms"
         return [
-            TeacherLabels(float(energy), forces.cpu().numpy(), feature.cpu().numpy())
-            for energy, forces, feature in zip(
+            TeacherLabels(
+                float(energy),
+                forces.cpu().numpy(),
+                feature.cpu().numpy(),
+                node_energy=node_energy.cpu().numpy(),
+            )
+            for energy, forces, feature, node_energy in zip(
                 prediction.energy.detach().tolist(),
                 prediction.forces.detach().double().split(sizes),
                 features.split(sizes),
+                atomic.detach().split(sizes),
                 strict=True,
             )
         ]

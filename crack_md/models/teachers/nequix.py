@@ -107,6 +107,7 @@ class NequixTeacher:
                 energy=float(energy.sum()),
                 forces=forces.cpu().numpy(),
                 node_features=features.unsqueeze(1).cpu().numpy(),
+                node_energy=energy.cpu().numpy(),
             )
             for energy, forces, features in per_structure
         ]

@@ -43,6 +43,8 @@ def test_labels_are_the_models_predictions(model):
             invariants(prediction).detach().numpy(),
             rtol=1e-5,
         )
+        assert label.node_energy.shape == (len(atoms),)
+        assert label.node_energy.sum() == pytest.approx(label.energy, rel=1e-12)
 
 
 def test_all_degrees_can_be_asked_for(model):

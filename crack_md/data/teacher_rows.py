@@ -1,0 +1,67 @@
+"""What a teacher said, as the entries of one database row, and back."""
+
+from typing import Any
+
+import numpy as np
+
+from crack_md.models.teachers.base import JacobianRows, TeacherLabels
+
+
+def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
+    """Return a teacher's labels as the entries of `row.data`.
+
+    What belongs to atoms has one row per atom and at most two axes, which is what the
+    columns of extended XYZ can hold too.
+    """
+    n_atoms = len(labels.forces)
+    data: dict[str, Any] = {
+        "teacher_energy": labels.energy,
+        "teacher_forces": np.asarray(labels.forces),
+    }
+    features = labels.node_features
+    if features is not None:
+        data["teacher_node_features"] = features.reshape(n_atoms, -1).astype(np.float32)
+        if features.shape[1] > 1:
+            data["teacher_coefficients"] = features.shape[1]
+    if labels.node_energy is not None:
+        data["teacher_node_energy"] = labels.node_energy
+    if labels.jacobian is not None:
+        rows = labels.jacobian.values.transpose(1, 0, 2).reshape(n_atoms, -1)
+        data["teacher_jacobian"] = rows.astype(np.float32)
+        data["teacher_jacobian_atom"] = labels.jacobian.atom
+        data["teacher_jacobian_axis"] = labels.jacobian.axis
+    return data
+
+
+def teacher_labels(info: dict[str, Any]) -> TeacherLabels | None:
+    """Return the teacher's labels that `row.data` holds, if it holds any."""
+    if "teacher_energy" not in info:
+        return None
+    forces = np.asarray(info["teacher_forces"], dtype=np.float64)
+    features = info.get("teacher_node_features")
+    atomic = info.get("teacher_node_energy")
+    shape = (len(forces), int(info.get("teacher_coefficients", 1)), -1)
+    return TeacherLabels(
+        energy=float(info["teacher_energy"]),
+        forces=forces,
+        node_features=None
+        if features is None
+        else np.asarray(features, dtype=np.float32).reshape(shape),
+        node_energy=None
+        if atomic is None
+        else np.asarray(atomic, dtype=np.float64).reshape(len(forces)),
+        jacobian=_jacobian(info, len(forces)),
+    )
+
+
+def _jacobian(info: dict[str, Any], n_atoms: int) -> JacobianRows | None:
+    if "teacher_jacobian" not in info:
+        return None
+    # extended XYZ turns arrays of one entry into numbers
+    atom, axis = (
+        np.atleast_1d(info[f"teacher_jacobian_{name}"]).astype(np.int64)
+        for name in ("atom", "axis")
+    )
+    rows = np.asarray(info["teacher_jacobian"], dtype=np.float32)
+    rows = rows.reshape(n_atoms, len(atom), 3).transpose(1, 0, 2)
+    return JacobianRows(atom, axis, np.ascontiguousarray(rows))
