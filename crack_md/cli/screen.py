@@ -10,18 +10,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from crack_md.errors import ConfigError
+from crack_md.progress import build_progress
 
 ALL_FAILED = 1
 INTERRUPTED = 130
@@ -152,18 +145,7 @@ def _screen_into(
 @contextmanager
 def _bar() -> Iterator[Any]:
     """Give a function that shows progress on stderr, with the time that is left."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
+    with build_progress("items", transient=True) as bar:
         task = bar.add_task("preparing", total=None)
 
         def show(step: Any) -> None:

@@ -7,14 +7,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from crack_md.progress import build_progress
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -26,16 +20,7 @@ class Watch:
         self.stop_requested: str | None = None
         """Name of the signal that asked the run to stop."""
         self._console = console or Console(stderr=True, quiet=not shows)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            disable=not (shows and self._console.is_terminal),
-        )
+        self._progress = build_progress("percent", console=self._console, shows=shows)
         self._task = self._progress.add_task("training", total=1.0)
 
     @contextmanager
