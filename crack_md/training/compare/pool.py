@@ -64,7 +64,7 @@ def _in_processes(
     runs: Sequence[Run], workers: int, stopping: Callable[[], bool]
 ) -> Iterator[Event]:
     waiting = deque(runs)
-    crew = [_hire() for _ in range(workers)]
+    crew: list[_Worker] = []
     asked = False
     try:
         while True:
@@ -73,16 +73,18 @@ def _in_processes(
                 waiting.clear()
                 for worker in crew:
                     worker.process.terminate()
-            for worker in crew:
-                if worker.run is None and waiting:
-                    worker.run = waiting.popleft()
-                    worker.pipe.send(worker.run)
-            busy = {worker.pipe: worker for worker in crew if worker.run is not None}
+            crew = [one for one in crew if one.run or one.process.is_alive()]
+            busy = {one.pipe: one for one in crew if one.run is not None}
+            while waiting and len(busy) < workers:
+                worker = _idle(crew)
+                worker.run = waiting.popleft()
+                worker.pipe.send(worker.run)
+                busy[worker.pipe] = worker
             if not busy:
                 return
             for pipe in wait(list(busy), timeout=TICK_S):
                 assert isinstance(pipe, Connection)
-                yield _collect(busy[pipe], crew, was_asked=asked)
+                yield _collect(busy[pipe], was_asked=asked)
             yield None
     finally:
         for worker in crew:
@@ -91,7 +93,17 @@ def _in_processes(
             worker.process.kill()
 
 
-def _collect(worker: _Worker, crew: list[_Worker], *, was_asked: bool) -> Event:
+def _idle(crew: list[_Worker]) -> _Worker:
+    """Return a member of the crew without a run, a new one if need be."""
+    for worker in crew:
+        if worker.run is None:
+            return worker
+    crew.append(_hire())
+    return crew[-1]
+
+
+def _collect(worker: _Worker, *, was_asked: bool) -> Event:
+    """Return what became of a worker's run, also where the worker died of it."""
     run = worker.run
     assert run is not None
     worker.run = None
@@ -100,8 +112,7 @@ def _collect(worker: _Worker, crew: list[_Worker], *, was_asked: bool) -> Event:
     except (EOFError, OSError):
         worker.process.join()
     if was_asked:
-        return run, Outcome("stopped")
-    crew[crew.index(worker)] = _hire()
+        return run, Outcome("stopped", stopped_by="SIGTERM")
     return run, fail(
         run,
         DataError(

@@ -125,6 +125,10 @@ def summarize_study(plan: Plan) -> Summary:
             _row(method, budget, plan, done)
             for budget in plan.budgets
             for method in plan.methods
+            # a method may have a budget of its own
+            if any(
+                (run.method, run.budget) == (method, budget) for run in plan.students
+            )
         ),
         budgets=plan.budgets,
         teacher=read_json(teacher.result_file)
