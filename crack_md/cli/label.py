@@ -6,15 +6,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+
+from crack_md.progress import build_progress
 
 Features = Literal["invariant", "all", "none"]
 TEACHER_HELP = (
@@ -174,14 +167,7 @@ def _progress(
 
     Input is checked before that, and an error then stands alone.
     """
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=Console(stderr=True), disable=quiet)
+    bar = build_progress("items", shows=not quiet)
     task = bar.add_task(what, total=total)
 
     def show(done: int) -> None:
