@@ -25,7 +25,7 @@ class ContrastConfig(Section):
     negatives: Literal["structure", "global"] = "structure"
     """Contrast within each structure, or with all structures of all processes."""
     chunk: int = Field(default=1024, ge=1)
-    """Rows of the score matrix that exist at a time."""
+    """Rows of a pool's score matrix that exist at a time, at most."""
     sample: int | None = Field(default=None, ge=2)
     """Contrast with this many random candidates of the same pool, weighted to stand for
     all of them: an estimate of the sum in the logarithm, for large pools."""

@@ -1,7 +1,6 @@
 """From configuration to objects: which frames, which units."""
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +9,16 @@ from ase import Atoms
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.normalization import fit_element_references, fit_energy_scale
-from crack_md.errors import CheckpointError, DataError
-from crack_md.neighbors import build_graph
+from crack_md.errors import ConfigError, DataError
 from crack_md.training.config_file import check_config
-from crack_md.training.frames import Frames
-from crack_md.training.heads import read_head
 from crack_md.training.losses import (
     Contrast,
+    CrackLoss,
     HessianLoss,
     InstanceLoss,
     NodeEnergyLoss,
     NodeToNodeLoss,
+    TripletLoss,
     WeightedTerm,
 )
 from crack_md.training.source import read_training_data, without
@@ -29,7 +27,7 @@ from tests.factories import tiny_model
 from tests.training.factories import labelled, recipe
 
 MODEL = tiny_model()
-FRAMES = Frames([labelled(1)], partial(build_graph, rule=MODEL.rule))
+FRAMES = [labelled(1)]
 
 
 def frame(formula: str, energy: float = 0.0) -> LabelledStructure:
@@ -107,7 +105,7 @@ def terms_of(*losses: dict[str, object]) -> list[WeightedTerm]:
         },
         source="test",
     )
-    return build_terms(config, MODEL, FRAMES)
+    return build_terms(config, MODEL, FRAMES, FRAMES)
 
 
 @pytest.mark.parametrize(
@@ -122,6 +120,17 @@ def terms_of(*losses: dict[str, object]) -> list[WeightedTerm]:
             NodeEnergyLoss(0.2, True),
         ),
         ({"kind": "n2n"}, NodeToNodeLoss()),
+        ({"kind": "triplet", "partners": 4}, TripletLoss(4, "smooth_l1", 1e-3)),
+        (
+            {"kind": "crack", "temperature": 0.1, "sample": 9, "same_elements": True},
+            CrackLoss(
+                Contrast(0.1, "teacher", "structure", 1024, 9),
+                "unique",
+                1e-3,
+                (0,),
+                True,
+            ),
+        ),
         (
             {"kind": "hessian", "rows": 3, "sigma_eV": 2.0},
             HessianLoss("gradient", 3, 2.0, 0.01),
@@ -148,9 +157,13 @@ def test_labels_that_a_loss_reads_must_be_there(dataset: Path, tmp_path: Path) -
         read_training_data(check_config(tree, source="test"))
 
 
-def test_head_that_is_none(tmp_path: Path) -> None:
-    assert read_head(None, beside=tmp_path / "student.pt") is None
-    path = tmp_path / "feature_head.pt"
-    path.write_text("no tensor")
-    with pytest.raises(CheckpointError, match=r"feature_head\.pt: no feature head"):
-        read_head(path)
+def test_teacher_must_have_the_degrees(dataset: Path, tmp_path: Path) -> None:
+    crack = {"kind": "crack", "weight": 1, "temperature": 1, "degrees": [0, 1]}
+    tree = recipe(dataset, tmp_path) | {"losses": [crack]}
+    with pytest.raises(DataError, match="degrees up to 1, which the teacher's"):
+        read_training_data(check_config(tree, source="test"))
+    crack["degrees"] = [2]
+    with pytest.raises(
+        ConfigError, match=r"losses\.0\.degrees go up to 2, but .* is 1"
+    ):
+        check_config(tree, source="test")

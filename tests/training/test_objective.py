@@ -22,6 +22,7 @@ from crack_md.training.losses import (
     InstanceLoss,
     LossTerm,
     NodeToNodeLoss,
+    TripletLoss,
     WeightedTerm,
 )
 from crack_md.training.objective import Objective
@@ -59,6 +60,25 @@ def test_head_and_student_learn_from_features() -> None:
     assert total.head.linear.weight.grad.abs().sum() > 0
     assert MODEL.network.sphere_embedding.weight.grad.abs().sum() > 0
     MODEL.zero_grad()
+
+
+def test_terms_may_have_heads_of_their_own() -> None:
+    total = objective(own_heads={"n2n": FeatureHead(8, CHANNELS)})
+    assert list(total.heads) == ["shared", "n2n"]
+    MODEL.train()
+    parts = {}
+    for name in ("crack", "n2n"):
+        total.zero_grad()
+        total.terms = tuple(t for t in objective().terms if t.term.name == name)
+        total(BATCH).total.backward()
+        parts[name] = [
+            head.linear.weight.grad is not None
+            and bool(head.linear.weight.grad.abs().sum() > 0)
+            for head in total.heads.values()
+        ]
+    MODEL.eval()
+    MODEL.zero_grad()
+    assert parts == {"crack": [True, False], "n2n": [False, True]}
 
 
 def test_head_normalizes_the_teacher_only() -> None:
@@ -108,6 +128,7 @@ def test_perfect_crystals_stay_finite_in_bfloat16(
         crack_term(),
         InstanceLoss(contrast()),
         NodeToNodeLoss(),
+        TripletLoss(8, "smooth_l1", 1e-3),
         HessianLoss(
             "gradient" if forces == "gradient" else "differences", 2, 1.0, 0.01
         ),

@@ -19,6 +19,8 @@ class Blocks(NamedTuple):
         self, rows: Float[Tensor, "row channel"]
     ) -> Float[Tensor, "block slot channel"]:
         """Return the rows in their slots, zero elsewhere."""
+        if len(self.valid) == 1:  # a single block keeps its order
+            return rows.unsqueeze(0)
         padded = rows.new_zeros(*self.valid.shape, rows.shape[-1])
         return padded.index_put((self.block, self.slot), rows)
 
@@ -67,27 +69,46 @@ class AlikeBlocks(NamedTuple):
 
 
 def alike_blocks(
-    block: Int[Tensor, " row"], candidate_block: Int[Tensor, " candidate"]
+    block: Int[Tensor, " row"],
+    candidate_block: Int[Tensor, " candidate"],
+    *,
+    most_rows: int,
 ) -> Iterator[AlikeBlocks]:
     """Yield the blocks that have rows, those of a size within a factor two together.
 
     Padding then costs at most that factor, however unequal the blocks are.
+
+    Args:
+        block: The block of every row.
+        candidate_block: The block of every candidate.
+        most_rows: How many candidates may be laid out at a time, but for those of a
+            single block.
     """
     if not len(block):
         return
     n_blocks = int(torch.cat([block, candidate_block]).max()) + 1
     sizes = candidate_block.bincount(minlength=n_blocks)
-    octave = sizes.clamp_min(1).log2().ceil()
-    for one in octave[block].unique().tolist():
-        chosen = octave == one
-        number = chosen.cumsum(dim=0) - 1  # of the chosen blocks among themselves
-        n_chosen = int(chosen.sum())
-        rows, candidates = (
-            chosen[index].nonzero().squeeze(-1) for index in (block, candidate_block)
-        )
-        yield AlikeBlocks(
-            rows,
-            candidates,
-            blocks_of(number[block[rows]], n_chosen),
-            blocks_of(number[candidate_block[candidates]], n_chosen),
-        )
+    octave = sizes.clamp_min(1).log2().ceil().long()
+    octave[block.bincount(minlength=n_blocks) == 0] = -1
+    for one in range(int(octave.max()) + 1):
+        for group in (
+            (octave == one).nonzero().squeeze(-1).split(max(1, most_rows >> one))
+        ):
+            if len(group):
+                yield _laid_out(group, block, candidate_block, n_blocks)
+
+
+def _laid_out(
+    group: Tensor, block: Tensor, candidate_block: Tensor, n_blocks: int
+) -> AlikeBlocks:
+    number = group.new_full((n_blocks,), -1)  # of these blocks among themselves
+    number[group] = torch.arange(len(group), device=group.device)
+    rows, candidates = (
+        (number[index] >= 0).nonzero().squeeze(-1) for index in (block, candidate_block)
+    )
+    return AlikeBlocks(
+        rows,
+        candidates,
+        blocks_of(number[block[rows]], len(group)),
+        blocks_of(number[candidate_block[candidates]], len(group)),
+    )

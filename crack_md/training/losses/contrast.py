@@ -49,8 +49,9 @@ class Contrast:
         else:
             block = (rows.block * N_KINDS + kind).unique(return_inverse=True)[1]
         rows = rows._replace(block=block)
-        everyone = rows
+        everyone = None
         if self.negatives == "global":
+            rows = Rows.of(*rows.all(), block)
             everyone = gather_rows(rows, step.ranks)
         return infonce(
             rows,
@@ -62,19 +63,21 @@ class Contrast:
             sample=self._sample(rows, everyone, step.ranks),
         )
 
-    def _sample(self, rows: Rows, everyone: Rows, ranks: Ranks) -> Sample | None:
+    def _sample(self, rows: Rows, everyone: Rows | None, ranks: Ranks) -> Sample | None:
         if self.sample is None:
             return None
         n_rows = len(rows.block)
-        first = 0 if everyone is rows else ranks.first_row(n_rows)
+        first = 0 if everyone is None else ranks.first_row(n_rows)
         own = first + torch.arange(n_rows, device=rows.block.device)
-        return Sample(draw_from_blocks(everyone.block, self.sample), own)
+        block = rows.block if everyone is None else everyone.block
+        return Sample(draw_from_blocks(block, self.sample), own)
 
 
 def gather_rows(rows: Rows, ranks: Ranks) -> Rows:
     """Return the rows of all processes."""
     block = ranks.gather(rows.block.unsqueeze(1).double()).squeeze(1).long()
-    return Rows(ranks.gather(rows.teacher), ranks.gather(rows.student), block)
+    teacher, student = rows.all()
+    return Rows.of(ranks.gather(teacher), ranks.gather(student), block)
 
 
 def draw_from_blocks(

@@ -20,20 +20,28 @@ from crack_md.training.losses.pairs import (
 )
 
 
+def unit_features(
+    features: Float[Tensor, "atom channel"], *, degree: int
+) -> Float[Tensor, "atom channel"]:
+    """Return ẑ = z/‖z‖; shorter where z is hardly more than round-off.
+
+    Above degree 0 features vanish where the site is symmetric. What is left then is
+    noise of any direction, which this keeps below the smallest difference.
+    """
+    return normalize(features, dim=-1, eps=0.1 if degree else 1e-6)
+
+
 def relations(
-    features: Float[Tensor, "atom channel"],
+    unit: Float[Tensor, "atom channel"],
     pairs: AtomPairs,
     *,
     smallest_difference: float,
-    smallest_length: float = 1e-6,
 ) -> tuple[Float[Tensor, "pair channel"], Float[Tensor, " pair"]]:
     """Return the directions r = (ẑ_i − ẑ_j)/‖ẑ_i − ẑ_j‖ and the lengths ‖ẑ_i − ẑ_j‖.
 
     Below the smallest difference the divisor stays at it: the direction of two equal
-    atoms is round-off, and its gradient would grow as one over their distance. The
-    same holds for features shorter than the smallest length.
+    atoms is round-off, and its gradient would grow as one over their distance.
     """
-    unit = normalize(features, dim=-1, eps=smallest_length)
     difference = unit[pairs.first] - unit[pairs.second]
     length = torch.linalg.vector_norm(difference, dim=-1)
     return difference / length.clamp_min(smallest_difference).unsqueeze(1), length
@@ -71,22 +79,25 @@ class CrackLoss:
     def _of_pairs(
         self, features: Features, pairs: AtomPairs, step: DistillationStep, degree: int
     ) -> Float[Tensor, " pair"]:
+        teacher, student = (unit_features(part, degree=degree) for part in features)
         with torch.no_grad():
-            _, length = self._relations(features.teacher, pairs, degree)
+            _, length = self._relations(teacher, pairs)
         pairs = pairs.keep(length > self.smallest_difference)
         if self.pairs == "directed":
             pairs = both_directions(pairs)
+
+        def rows(pairs: AtomPairs) -> Rows:
+            def take(chosen: Tensor) -> tuple[Tensor, Tensor]:
+                those = pairs.keep(chosen)
+                return (
+                    self._relations(teacher, those)[0],
+                    self._relations(student, those)[0],
+                )
+
+            return Rows(take, step.graph.batch[pairs.first], teacher.shape[1])
+
         values = [
-            self.contrast(
-                Rows(
-                    self._relations(features.teacher, part, degree)[0],
-                    self._relations(features.student, part, degree)[0],
-                    step.graph.batch[part.first],
-                ),
-                step,
-                both_signs=both_signs,
-                kind=kind,
-            )
+            self.contrast(rows(part), step, both_signs=both_signs, kind=kind)
             for part, kind, both_signs in self._kinds(pairs, step)
         ]
         return torch.cat(values)
@@ -111,13 +122,6 @@ class CrackLoss:
             yield pairs.keep(chosen), kind[chosen], both_signs and alike
 
     def _relations(
-        self, features: Tensor, pairs: AtomPairs, degree: int
+        self, unit: Float[Tensor, "atom channel"], pairs: AtomPairs
     ) -> tuple[Float[Tensor, "pair channel"], Float[Tensor, " pair"]]:
-        return relations(
-            features,
-            pairs,
-            smallest_difference=self.smallest_difference,
-            # above degree 0 features vanish where the site is symmetric: what is left
-            # then is round-off, which stays below the smallest difference this way
-            smallest_length=0.1 if degree else 1e-6,
-        )
+        return relations(unit, pairs, smallest_difference=self.smallest_difference)

@@ -1,24 +1,49 @@
 """InfoNCE: contrast every row with others of its block, in bounded memory."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
-from crack_md.training.losses.blocks import alike_blocks
+from crack_md.training.losses.blocks import AlikeBlocks, alike_blocks
 from crack_md.training.losses.log_sum_exp import log_sum_exp
 
 Anchor = Literal["teacher", "student", "both"]
+
+MOST_NUMBERS = 1 << 22
+"""Rows times channels that are kept for the gradient; more are made once again."""
 
 
 class Rows(NamedTuple):
     """Unit vectors of teacher and student; row k of both is about the same thing."""
 
-    teacher: Float[Tensor, "row channel"]
-    student: Float[Tensor, "row channel"]
+    take: Callable[[Tensor], tuple[Tensor, Tensor]]
+    """Returns the rows of the teacher and of the student with these numbers."""
     block: Int[Tensor, " row"]
     """Rows of one number are contrasted with each other; numbers count from zero."""
+    channels: int
+
+    @classmethod
+    def of(
+        cls,
+        teacher: Float[Tensor, "row channel"],
+        student: Float[Tensor, "row channel"],
+        block: Int[Tensor, " row"],
+    ) -> "Rows":
+        """Return rows that lie in memory."""
+
+        def take(chosen: Tensor) -> tuple[Tensor, Tensor]:
+            return teacher[chosen], student[chosen]
+
+        return cls(take, block, teacher.shape[1])
+
+    def all(self) -> tuple[Tensor, Tensor]:
+        """Return all rows of the teacher and of the student."""
+        return self.take(torch.arange(len(self.block), device=self.block.device))
 
 
 class Sample(NamedTuple):
@@ -56,86 +81,92 @@ def infonce(
         anchor: Whose rows are compared with all of the other's: the teacher's (paper),
             the student's (public code), or the mean of both losses.
         both_signs: Let the sum run over the candidates and their negatives.
-        chunk: Rows of the score matrix that exist at a time.
+        chunk: Rows of the score matrix of a block that exist at a time, at most.
         sample: Contrast with these candidates only.
     """
-    others = candidates or rows
-    positive = (rows.teacher * rows.student).sum(dim=-1) / temperature
+    others, sampling = candidates or rows, None
+    if sample is not None:
+        sampling = _sampling(rows.block, others.block, sample)
+        others = Rows.of(*others.take(sample.chosen), others.block[sample.chosen])
+    compute = partial(
+        _losses,
+        rows,
+        None if others is rows else others,
+        sampling,
+        temperature=temperature,
+        anchor=anchor,
+        both_signs=both_signs,
+        chunk=chunk,
+    )
+    most_rows = MOST_NUMBERS // rows.channels
+    parts = list(alike_blocks(rows.block, others.block, most_rows=most_rows))
+    if not parts:
+        return rows.all()[1].sum(dim=-1)  # no row, but with a gradient
+    if len(rows.block) > most_rows and len(parts) > 1:
+        # large batches pay with time, a third more, and not with memory
+        compute = partial(checkpoint, compute, use_reentrant=False)
+    losses = torch.cat([compute(part) for part in parts])
+    return losses[torch.cat([part.rows for part in parts]).argsort()]
+
+
+class _Sampling(NamedTuple):
+    own: Int[Tensor, " row"]
+    """Each row's place in the sample, −1 for none."""
+    log_weight: Float[Tensor, " row"]
+    """log (M − 1)/n"""
+
+
+def _sampling(
+    block: Int[Tensor, " row"], all_blocks: Int[Tensor, " candidate"], sample: Sample
+) -> _Sampling:
+    place = torch.full_like(all_blocks, -1)
+    place[sample.chosen] = torch.arange(len(sample.chosen), device=place.device)
+    own = place[sample.own]
+    counts = all_blocks.bincount()
+    sampled = all_blocks[sample.chosen].bincount(minlength=len(counts))
+    n_others = counts[block] - 1
+    n_sampled = sampled[block] - (own >= 0).long()
+    return _Sampling(own, (n_others.clamp_min(1) / n_sampled.clamp_min(1)).log())
+
+
+def _losses(
+    rows: Rows,
+    others: Rows | None,
+    sampling: _Sampling | None,
+    part: AlikeBlocks,
+    *,
+    temperature: float,
+    anchor: Anchor,
+    both_signs: bool,
+    chunk: int,
+) -> Float[Tensor, " part_row"]:
+    """Return the losses of the rows of some blocks."""
+    layout = part.row_layout
+    teacher, student = map(layout.pad, rows.take(part.rows))
+    columns = teacher, student
+    if others is not None:
+        taken = others.take(part.candidates)
+        columns = tuple(map(part.candidate_layout.pad, taken))  # type: ignore[assignment]
+    positive = (teacher * student).sum(dim=-1) / temperature
     sums = []
-    for anchors, columns, owner in (
-        (rows.teacher, others.student, "teacher"),
-        (rows.student, others.teacher, "student"),
+    for anchors, candidates, owner in (
+        (teacher, columns[1], "teacher"),
+        (student, columns[0], "student"),
     ):
         if anchor not in (owner, "both"):
             continue
-        pool = Pool(columns, others.block, None)
-        if sample is not None:
-            pool = pool.sampled(sample)
-        values = _log_sum_exp(
+        values = log_sum_exp(
             anchors,
-            rows.block,
-            pool,
-            temperature=temperature,
-            both_signs=both_signs,
-            chunk=chunk,
-        )
-        if sample is not None:
-            own = torch.logaddexp(positive, -positive) if both_signs else positive
-            weight = _log_weight(rows.block, others.block, pool)
-            values = torch.logaddexp(own, values + weight)
-        sums.append(values)
-    return torch.stack(sums).mean(dim=0) - positive
-
-
-class Pool(NamedTuple):
-    """What rows are contrasted with."""
-
-    columns: Float[Tensor, "candidate channel"]
-    block: Int[Tensor, " candidate"]
-    own: Int[Tensor, " row"] | None
-    """The candidate that each row leaves out of its sum, −1 for none."""
-
-    def sampled(self, sample: Sample) -> "Pool":
-        """Return the sampled candidates; rows leave themselves out."""
-        place = torch.full_like(self.block, -1)
-        place[sample.chosen] = torch.arange(len(sample.chosen), device=place.device)
-        return Pool(
-            self.columns[sample.chosen], self.block[sample.chosen], place[sample.own]
-        )
-
-
-def _log_sum_exp(
-    anchors: Float[Tensor, "row channel"],
-    block: Int[Tensor, " row"],
-    pool: Pool,
-    *,
-    temperature: float,
-    both_signs: bool,
-    chunk: int,
-) -> Float[Tensor, " row"]:
-    values = anchors.new_zeros(len(anchors))
-    for part in alike_blocks(block, pool.block):
-        sums = log_sum_exp(
-            part.row_layout.pad(anchors[part.rows]),
-            part.candidate_layout.pad(pool.columns[part.candidates]),
+            candidates,
             part.candidate_layout.valid,
             temperature=temperature,
             both_signs=both_signs,
             chunk=chunk,
-            excluded=None if pool.own is None else part.slots_of(pool.own),
+            excluded=None if sampling is None else part.slots_of(sampling.own),
         )
-        values = values.index_put((part.rows,), part.row_layout.unpad(sums))
-    return values
-
-
-def _log_weight(
-    block: Int[Tensor, " row"], all_blocks: Int[Tensor, " candidate"], pool: Pool
-) -> Float[Tensor, " row"]:
-    """Return log (M − 1)/n for every row, 0 where it has no others."""
-    assert pool.own is not None
-    counts = all_blocks.bincount()
-    sampled = pool.block.bincount(minlength=len(counts))
-    n_others = counts[block] - 1
-    n_sampled = sampled[block] - (pool.own >= 0).long()
-    weight = n_others.clamp_min(1) / n_sampled.clamp_min(1)
-    return weight.log().to(pool.columns.dtype)
+        if sampling is not None:
+            own = torch.logaddexp(positive, -positive) if both_signs else positive
+            weight = layout.pad(sampling.log_weight[part.rows].unsqueeze(1))
+            values = torch.logaddexp(own, values + weight.squeeze(2))
+        sums.append(values)
+    return layout.unpad(torch.stack(sums).mean(dim=0) - positive)

@@ -32,6 +32,6 @@ class InstanceLoss:
             normalize(values, dim=-1, eps=1e-6)
             for values in (features.teacher, features.student)
         )
-        rows = Rows(teacher, student, step.graph.batch)
+        rows = Rows.of(teacher, student, step.graph.batch)
         kind = step.graph.atomic_numbers if self.same_elements else None
         return step.mean(self.contrast(rows, step, both_signs=False, kind=kind))

@@ -6,6 +6,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+MOST_SCORES = 1 << 25
+"""Of one piece; 134 MB in float32."""
+
 
 def log_sum_exp(
     anchors: Float[Tensor, "block row channel"],
@@ -20,7 +23,8 @@ def log_sum_exp(
     """Return log Σ_m exp(a·c_m/τ), with ``both_signs`` log Σ_m 2 cosh(a·c_m/τ).
 
     The scores are computed for ``chunk`` rows at a time and computed again for the
-    gradient, so that memory is O(chunk · candidates), never rows · candidates.
+    gradient, so that memory is O(chunk · candidates), never rows · candidates, and a
+    few times `MOST_SCORES` numbers at most.
 
     Args:
         anchors: a.
@@ -28,7 +32,7 @@ def log_sum_exp(
         valid: False for the padding among the candidates; it joins no sum.
         temperature: τ.
         both_signs: Sum over c and −c: a pair of atoms and the same pair reversed.
-        chunk: Rows per piece, those of all blocks together.
+        chunk: Rows of every block per piece; fewer where there are many candidates.
         excluded: One candidate per row that stays out of its sum; −1 for none.
     """
     result: Tensor = _ChunkedLogSumExp.apply(  # type: ignore[no-untyped-call]
@@ -52,7 +56,8 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         columns = (candidates / temperature).transpose(1, 2)
         padding = torch.where(valid, 0.0, -torch.inf).to(anchors.dtype).unsqueeze(1)
         lowest = torch.finfo(anchors.dtype).min
-        chunk = max(1, chunk // max(1, len(anchors)))
+        at_once = MOST_SCORES // max(1, candidates.shape[0] * candidates.shape[1])
+        chunk = max(1, min(chunk, at_once))
         pieces = []
         for start in range(0, anchors.shape[1], chunk):
             rows = slice(start, start + chunk)
@@ -82,8 +87,9 @@ class _ChunkedLogSumExp(torch.autograd.Function):
         anchors, candidates, padding, result, excluded = ctx.saved_tensors
         temperature, both_signs, chunk = ctx.settings
         result = result.clamp_min(torch.finfo(result.dtype).min)  # of no candidate: −∞
-        to_anchors = torch.empty_like(anchors)
-        to_candidates = torch.zeros_like(candidates)
+        needs_anchors, needs_candidates = ctx.needs_input_grad[:2]
+        to_anchors = torch.empty_like(anchors) if needs_anchors else None
+        to_candidates = torch.zeros_like(candidates) if needs_candidates else None
         columns = (candidates / temperature).transpose(1, 2)
         for start in range(0, anchors.shape[1], chunk):
             rows = slice(start, start + chunk)
@@ -95,8 +101,10 @@ class _ChunkedLogSumExp(torch.autograd.Function):
                 weight -= offset.sub_(scores).exp_()
             weight[_entries(excluded, rows)] = 0
             weight *= (grads[0][:, rows] / temperature).unsqueeze(2)
-            to_anchors[:, rows] = weight @ candidates
-            to_candidates += weight.transpose(1, 2) @ anchors[:, rows]
+            if to_anchors is not None:
+                to_anchors[:, rows] = weight @ candidates
+            if to_candidates is not None:
+                to_candidates.baddbmm_(weight.transpose(1, 2), anchors[:, rows])
         return to_anchors, to_candidates, None, None, None, None, None
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from crack_md.graph import AtomGraph
@@ -15,8 +15,8 @@ class AtomPairs(NamedTuple):
     first: Int[Tensor, " pair"]
     second: Int[Tensor, " pair"]
 
-    def keep(self, chosen: Bool[Tensor, " pair"]) -> "AtomPairs":
-        """Return the chosen pairs."""
+    def keep(self, chosen: Shaped[Tensor, " chosen"]) -> "AtomPairs":
+        """Return the chosen pairs, by their numbers or by true and false."""
         return AtomPairs(self.first[chosen], self.second[chosen])
 
 

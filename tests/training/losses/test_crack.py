@@ -9,14 +9,14 @@ import torch
 from crack_md.graph import AtomGraph
 from crack_md.training.heads import FeatureHead
 from crack_md.training.losses import DistillationStep, Features
-from crack_md.training.losses.crack import relations
+from crack_md.training.losses.crack import relations, unit_features
 from crack_md.training.losses.pairs import AtomPairs, both_directions, unique_pairs
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
 from tests.training.factories import crack_term, random_graph, step_of
 
 
 def test_relation_is_a_unit_difference_of_unit_vectors() -> None:
-    features = torch.tensor([[2.0, 0.0], [0.0, 3.0]])
+    features = unit_features(torch.tensor([[2.0, 0.0], [0.0, 3.0]]), degree=0)
     pair = AtomPairs(torch.tensor([0]), torch.tensor([1]))
     direction, length = relations(features, pair, smallest_difference=1e-3)
     half = math.sqrt(0.5)

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 
+from crack_md.training.losses import infonce as infonce_module
 from crack_md.training.losses.blocks import alike_blocks, blocks_of
 from crack_md.training.losses.contrast import draw_from_blocks
 from crack_md.training.losses.infonce import Rows, Sample, infonce
@@ -26,7 +27,7 @@ def loss_of(rows: Rows, **changes: object) -> torch.Tensor:
 
 def agreeing(matrix: torch.Tensor) -> Rows:
     """Return one block in which teacher and student agree."""
-    return Rows(matrix, matrix, torch.zeros(len(matrix), dtype=torch.long))
+    return Rows.of(matrix, matrix, torch.zeros(len(matrix), dtype=torch.long))
 
 
 @pytest.mark.parametrize("anchor", ["teacher", "student", "both"])
@@ -56,7 +57,7 @@ def test_agreeing_rows_cost_nothing_at_zero_temperature(both_signs: bool) -> Non
 
 def test_anchor_chooses_whose_sum_it_is() -> None:
     teacher, student = torch.eye(2), torch.tensor([[1.0, 0], [1, 0]])
-    rows = Rows(teacher, student, torch.zeros(2, dtype=torch.long))
+    rows = Rows.of(teacher, student, torch.zeros(2, dtype=torch.long))
     of_teacher, of_student, both = (
         loss_of(rows, temperature=1.0, anchor=anchor)
         for anchor in ("teacher", "student", "both")
@@ -105,10 +106,11 @@ def test_blocks_share_a_table_with_those_of_their_size() -> None:
     sizes = torch.tensor([100, 3, 1, 4, 90, 0])
     block = torch.repeat_interleave(torch.arange(6), sizes)[torch.randperm(198)]
     shapes = [
-        tuple(part.candidate_layout.valid.shape) for part in alike_blocks(block, block)
+        tuple(part.candidate_layout.valid.shape)
+        for part in alike_blocks(block, block, most_rows=999)
     ]
     assert sorted(shapes) == [(1, 1), (2, 4), (2, 100)]
-    rows = torch.cat([part.rows for part in alike_blocks(block, block)])
+    rows = torch.cat([part.rows for part in alike_blocks(block, block, most_rows=999)])
     assert torch.equal(rows.sort().values, torch.arange(198))
 
 
@@ -116,12 +118,31 @@ def test_blocks_do_not_see_each_other() -> None:
     sizes = (1, 40, 5, 6)
     block = torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))
     block = block[torch.randperm(len(block))]
-    rows = Rows(torch.randn(52, 3), torch.randn(52, 3), block)
+    rows = Rows.of(torch.randn(52, 3), torch.randn(52, 3), block)
     whole = loss_of(rows)
     for number in range(4):
         chosen = block == number
-        alone = Rows(rows.teacher[chosen], rows.student[chosen], block[chosen] * 0)
+        alone = Rows.of(*rows.take(chosen.nonzero().squeeze(1)), block[chosen] * 0)
         assert torch.allclose(whole[chosen], loss_of(alone), atol=1e-5)
+
+
+@pytest.mark.parametrize("sample", [None, 3])
+def test_large_batches_are_done_in_parts(
+    monkeypatch: pytest.MonkeyPatch, sample: int | None
+) -> None:
+    block = torch.randint(8, (60,))
+    drawn = Sample(draw_from_blocks(block, 3), torch.arange(60)) if sample else None
+    teacher, given = torch.randn(2, 60, 4, dtype=torch.float64).unbind()
+    weight = torch.randn(60, dtype=torch.float64)
+    found = []
+    for most in (1 << 22, 8 * 4):
+        monkeypatch.setattr(infonce_module, "MOST_NUMBERS", most)
+        student = given.clone().requires_grad_()
+        loss = loss_of(Rows.of(teacher, student, block), sample=drawn)
+        (loss * weight).sum().backward()
+        assert student.grad is not None
+        found.append((loss.detach(), student.grad))
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_excluded_candidates_stay_out_of_the_sum() -> None:
@@ -153,7 +174,7 @@ def random_rows(*sizes: int) -> Rows:
     teacher, student = torch.nn.functional.normalize(
         torch.randn(2, len(block), 3, dtype=torch.float64), dim=-1
     )
-    return Rows(teacher, student, block)
+    return Rows.of(teacher, student, block)
 
 
 def sampled(rows: Rows, chosen: list[int], **changes: object) -> torch.Tensor:
@@ -188,7 +209,7 @@ def test_samples_are_right_on_average(both_signs: bool) -> None:
 def test_renumbered_rows_and_sample_give_the_same() -> None:
     rows = random_rows(4, 5)
     order = torch.randperm(9)
-    moved = Rows(*(column[order] for column in rows))
+    moved = Rows.of(*rows.take(order), rows.block[order])
     place = order.argsort()
     found = sampled(moved, place[torch.tensor([0, 2, 5, 7])].tolist())
     assert torch.allclose(found, sampled(rows, [0, 2, 5, 7])[order])
@@ -218,7 +239,7 @@ def test_ten_thousand_rows_fit_into_chunks() -> None:
     n, chunk = 10_000, 256
     directions = torch.nn.functional.normalize(torch.randn(n, 8), dim=-1)
     student = directions.clone().requires_grad_()
-    rows = Rows(directions, student, torch.zeros(n, dtype=torch.long))
+    rows = Rows.of(directions, student, torch.zeros(n, dtype=torch.long))
     sizes: list[int] = []
 
     class Watcher(torch.utils._python_dispatch.TorchDispatchMode):
