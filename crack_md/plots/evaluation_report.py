@@ -1,0 +1,221 @@
+"""One self-contained page about a model: errors, figures, and where it comes from."""
+
+import base64
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from crack_md import __version__
+from crack_md.errors import DataError, MissingDependencyError
+from crack_md.plots.evaluation import (
+    draw_elements,
+    draw_embedding,
+    draw_parity,
+    draw_training,
+)
+from crack_md.plots.style import png, style
+from crack_md.training.embedding import embedding_map
+from crack_md.training.evaluate import Evaluation
+from crack_md.training.evaluation_table import METRICS, metric_rows
+from crack_md.training.inspection import Inspection, errors_per_element, worst_frames
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the page is about."""
+
+    title: str
+    command: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    sha256: str = ""
+    metrics: Sequence[dict[str, Any]] = ()
+    """Records of the training run, if they are at hand."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: text, a table, a figure, or some of them."""
+
+    title: str
+    text: str = ""
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    figure: Figure | None = None
+
+    @property
+    def anchor(self) -> str:
+        """Return the name of the part, for links and file names."""
+        return self.title.lower().replace(" ", "-")
+
+
+def write_report(
+    folder: Path, subject: Subject, found: Evaluation, seen: Inspection
+) -> Path:
+    """Write ``report.html`` and its figures as PNG files; return the page.
+
+    Raises:
+        DataError: The folder cannot be written.
+        MissingDependencyError: jinja2 or scikit-learn is not installed.
+    """
+    try:
+        from jinja2 import Environment
+    except ImportError:
+        raise MissingDependencyError.of(
+            "jinja2", extra="report", purpose="the report of an evaluation"
+        ) from None
+    with style():
+        sections = _sections(subject, found, seen)
+        images = {s.anchor: png(s.figure) for s in sections if s.figure is not None}
+    template = files("crack_md.plots").joinpath("templates/evaluation.html")
+    page = Environment(autoescape=True).from_string(template.read_text("utf-8"))
+    html = page.render(
+        title=subject.title,
+        subtitle=f"{found.all.n_frames} frames, errors against the {found.against}",
+        sections=[
+            {
+                "anchor": section.anchor,
+                "title": section.title,
+                "text": section.text,
+                "header": section.header,
+                "rows": section.rows,
+                "image": base64.b64encode(images[section.anchor]).decode()
+                if section.anchor in images
+                else "",
+            }
+            for section in sections
+        ],
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, image in images.items():
+            (folder / f"{name}.png").write_bytes(image)
+        (folder / "report.html").write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise DataError(
+            f"{folder}: cannot be written ({error.strerror}); choose another --report"
+        ) from None
+    return folder / "report.html"
+
+
+def _sections(
+    subject: Subject, found: Evaluation, seen: Inspection
+) -> tuple[Section, ...]:
+    errors = Section(
+        "Errors",
+        "Beside the errors of the model stand those of no model: zero forces, and the "
+        "mean energy. Relaxed frames feel at most 0.05 eV/Å, so that every model looks "
+        "good on their forces.",
+        ("group", *(title for title, _, _ in METRICS.values())),
+        tuple(metric_rows(found)),
+    )
+    parity = Section("Parity", "", figure=draw_parity(seen))
+    return (
+        errors,
+        parity,
+        _elements(seen),
+        _embedding(found, seen),
+        _training(subject),
+        _worst(seen),
+        _provenance(subject),
+    )
+
+
+def _elements(seen: Inspection) -> Section:
+    rows = errors_per_element(seen)
+    return Section(
+        "Elements",
+        "Bars: 95 % of resamples of whole frames. Energies are those of the frames "
+        "that hold the element.",
+        (
+            "element",
+            "free atoms",
+            "F, meV/Å",
+            "95 %",
+            "F = 0, meV/Å",
+            "frames",
+            "E, meV/atom",
+            "P z, cosine",
+        ),
+        tuple(
+            (
+                row.symbol,
+                f"{row.n_atoms:,}",
+                f"{row.force_mae_meV_per_A:.1f}",
+                f"{row.low_meV_per_A:.1f} – {row.high_meV_per_A:.1f}",
+                f"{row.zero_force_baseline_meV_per_A:.1f}",
+                f"{row.n_frames:,}",
+                f"{row.energy_mae_meV_per_atom:.2f}",
+                "–" if row.embedding_cosine is None else f"{row.embedding_cosine:.3f}",
+            )
+            for row in rows
+        ),
+        draw_elements(rows),
+    )
+
+
+def _embedding(found: Evaluation, seen: Inspection) -> Section:
+    if seen.student is None:
+        return Section("Embedding", f"Not shown: {found.embedding_skipped}.")
+    if len(seen.numbers) < 4:
+        return Section("Embedding", "Not shown: there are fewer than four atoms.")
+    shown = embedding_map(seen)
+    return Section(
+        "Embedding",
+        "Node features of the teacher beside those of the student behind its head P. "
+        "The axes of the PCA are the teacher's; t-SNE is fitted to both at once.",
+        figure=draw_embedding(shown),
+    )
+
+
+def _training(subject: Subject) -> Section:
+    if not subject.metrics:
+        return Section(
+            "Training", "Not shown: no metrics.jsonl beside the model; give --run."
+        )
+    return Section("Training", "", figure=draw_training(subject.metrics))
+
+
+def _worst(seen: Inspection) -> Section:
+    return Section(
+        "Worst frames",
+        "Largest force error on one free atom.",
+        ("group", "kind", "formula", "on", "F error, meV/Å", "E error, meV/atom"),
+        tuple(
+            (
+                frame.group,
+                frame.kind,
+                frame.formula,
+                frame.on,
+                f"{frame.largest_force_error_meV_per_A:.0f}",
+                f"{frame.energy_error_meV_per_atom:+.1f}",
+            )
+            for frame in worst_frames(seen)
+        ),
+    )
+
+
+def _provenance(subject: Subject) -> Section:
+    told = dict(subject.provenance)
+    data = told.get("data") or {}
+    known = {
+        "command": subject.command,
+        "model, SHA-256": subject.sha256,
+        "teacher": told.get("teacher"),
+        "teacher, SHA-256": told.get("teacher_sha256"),
+        "trained on": data.get("path"),
+        "data fingerprint": data.get("fingerprint"),
+        "training frames": data.get("n_train"),
+        "licence": told.get("licence"),
+        "citation": told.get("citation"),
+        "crack-md": __version__,
+        "torch": version("torch"),
+        "Python": platform.python_version(),
+    }
+    rows = tuple((key, str(value)) for key, value in known.items() if value)
+    return Section("Provenance", "", ("", ""), rows)
