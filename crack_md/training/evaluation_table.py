@@ -9,7 +9,7 @@ METRICS = {
     "mean_energy_baseline_meV_per_atom": (
         "mean E, meV/atom",
         "mean E\nmeV/at",
-        "{:.2f}",
+        "{:.1f}",
     ),
     "force_mae_meV_per_A": ("F, meV/Å", "F\nmeV/Å", "{:.1f}"),
     "zero_force_baseline_meV_per_A": ("F = 0, meV/Å", "F = 0\nmeV/Å", "{:.1f}"),
