@@ -1,4 +1,4 @@
-"""The recipes of the repository: each loads, merges, and trains where labels allow."""
+"""The recipes of the repository: each loads, merges into a study, and trains."""
 
 from pathlib import Path
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
+from crack_md.data.labelling import label_structures
+from crack_md.data.wanted import Wanted
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.training.build import build_student, copy_matching_weights
@@ -15,7 +17,6 @@ from crack_md.training.compare.plan import Plan, plan_study
 from crack_md.training.compare.study import run_study
 from crack_md.training.compare.summary import summarize_study
 from crack_md.training.config import TrainConfig
-from crack_md.training.source import PER_ATOM_LABELS
 from crack_md.training.train import train
 from tests.factories import tiny_model
 from tests.training.factories import TINY, recipe
@@ -23,7 +24,6 @@ from tests.training.study_factory import plan_of, silent
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 BASELINES = sorted(path.stem for path in (CONFIGS / "baselines").glob("*.yaml"))
-FEATURES = PER_ATOM_LABELS["node_features"]
 STUDENT = TINY | {
     "forces": "direct",
     "num_layers": 2,
@@ -57,31 +57,55 @@ def plan_for(
     return plan_of(dataset, folder, base=base, methods={baseline: changes}, seeds=[1])
 
 
+@pytest.fixture(scope="module")
+def complete(dataset: Path, teacher: Path) -> Path:
+    """Return the small set with all that the teacher can say."""
+    out = dataset.with_name("complete.aselmdb")
+    wanted = Wanted(features="all", jacobian_rows=2)
+    label_structures([dataset], out, teacher=str(teacher), wanted=wanted)
+    return out
+
+
 @pytest.mark.parametrize("baseline", BASELINES)
-def test_every_baseline_trains_or_names_its_label(
-    baseline: str, dataset: Path, tmp_path: Path, teacher: Path
+def test_every_baseline_trains(
+    baseline: str, complete: Path, tmp_path: Path, teacher: Path
 ) -> None:
-    plan = plan_for(baseline, dataset, tmp_path / "stored", teacher)
+    plan = plan_for(baseline, complete, tmp_path, teacher)
     run_study(plan, watch=silent())
     (row,) = summarize_study(plan).rows
-    config = plan.students[0].config
-    missing = [words for key, words in PER_ATOM_LABELS.items() if config.needs(key)]
-    missing = [words for words in missing if words != FEATURES]
-    if config.highest_degree:
-        missing.append(f"degrees up to {config.highest_degree}")
-    if not missing:
-        assert row.errors == {}
-        assert row.columns["steps"].mean == 2
-        return
-    # the tiny set holds energies, forces and features: a teacher at hand knows more
-    assert any(words in row.errors[1] for words in missing)
+    assert row.errors == {}
+    assert row.columns["steps"].mean == 2
+    needs_head = plan.students[0].config.needs_features
+    assert ("head_cosine" in row.columns) == needs_head
+
+
+@pytest.mark.parametrize(
+    ("baseline", "missing"),
+    [
+        ("ark", "degrees up to 2"),
+        ("hessian", "rows of the teacher's force Jacobian"),
+        ("node_energy", "energies of single atoms"),
+    ],
+)
+def test_labels_that_a_set_has_not_got_are_named(
+    baseline: str, missing: str, dataset: Path, tmp_path: Path, teacher: Path
+) -> None:
+    plan = plan_for(baseline, dataset, tmp_path, teacher)
+    run_study(plan, watch=silent())
+    (row,) = summarize_study(plan).rows
+    assert missing in row.errors[1]
+
+
+def test_an_online_teacher_serves_training_and_measuring(
+    dataset: Path, tmp_path: Path, teacher: Path
+) -> None:
     online = {"kind": "online", "spec": str(teacher), "labels": "step"}
-    plan = plan_for(baseline, dataset, tmp_path / "online", teacher, teacher=online)
+    plan = plan_for("crack_n2n_hessian", dataset, tmp_path, teacher, teacher=online)
     run_study(plan, watch=silent())
     (row,) = summarize_study(plan).rows
-    if config.needs("jacobian"):
-        assert row.errors == {}
-    assert row.n_done == 1 or "label it with" in row.errors[1]
+    assert row.errors == {}
+    # the features of the set are of another teacher, with five channels
+    assert row.columns["head_cosine"].mean <= 1
 
 
 def test_pretrained_is_the_teacher_cut_short(
