@@ -99,6 +99,13 @@ def label(
         float, typer.Option(min=0, max=1, help="Share of groups for testing.")
     ] = 0.0,
     seed: Annotated[int, typer.Option(help="Chooses the groups.")] = 0,
+    leave_out: Annotated[
+        str,
+        typer.Option(
+            help="Elements or combinations such as Ni,Co-O whose structures are not "
+            "labelled: those that the teacher does not know or gets wrong."
+        ),
+    ] = "",
     features: Annotated[
         Features,
         typer.Option(
@@ -131,7 +138,7 @@ def label(
     """
     from crack_md.data.labelling import SplitRule, label_structures
     from crack_md.data.readers import count_structures
-    from crack_md.data.splits import parse_pairs
+    from crack_md.data.splits import parse_combinations, parse_pairs
     from crack_md.data.wanted import Wanted
 
     rule = SplitRule(parse_pairs(hold_out), val=val, test=test, seed=seed)
@@ -142,6 +149,7 @@ def label(
             out,
             teacher=teacher,
             split=rule,
+            leave_out=parse_combinations(leave_out),
             wanted=Wanted(features=features, jacobian_rows=jacobian_rows),
             largest_force=largest_force,
             workers=workers,

@@ -10,10 +10,8 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.optimize import BFGS
 
 from crack_md.data.dataset import (
     FORMAT_VERSION,
@@ -22,23 +20,20 @@ from crack_md.data.dataset import (
     labelled_structure,
     read_metadata,
 )
+from crack_md.data.gas_references import gas_references
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
-from crack_md.data.splits import Pair, check_shares, split_of
+from crack_md.data.splits import Pair, check_shares, is_held_out, split_of
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import RowWriter
-from crack_md.errors import CrackError
 from crack_md.models.teachers import (
     Teacher,
-    TeacherCalculator,
     TeacherLabels,
 )
 
 CHUNK = 32
 """Structures per write; a kill loses at most these."""
-GASES = ("H2O", "H2")
-"""References of adsorption energies."""
 LABEL_PREFIX = "teacher_"
 
 _teacher: Teacher | None = None
@@ -75,6 +70,7 @@ def label_structures(
     teacher: str,
     split: SplitRule | None = None,
     wanted: Wanted | None = None,
+    leave_out: Sequence[tuple[str, ...]] = (),
     largest_force: float = 15.0,
     workers: int = 1,
     overwrite: bool = False,
@@ -91,6 +87,7 @@ def label_structures(
         teacher: As `load_teacher` takes it.
         split: How to assign train, val and test.
         wanted: Which features and how many rows of the force Jacobian.
+        leave_out: Elements, or sets of them, whose structures are not labelled.
         largest_force: eV/Å; structures beyond it are left out.
         workers: Processes, each with a teacher of its own.
         overwrite: Replace an existing file.
@@ -104,9 +101,15 @@ def label_structures(
         "split": asdict(split),
         "largest_force": largest_force,
         "wanted": asdict(wanted),
+        "leave_out": ["-".join(symbols) for symbols in leave_out],
     }
     writer = RowWriter(out, job=job, overwrite=overwrite)
-    chunks = _chunks(_with_provenance(sources, served), CHUNK)
+    chosen = (
+        atoms
+        for atoms in _with_provenance(sources, served)
+        if not is_held_out(atoms, leave_out)
+    )
+    chunks = _chunks(chosen, CHUNK)
     work = partial(
         _label_chunk, split=split, wanted=wanted, largest_force=largest_force
     )
@@ -124,28 +127,6 @@ def label_structures(
     rows = writer.rows()
     writer.finish(_metadata(rows, served, job))
     return LabelCounts(labelled=len(rows), dropped=done - len(rows))
-
-
-def gas_references(teacher: Teacher) -> dict[str, float]:
-    """Return energies in eV of relaxed H2O and H2, where the teacher knows them.
-
-    A molecule that falls apart or does not come to rest has no reference.
-    """
-    references = {}
-    for name in GASES if teacher.energy_reference == "total" else ():
-        atoms = molecule(name)
-        if teacher.elements is not None and not teacher.elements.issuperset(
-            atoms.numbers.tolist()
-        ):
-            continue
-        atoms.calc = TeacherCalculator(teacher)
-        try:
-            rests = BFGS(atoms, logfile=None).run(fmax=0.005, steps=100)
-        except CrackError:
-            continue
-        if rests:
-            references[name] = float(atoms.get_potential_energy())
-    return references
 
 
 def _metadata(

@@ -30,8 +30,20 @@ def parse_pairs(text: str) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def is_held_out(atoms: Atoms, pairs: Sequence[Pair]) -> bool:
-    """Return whether the structure contains both elements of any held-out pair."""
+def parse_combinations(text: str) -> tuple[tuple[str, ...], ...]:
+    """Return elements and combinations from text such as `Ni,Co-O`."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    found = tuple(tuple(word.split("-")) for word in words)
+    for word, symbols in zip(words, found, strict=True):
+        if not all(symbol in atomic_numbers for symbol in symbols):
+            raise ConfigError(
+                f"'{word}' is no element or combination; expected for example Ni,Co-O"
+            )
+    return found
+
+
+def is_held_out(atoms: Atoms, pairs: Sequence[tuple[str, ...]]) -> bool:
+    """Return whether the structure contains all elements of any of these sets."""
     present = set(atoms.get_chemical_symbols())
     return any(present.issuperset(pair) for pair in pairs)
 

@@ -17,8 +17,10 @@ from crack_md.data import frames as frames_module
 from crack_md.data import labelling, read_dataset, read_structures
 from crack_md.data.dataset import read_metadata
 from crack_md.data.frames import count_bases, write_frames
-from crack_md.data.labelling import SplitRule, gas_references, label_structures
+from crack_md.data.gas_references import gas_references
+from crack_md.data.labelling import SplitRule, label_structures
 from crack_md.data.recipes import Alloys, Rattle, Recipe, Relax, Variants
+from crack_md.data.splits import parse_combinations
 from crack_md.data.teacher_rows import teacher_data
 from crack_md.data.wanted import Wanted
 from crack_md.data.writer import RowWriter
@@ -391,3 +393,23 @@ def test_a_teacher_without_higher_degrees_says_so(tmp_path):
             teacher="emt",
             wanted=Wanted(features="all"),
         )
+
+
+def test_structures_of_a_combination_are_left_out(tmp_path):
+    metals = [bulk("Cu"), bulk("Ni"), bulk("Ni", cubic=True)]
+    metals[2].symbols[0] = "O"
+    write(tmp_path / "in.db", metals)
+
+    for text, n_left in (("Ni", 1), ("Ni-O", 2), ("Cu,Ni-O", 1), ("", 3)):
+        out = tmp_path / f"out-{text}.db"
+        label_structures(
+            [tmp_path / "in.db"],
+            out,
+            teacher="emt",
+            leave_out=parse_combinations(text),
+            largest_force=1e6,
+        )
+        assert len(read_dataset(out)) == n_left, text
+
+    with pytest.raises(ConfigError, match="'Xx-O' is no element"):
+        parse_combinations("Ni,Xx-O")
