@@ -19,6 +19,7 @@ from crack_md.training.loss_config import (
     Label,
     LossConfig,
     NodeEnergyConfig,
+    term_names,
 )
 from crack_md.training.section import Section
 
@@ -83,6 +84,9 @@ class OnlineTeacher(Section):
     labels: Literal["start", "step"] = "start"
     """Label every frame once when training starts, and keep the labels in memory and in
     the run folder; or ask at every step about the frames drawn, and keep nothing."""
+    jacobian_rows: int = Field(default=8, ge=1)
+    """Rows of the force Jacobian per structure that ``start`` keeps, if a loss draws
+    from them; each takes two more answers. ``step`` asks for what a step needs."""
 
 
 class FeatureConfig(Section):
@@ -195,6 +199,18 @@ class TrainConfig(Section):
                 raise ValueError(
                     f"losses.{number}.degrees go up to {highest}, but "
                     f"student.architecture.lmax is {lmax}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _labels_count_once(self) -> "TrainConfig":
+        names = term_names(self.losses)
+        for again in ("task_2", "output_2"):
+            if again in names:
+                kind = again.removesuffix("_2")
+                raise ValueError(
+                    f"losses.{names.index(again)} is a second loss of kind '{kind}'; "
+                    "energies and forces are weighted in one"
                 )
         return self
 

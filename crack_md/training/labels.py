@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from crack_md.data.dataset import (
     read_metadata,
     to_row,
 )
+from crack_md.data.wanted import Wanted, ask
 from crack_md.data.writer import RowWriter
 from crack_md.models.teachers import Teacher
 from crack_md.training.parallel import first_rank_first
@@ -21,10 +23,11 @@ CHUNK = 16
 
 
 def label(
-    frames: Sequence[LabelledStructure], teacher: Teacher
+    frames: Sequence[LabelledStructure], teacher: Teacher, wanted: Wanted
 ) -> tuple[LabelledStructure, ...]:
     """Return the frames with fresh labels of the teacher."""
-    answers = teacher.predict([frame.atoms for frame in frames])
+    # as rows, which know the free atoms: these have rows in the Jacobian
+    answers = ask(teacher, [to_row(frame) for frame in frames], wanted)
     return tuple(
         dataclasses.replace(frame, teacher=answer)
         for frame, answer in zip(frames, answers, strict=True)
@@ -32,7 +35,7 @@ def label(
 
 
 def label_once(
-    frames: Sequence[LabelledStructure], teacher: Teacher, path: Path
+    frames: Sequence[LabelledStructure], teacher: Teacher, wanted: Wanted, path: Path
 ) -> tuple[LabelledStructure, ...]:
     """Return the frames with the teacher's labels, from the file if they are there.
 
@@ -41,12 +44,17 @@ def label_once(
     Args:
         frames: What to label.
         teacher: Asked where the file is missing, of other frames or another teacher.
+        wanted: What it is asked for.
         path: A dataset; written in chunks, so that a stopped run goes on with the next.
     """
-    job = {"teacher_sha256": teacher.sha256, "frames": fingerprint(frames)}
+    job = {
+        "teacher_sha256": teacher.sha256,
+        "frames": fingerprint(frames),
+        "wanted": asdict(wanted),
+    }
     with first_rank_first() as is_first:
         if is_first and not (path.exists() and read_metadata(path) == job):
-            _write(frames, teacher, path, job)
+            _write(frames, teacher, wanted, path, job)
     labels = [row.teacher for row in read_dataset(path).structures]
     return tuple(
         dataclasses.replace(frame, teacher=known)
@@ -57,12 +65,13 @@ def label_once(
 def _write(
     frames: Sequence[LabelledStructure],
     teacher: Teacher,
+    wanted: Wanted,
     path: Path,
     job: dict[str, Any],
 ) -> None:
     writer = RowWriter(path, job=job, overwrite=True)
     for chunk in _chunks(frames[writer.done :]):
-        rows = [to_row(frame) for frame in label(chunk, teacher)]
+        rows = [to_row(frame) for frame in label(chunk, teacher, wanted)]
         writer.append(rows, done=writer.done + len(chunk))
     writer.finish(job)
 

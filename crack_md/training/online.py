@@ -21,11 +21,9 @@ from crack_md.graph import AtomGraph
 from crack_md.models.base import Prediction
 from crack_md.models.teachers import Teacher, as_periodic
 from crack_md.models.teachers.equiformer import EquiformerTeacher
+from crack_md.models.teachers.jacobian import STEP_A, draw_coordinates
 from crack_md.neighbors import build_graph
 from crack_md.training.frames import Frames
-
-STEP_A = 0.01
-"""Å by which atoms move for central differences of forces."""
 
 Ask = Callable[[Int[Tensor, " structure"], Float[Tensor, "atom 3"] | None], Prediction]
 """What a teacher says about frames, their atoms moved by so many Å."""
@@ -57,7 +55,7 @@ class OnlineLabels:
     ) -> None:
         self._device, self._seed, self._n_rows = device, seed, n_rows
         self._n_coefficients = (highest_degree + 1) ** 2
-        self._free = [np.flatnonzero(one.free) for one in structures]
+        self._free = [one.free for one in structures]
         self._ask: Ask = (
             _from_graphs(teacher, structures, device, autocast_dtype)
             if isinstance(teacher, EquiformerTeacher)
@@ -95,10 +93,8 @@ class OnlineLabels:
     def _coordinates(self, frame: int, step: int) -> tuple[Tensor, Tensor]:
         """Return atoms and axes; the same ones whichever process asks."""
         random = np.random.default_rng([self._seed, step, frame])
-        chosen = random.permutation(3 * len(self._free[frame]))
-        chosen = np.resize(chosen, self._n_rows)  # again from the first, if too few
-        atoms = self._free[frame][chosen // 3]
-        return torch.from_numpy(atoms), torch.from_numpy(chosen % 3)
+        atoms, axes = draw_coordinates(self._free[frame], self._n_rows, random)
+        return torch.from_numpy(atoms), torch.from_numpy(axes)
 
 
 def _from_graphs(

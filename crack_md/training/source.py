@@ -9,6 +9,7 @@ import torch
 from ase.data import atomic_numbers
 
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
+from crack_md.data.wanted import Wanted
 from crack_md.errors import DataError
 from crack_md.models.teachers import load_teacher
 from crack_md.training.config import OnlineTeacher, TrainConfig
@@ -77,25 +78,24 @@ def _ask_teacher(
     config: TrainConfig, asked: OnlineTeacher, data: TrainingData
 ) -> TrainingData:
     """Return the data with labels of an online teacher: of all frames, or of some."""
-    teacher = load_teacher(asked.spec, device=_device(config))
+    teacher = load_teacher(
+        asked.spec, device=_device(config), all_degrees=config.highest_degree > 0
+    )
     told = {"teacher": teacher.name, "teacher_sha256": teacher.sha256}
     metadata = {**data.dataset.metadata, **told}
     data = dataclasses.replace(
         data, dataset=dataclasses.replace(data.dataset, metadata=metadata)
     )
-    if asked.labels == "start" and config.needs("jacobian"):
-        raise DataError(
-            "teacher.labels: start keeps no rows of the teacher's force Jacobian, "
-            "which the loss hessian reads; use teacher.labels: step, or a set labelled "
-            "with rows"
-        )
-    # one answer shows what is missing, before thousands of others and any file
-    _check_labels(config, label(data.train[:1], teacher), later=("jacobian",))
-    frames = data.train
+    frames, wanted = data.train, Wanted("all" if config.highest_degree else "invariant")
+    later = []
     if asked.labels == "step":
-        frames = frames[:: max(len(frames) // SAMPLE, 1)]
+        frames, later = frames[:: max(len(frames) // SAMPLE, 1)], ["jacobian"]
+    elif config.needs("jacobian"):
+        wanted = dataclasses.replace(wanted, jacobian_rows=asked.jacobian_rows)
+    # one answer shows what is missing, before thousands of others and any file
+    _check_labels(config, label(frames[:1], teacher, wanted), later=later)
     labelled = label_once(
-        (*frames, *data.validation), teacher, config.run.folder / LABEL_FILE
+        (*frames, *data.validation), teacher, wanted, config.run.folder / LABEL_FILE
     )
     frames, validation = labelled[: len(frames)], labelled[len(frames) :]
     if asked.labels == "step":

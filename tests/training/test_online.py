@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 from ase.calculators.morse import MorsePotential
 
-from crack_md.data.dataset import LabelledStructure
+from crack_md.data.dataset import LabelledStructure, read_dataset
 from crack_md.errors import DataError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.teachers import AseTeacher, TeacherLabels, load_teacher
@@ -148,10 +148,6 @@ def test_asking_at_every_step_trains_as_asking_once(
 def test_hessian_rows_are_asked_for_at_every_step(
     dataset: Path, tmp_path: Path
 ) -> None:
-    tree = online("emt", recipe(dataset, tmp_path / "run", max_steps=2), "start")
-    tree["losses"] = [{"kind": "hessian", "weight": 1.0, "rows": 2}]
-    with pytest.raises(DataError, match=r"hessian reads; use teacher\.labels: step"):
-        train(check_config(tree, source="test"), quiet=True)
     curves = []
     for parts in (1, 2):
         tree = online("emt", recipe(dataset, tmp_path / str(parts)), "step")
@@ -160,6 +156,19 @@ def test_hessian_rows_are_asked_for_at_every_step(
         curves.append(curve(tree, "hessian"))
     assert curves[0] == pytest.approx(curves[1], rel=1e-4)
     assert curves[0][0] > 0
+
+
+def test_hessian_rows_are_kept_at_the_start(dataset: Path, tmp_path: Path) -> None:
+    tree = online("emt", recipe(dataset, tmp_path / "run", max_steps=1), "start")
+    tree["losses"] = [{"kind": "hessian", "weight": 1.0, "rows": 1}]
+    tree["teacher"]["jacobian_rows"] = 3
+    train(check_config(tree, source="test"), quiet=True)
+    kept = read_dataset(tmp_path / "run" / "teacher_labels.aselmdb").structures
+    for frame in kept:
+        assert frame.teacher is not None
+        assert frame.teacher.jacobian is not None
+        assert frame.teacher.jacobian.values.shape == (3, len(frame.atoms), 3)
+        assert frame.free[frame.teacher.jacobian.atom].all()
 
 
 def test_labels_are_kept_for_the_next_start(
@@ -181,7 +190,7 @@ def test_labels_are_kept_for_the_next_start(
         asked.clear()
         monkeypatch.setattr(
             "crack_md.training.source.load_teacher",
-            lambda spec, device, name=name: counting_teacher(name),
+            lambda spec, name=name, **options: counting_teacher(name),
         )
         train(check_config(tree, source="test"), quiet=True)
         assert asked == expected  # one question shows what the teacher has

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from crack_md.errors import CheckpointError, ConfigError, DataError
 from crack_md.models.checkpoint import load_model
 from crack_md.training.config import TrainConfig
 from crack_md.training.config_file import check_config
+from crack_md.training.optim import WarmupCosine
 from crack_md.training.run import RunFolder
 from crack_md.training.train import train
 from tests.training.factories import TINY, labelled, recipe, write_dataset
@@ -126,8 +128,18 @@ def test_time_budget_ends_the_run(dataset: Path, tmp_path: Path) -> None:
     tree = recipe(dataset, tmp_path / "run", max_steps=None, max_seconds=1.0)
     summary = train(config_of(tree), quiet=True)
     assert 1.0 <= summary.elapsed_s < 20
-    rates = records(tmp_path / "run", "lr")
-    assert rates[-1] < 0.2 * max(rates)
+    plan = WarmupCosine(
+        lr=5e-3, warmup_steps=3, lr_end_factor=0.01, max_steps=None, max_seconds=1.0
+    )
+    steps = [r for r in RunFolder(tmp_path / "run").metrics() if "lr" in r]
+    for before, after in pairwise([{"elapsed_s": 0.0}, *steps]):
+        # the rate was set between the ends of two steps, which are logged
+        early, late = (
+            plan.learning_rate(after["step"] - 1, one["elapsed_s"])
+            for one in (before, after)
+        )
+        assert late <= after["lr"] <= early
+    assert plan.progress(steps[-1]["step"], steps[-1]["elapsed_s"]) == 1.0
     assert RunFolder(tmp_path / "run").load_checkpoint()["elapsed_s"] >= 1.0
 
 

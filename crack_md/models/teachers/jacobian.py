@@ -50,7 +50,7 @@ def jacobian_rows(
     moved = [
         _moved(atoms, atom, axis, sign * step_A)
         for atoms, (atoms_that_move, axes) in zip(structures, coordinates, strict=True)
-        for atom, axis in zip(atoms_that_move, axes, strict=True)
+        for atom, axis in zip(atoms_that_move.tolist(), axes.tolist(), strict=True)
         for sign in (1, -1)
     ]
     answers = iter(teacher.predict(moved))
