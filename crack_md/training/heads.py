@@ -12,7 +12,7 @@ from crack_md.data.dataset import LabelledStructure
 from crack_md.errors import CheckpointError
 from crack_md.training.config import FeatureConfig
 from crack_md.training.frames import Frames
-from crack_md.training.loss_config import LossConfig
+from crack_md.training.loss_config import LossConfig, term_names
 from crack_md.training.losses import Features
 
 SHARED = "shared"
@@ -95,8 +95,8 @@ def build_heads(
     first term, since the head that a run leaves tells how well features match.
     """
     degrees: dict[str, int] = {
-        loss.kind: max(getattr(loss, "degrees", (0,)))
-        for loss in losses
+        name: max(getattr(loss, "degrees", (0,)))
+        for name, loss in zip(term_names(losses), losses, strict=True)
         if "node_features" in loss.reads
     }
     if not degrees:

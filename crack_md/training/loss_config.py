@@ -1,5 +1,7 @@
 """The ``losses`` section of a training configuration: one model per kind of loss."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -149,3 +151,14 @@ LossConfig = Annotated[
     | TripletConfig,
     Field(discriminator="kind"),
 ]
+
+
+def term_names(losses: Sequence[LossConfig]) -> list[str]:
+    """Return a name for every loss: its kind, the second of a kind numbered."""
+    counts: Counter[str] = Counter()
+    names = []
+    for loss in losses:
+        counts[loss.kind] += 1
+        number = counts[loss.kind]
+        names.append(loss.kind if number == 1 else f"{loss.kind}_{number}")
+    return names

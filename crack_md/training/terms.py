@@ -16,6 +16,7 @@ from crack_md.training.loss_config import (
     NodeToNodeConfig,
     SupervisedConfig,
     TripletConfig,
+    term_names,
 )
 from crack_md.training.losses import (
     Contrast,
@@ -48,7 +49,7 @@ def build_terms(
         labelled: Those of them that show the teacher's labels, usually all.
     """
     terms: list[WeightedTerm] = []
-    for loss in config.losses:
+    for loss, name in zip(config.losses, term_names(config.losses), strict=True):
         if isinstance(loss, SupervisedConfig):
             sigma = loss.sigma_eV or energy_spread(
                 train, student.scale, per_atom=loss.per_atom
@@ -57,7 +58,7 @@ def build_terms(
             terms.append(WeightedTerm(energy, loss.energy_weight))
             terms.append(WeightedTerm(ForceLoss(loss.kind, sigma), loss.force_weight))
         else:
-            term = _term(loss, student, train, labelled)
+            term = _term(loss, name, student, train, labelled)
             terms.append(WeightedTerm(term, loss.weight))
     return terms
 
@@ -69,6 +70,7 @@ def _term(
     | NodeEnergyConfig
     | NodeToNodeConfig
     | TripletConfig,
+    name: str,
     student: ForceField,
     train: Sequence[LabelledStructure],
     labelled: Sequence[LabelledStructure],
@@ -81,21 +83,24 @@ def _term(
                 loss.smallest_difference,
                 loss.degrees,
                 loss.same_elements,
+                name=name,
             )
         case InstanceConfig():
-            return InstanceLoss(_contrast(loss), loss.same_elements)
+            return InstanceLoss(_contrast(loss), loss.same_elements, name=name)
         case NodeToNodeConfig():
-            return NodeToNodeLoss(loss.degrees)
+            return NodeToNodeLoss(loss.degrees, name=name)
         case TripletConfig():
-            return TripletLoss(loss.partners, loss.error, loss.smallest_difference)
+            return TripletLoss(
+                loss.partners, loss.error, loss.smallest_difference, name=name
+            )
         case NodeEnergyConfig():
             sigma = loss.sigma_eV or node_energy_spread(labelled)
-            return NodeEnergyLoss(sigma, loss.per_element_shift)
+            return NodeEnergyLoss(sigma, loss.per_element_shift, name=name)
         case HessianConfig():
             sigma = loss.sigma_eV or energy_spread(train, student.scale, per_atom=False)
             by_gradient = student.forces == "gradient" and not loss.differences
             method: Method = "gradient" if by_gradient else "differences"
-            return HessianLoss(method, loss.rows, sigma, loss.step_A)
+            return HessianLoss(method, loss.rows, sigma, loss.step_A, name=name)
 
 
 def _contrast(loss: ContrastConfig) -> Contrast:

@@ -147,6 +147,16 @@ def test_terms_are_what_the_file_says(
     assert terms_of(loss | {"weight": 3.0}) == [(expected, 3.0)]
 
 
+def test_two_losses_of_a_kind_are_told_apart() -> None:
+    crack = {"kind": "crack", "weight": 1.0, "temperature": 0.1}
+    n2n = {"kind": "n2n", "weight": 1.0}
+    terms = terms_of(crack, n2n, crack | {"same_elements": True})
+    assert [item.term.name for item in terms] == ["crack", "n2n", "crack_2"]
+    task = {"kind": "task", "energy_weight": 1, "force_weight": 1}
+    with pytest.raises(ConfigError, match=r"losses\.1 is a second loss of kind 'task'"):
+        terms_of(task, task)
+
+
 def test_labels_that_a_loss_reads_must_be_there(dataset: Path, tmp_path: Path) -> None:
     tree = recipe(dataset, tmp_path) | {
         "losses": [{"kind": "node_energy", "weight": 1}]

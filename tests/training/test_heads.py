@@ -59,6 +59,7 @@ def test_head_per_term_leaves_that_of_n2n() -> None:
     assert list(heads) == [SHARED, "crack", "instance"]
     assert [len(head.higher) for head in heads.values()] == [0, 2, 0]
     assert list(heads_of(INSTANCE, CRACK, heads="per_term")) == [SHARED, "crack"]
+    assert list(heads_of(CRACK, CRACK, heads="per_term")) == [SHARED, "crack_2"]
 
 
 def test_statistics_are_those_of_the_training_set() -> None:

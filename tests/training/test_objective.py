@@ -125,9 +125,9 @@ def test_perfect_crystals_stay_finite_in_bfloat16(
         torch.zeros(2, len(atoms), 3),
     )
     terms: list[LossTerm] = [
-        crack_term(),
+        crack_term(degrees=(0, 1, 2)),
         InstanceLoss(contrast()),
-        NodeToNodeLoss(),
+        NodeToNodeLoss((0, 1, 2)),
         TripletLoss(8, "smooth_l1", 1e-3),
         HessianLoss(
             "gradient" if forces == "gradient" else "differences", 2, 1.0, 0.01
@@ -137,7 +137,7 @@ def test_perfect_crystals_stay_finite_in_bfloat16(
     total = Objective(
         student,
         [WeightedTerm(term, 1.0) for term in terms],
-        head=FeatureHead(8, CHANNELS),
+        head=FeatureHead(8, CHANNELS, spreads=[1.0, 1.0]),
         autocast_dtype=torch.bfloat16,
     )
     report = total(batch._replace(jacobian=jacobian))
@@ -150,7 +150,8 @@ def test_perfect_crystals_stay_finite_in_bfloat16(
 def labels_of(atoms: Atoms) -> LabelledStructure:
     """Return a crystal whose teacher sees all atoms as equal, and no force."""
     n = len(atoms)
-    forces, features = np.zeros((n, 3)), np.ones((n, 1, CHANNELS), dtype=np.float32)
+    forces, features = np.zeros((n, 3)), np.zeros((n, 9, CHANNELS), dtype=np.float32)
+    features[:, 0] = 1.0
     return dataclasses.replace(
         labelled(0),
         atoms=atoms,
