@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-MOST_SCORES = 1 << 25
-"""Of one piece; 134 MB in float32."""
+MOST_SCORES = 1 << 24
+"""Of one piece; 67 MB in float32."""
 
 
 def log_sum_exp(
