@@ -24,7 +24,7 @@ killed run continues where its last chunk ended and a finished file is always wh
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,7 +152,7 @@ def group_of(atoms: Atoms, number: int) -> str:
     return str(group) if str(group)[:1].isalpha() else f"group-{group}"
 
 
-def fingerprint(structures: Sequence[LabelledStructure]) -> str:
+def fingerprint(structures: Iterable[LabelledStructure]) -> str:
     """Return a SHA-256 of structures and labels; row order counts, storage does not."""
     digest = hashlib.sha256()
     for one in structures:

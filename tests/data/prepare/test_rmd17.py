@@ -1,0 +1,123 @@
+"""rMD17 files: units, both sets of labels, published splits."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from crack_md.data.dataset import read_dataset, read_metadata
+from crack_md.data.prepare.rmd17 import KCAL_PER_MOL, prepare_rmd17
+from crack_md.errors import DataError
+
+N = 6
+
+
+def molecule(path: Path, indices: list[int], **changes: object) -> Path:
+    """Write frames of H2 whose energy says which frame of MD17 they are."""
+    index = np.array(indices)
+    positions = np.zeros((len(index), 2, 3))
+    positions[:, 1, 2] = 0.7 + 0.001 * index
+    arrays = {
+        "nuclear_charges": np.array([1, 1], dtype=np.uint8),
+        "coords": positions,
+        "energies": -100.0 - index,
+        "forces": np.full((len(index), 2, 3), 2.0),
+        "old_energies": -200.0 - index,
+        "old_forces": np.full((len(index), 2, 3), 3.0),
+        "old_indices": index,
+    }
+    arrays = {k: v for k, v in (arrays | changes).items() if v is not None}
+    np.savez(path, **arrays)
+    return path
+
+
+def test_a_kilocalorie_per_mole_in_electronvolts() -> None:
+    assert pytest.approx(0.0433641, rel=1e-5) == KCAL_PER_MOL
+
+
+@pytest.mark.parametrize(
+    ("labels", "energy", "force"), [("old", -200, 3.0), ("recomputed", -100, 2.0)]
+)
+def test_frames_come_in_the_order_of_sampling(
+    tmp_path: Path, labels: str, energy: float, force: float
+) -> None:
+    source = molecule(tmp_path / "rmd17_h2.npz", [4, 0, 2])
+    out = tmp_path / "out.db"
+
+    written = prepare_rmd17([source], out, labels=labels)  # type: ignore[arg-type]
+
+    rows = read_dataset(out).structures
+    assert written == (3, 0)
+    assert [row.group for row in rows] == ["H2-000000", "H2-000002", "H2-000004"]
+    expected = [(energy - index) * KCAL_PER_MOL for index in (0, 2, 4)]
+    assert [row.energy for row in rows] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(rows[0].forces, force * KCAL_PER_MOL)
+    assert rows[1].atoms.positions[1, 2] == pytest.approx(0.702)
+    assert not rows[0].atoms.pbc.any()
+    assert read_metadata(out)["labels"] == labels
+    assert read_metadata(out)["temperature_K"] == 500.0
+
+
+def test_frames_of_both_lists_stay_in_training(tmp_path: Path) -> None:
+    train = molecule(tmp_path / "rmd17_h2_train_01.npz", [1, 2, 3])
+    test = molecule(tmp_path / "rmd17_h2_test_01.npz", [3, 4])
+
+    for number, order in enumerate([[train, test], [test, train]]):
+        out = tmp_path / f"{number}.db"
+        assert prepare_rmd17(order, out, labels="old", val=0.0) == (4, 1)
+        splits = [row.split for row in read_dataset(out).structures]
+        assert splits == ["train", "train", "train", "test"]
+
+
+def test_published_lists_choose_frames_of_a_whole_file(tmp_path: Path) -> None:
+    source = molecule(tmp_path / "rmd17_h2.npz", [10, 11, 12, 13, 14])
+    (tmp_path / "index_train_02.csv").write_text("0\n3\n")
+    (tmp_path / "index_test_02.csv").write_text("1\n3\n")
+
+    prepare_rmd17(
+        [source],
+        tmp_path / "out.db",
+        labels="old",
+        index_folder=tmp_path,
+        number=2,
+        val=0.0,
+    )
+
+    rows = read_dataset(tmp_path / "out.db").structures
+    assert [(row.group[-2:], row.split) for row in rows] == [
+        ("10", "train"),
+        ("11", "test"),
+        ("13", "train"),
+    ]
+
+
+def test_bad_files_are_named(tmp_path: Path) -> None:
+    out = tmp_path / "out.db"
+    bare = molecule(tmp_path / "bare.npz", [1], old_energies=None)
+    with pytest.raises(DataError, match=r"no old_energies.*--labels recomputed"):
+        prepare_rmd17([bare], out, labels="old")
+    (tmp_path / "noise.npz").write_bytes(b"noise")
+    with pytest.raises(DataError, match=r"cannot read .*noise\.npz"):
+        prepare_rmd17([tmp_path / "noise.npz"], out, labels="old")
+    source = molecule(tmp_path / "h2.npz", [1])
+    with pytest.raises(DataError, match=r"cannot read .*index_test_01\.csv"):
+        prepare_rmd17([source], out, labels="old", index_folder=tmp_path)
+    (tmp_path / "index_test_01.csv").write_text("7\n")
+    with pytest.raises(DataError, match="frame 7 of the test list is not among the 1"):
+        prepare_rmd17([source], out, labels="old", index_folder=tmp_path)
+
+
+def test_ethanol_as_published(references: Path, tmp_path: Path) -> None:
+    folder = references / "data/rmd17"
+    if not folder.is_dir():
+        pytest.skip("no rMD17 files")
+    files = [folder / f"rmd17_ethanol_{split}_01.npz" for split in ("train", "test")]
+
+    written, double = prepare_rmd17(files, tmp_path / "out.aselmdb", labels="old")
+
+    rows = read_dataset(tmp_path / "out.aselmdb").structures
+    assert written + double == 2000
+    assert rows[0].atoms.get_chemical_formula() == "C2H6O"
+    # forces of an isolated molecule add up to nothing
+    total = np.stack([row.forces for row in rows]).sum(axis=1)
+    assert np.abs(total).max() < 1e-2
