@@ -118,6 +118,6 @@ def test_ethanol_as_published(references: Path, tmp_path: Path) -> None:
     rows = read_dataset(tmp_path / "out.aselmdb").structures
     assert written + double == 2000
     assert rows[0].atoms.get_chemical_formula() == "C2H6O"
-    # forces of an isolated molecule add up to nothing
+    # forces of an isolated molecule add up to nothing, but for the grid of the DFT
     total = np.stack([row.forces for row in rows]).sum(axis=1)
-    assert np.abs(total).max() < 1e-2
+    assert np.abs(total).max() < 0.02  # largest force: 5
