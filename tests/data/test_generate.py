@@ -141,7 +141,7 @@ def test_the_shipped_recipes_are_valid(request):
 
     recipes = {path.stem: read_recipe(path) for path in folder.glob("augment_*.yaml")}
 
-    assert set(recipes) == {"augment_alloys", "augment_tiny"}
+    assert set(recipes) == {"augment_alloys", "augment_more", "augment_tiny"}
     assert sum(recipes["augment_alloys"].generate.counts.values()) > 1000
 
 
