@@ -52,7 +52,9 @@ def test_a_linear_map_of_the_student_is_found() -> None:
 
 def test_the_means_of_elements_leave_all_unexplained() -> None:
     rng = np.random.default_rng(0)
-    frames = frames_with([rng.normal(size=(len(f), 1)) for f in own_features()])
+    frames = frames_with(
+        [rng.normal(size=(len(f), 1)).astype(np.float32) for f in own_features()]
+    )
     probe = fit_probe(STUDENT, frames)
     assert probe is not None
     with torch.no_grad():

@@ -109,6 +109,18 @@ def test_relaxed_and_unrelaxed_frames_stand_apart(plan: Plan) -> None:
     ) in table
 
 
+def test_frames_that_are_all_unrelaxed_are_shown_once(tmp_path: Path) -> None:
+    results = {
+        ("vanilla", 1): result(100.0, 10.0),
+        ("crack+task", 1): result(90.0, 9.0),
+    }
+    for one in results.values():
+        del one["labels"]["relaxed"]
+    table = markdown(summarize_study(made_up(tmp_path, results)))
+    assert "small.aselmdb, split all, none of them relaxed; mean ±" in table
+    assert "unrelaxed / " not in table
+
+
 def test_differences_are_taken_seed_by_seed(plan: Plan) -> None:
     summary = summarize_study(plan)
     row = summary.rows[1]

@@ -4,6 +4,7 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from crack_md.training.compare.perform import Outcome
 from crack_md.training.compare.plan import (
@@ -122,7 +123,7 @@ def _fraction(run: Run) -> float:
     return min(1.0, max(parts))
 
 
-def _last_record(path: Path) -> dict[str, float]:
+def _last_record(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_bytes().rsplit(b"\n", maxsplit=2)[-2])
     except (OSError, IndexError, ValueError):  # none yet, or half a line

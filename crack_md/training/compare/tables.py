@@ -105,9 +105,10 @@ def runs_csv(plan: Plan) -> str:
 
 
 def _legend(summary: Summary) -> str:
+    alike = "" if _has_relaxed(summary.rows) else ", none of them relaxed"
     return (
-        f"Errors on {summary.evaluated_on}; mean ± standard deviation over seeds, best "
-        "mean in bold. Embedding errors are those of the best linear map from the "
+        f"Errors on {summary.evaluated_on}{alike}; mean ± standard deviation over seeds, "
+        "best mean in bold. Embedding errors are those of the best linear map from the "
         "student's features to the teacher's (shifted to mean 0, divided by their "
         "spread), fitted on training frames in the same way for every row; unexplained "
         "is what it misses of their variance within elements.\n"
@@ -116,6 +117,8 @@ def _legend(summary: Summary) -> str:
 
 def _table(summary: Summary, rows: Sequence[Row], keys: Sequence[str]) -> str:
     shown = [key for key in keys if any(key in row.columns for row in rows)]
+    if not _has_relaxed(rows):  # unrelaxed frames are all frames
+        shown = [key for key in shown if not key.startswith("unrelaxed")]
     best = {key: _best(rows, key) for key in shown}
     reference = next((r for r in rows if r.method == summary.reference), None)
     header = ["method", "runs", *(COLUMNS[key].title for key in shown)]
@@ -150,6 +153,8 @@ def _anchors(summary: Summary, keys: Sequence[str]) -> list[list[str]]:
 
 def _paired_table(summary: Summary, rows: Sequence[Row]) -> str:
     keys = [k for k in PAIRED if any(summary.paired(row, k) for row in rows)]
+    if not _has_relaxed(rows):
+        keys = [key for key in keys if not key.startswith("unrelaxed")]
     header = ["method", *(f"Δ {COLUMNS[key].title}" for key in keys)]
     body = [
         [row.method, *(_cell(s, COLUMNS[k].digits, sign=True) for k, s in paired)]
@@ -158,6 +163,11 @@ def _paired_table(summary: Summary, rows: Sequence[Row]) -> str:
         and (paired := [(key, summary.paired(row, key)) for key in keys])
     ]
     return _lines(header, body)
+
+
+def _has_relaxed(rows: Sequence[Row]) -> bool:
+    keys = {key for row in rows for key in row.columns}
+    return not keys or any(key.startswith("relaxed") for key in keys)
 
 
 def _failures(rows: Sequence[Row]) -> list[str]:
