@@ -134,9 +134,13 @@ def _teacher_line(
         return
     draw = axes.axvline if vertical else axes.axhline
     draw(value, color=MUTED, linewidth=1.2, linestyle=(0, (4, 3)), label="teacher")
+    if not vertical:
+        return
     low, high = axes.get_xlim()
-    if vertical and value < low:
+    if value < low:
         axes.set_xlim(value - 0.05 * (high - value), high)
+    place = axes.get_xaxis_transform()  # y from 0 to 1
+    axes.text(value, 1.0, "teacher", transform=place, color=MUTED, size=8, ha="center")
 
 
 def _curve(axes: Axes, rows: list[Row], key: str, index: int) -> None:
