@@ -75,6 +75,13 @@ def test_partners_are_the_next_in_distance(
     )
 
 
+def test_of_equal_distances_the_lighter_element_comes_first() -> None:
+    graph = star(2.0, 2.0, 1.0, 2.0)
+    numbers = torch.tensor([1, 78, 8, 47, 29])
+    ranked = ranked_neighbors(graph._replace(atomic_numbers=numbers))
+    assert numbers[ranked.neighbors[0]].tolist() == [47, 8, 29, 78]
+
+
 def test_images_and_the_atom_itself_are_no_partners() -> None:
     graph = build_graph(bulk("Cu", cubic=True), RULE)
     ranked = ranked_neighbors(graph)
