@@ -108,10 +108,10 @@ def _legend(summary: Summary) -> str:
     alike = "" if _has_relaxed(summary.rows) else ", none of them relaxed"
     return (
         f"Errors on {summary.evaluated_on}{alike}; mean ± standard deviation over "
-        "seeds, best mean in bold. Embedding errors are those of the best linear map from the "
-        "student's features to the teacher's (shifted to mean 0, divided by their "
-        "spread), fitted on training frames in the same way for every row; unexplained "
-        "is what it misses of their variance within elements.\n"
+        "seeds, best mean in bold. Embedding errors are those of the best linear map "
+        "from the student's features to the teacher's (shifted to mean 0, divided by "
+        "their spread), fitted on training frames in the same way for every row; "
+        "unexplained is what it misses of their variance within elements.\n"
     )
 
 
