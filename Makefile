@@ -36,8 +36,9 @@ check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure the packaged student (parts without data are left out).
+bench: $(VENV)/.dev ## Measure the packaged student and the losses (as far as there is data).
 	$(BIN)/python benchmarks/packaged_student.py
+	$(BIN)/python benchmarks/loss_memory.py
 
 clean: ## Remove .venv and everything that was built.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
