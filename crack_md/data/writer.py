@@ -38,6 +38,8 @@ class RowWriter:
         # extended XYZ cannot be cut back to the last whole chunk, a database can
         suffix = self.path.suffix if self.path.suffix == ".aselmdb" else ".db"
         self.partial = self.path.with_name(f"{self.path.stem}.partial{suffix}")
+        self.notes: dict[str, Any] = {}
+        """What a run wants to know again when it continues, such as counts."""
         self.done = self._resume()
 
     def __enter__(self) -> "RowWriter":
@@ -52,15 +54,18 @@ class RowWriter:
     ) -> None:
         """Leave the partial file alone: it is what a second run continues."""
 
-    def append(self, rows: Sequence[Atoms], *, done: int) -> None:
-        """Write rows and the number of items they complete, both or neither."""
+    def append(
+        self, rows: Sequence[Atoms], *, done: int, notes: dict[str, Any] | None = None
+    ) -> None:
+        """Write rows, the number of items they complete and notes, all or nothing."""
         database = open_database(self.partial, readonly=False)
         with database:
             for atoms in rows:
                 keys = {key: atoms.info[key] for key in KEYS if key in atoms.info}
                 data = {k: v for k, v in atoms.info.items() if _is_data(k, v)}
                 database.write(atoms, key_value_pairs=keys, data=data)
-            database.metadata = {"job": self.job, "done": done}
+            self.notes = self.notes if notes is None else notes
+            database.metadata = {"job": self.job, "done": done, "notes": self.notes}
         self.done = done
 
     def rows(self) -> list[Atoms]:
@@ -83,6 +88,11 @@ class RowWriter:
         _remove_leftovers(self.partial)
         return self.path
 
+    def discard(self) -> None:
+        """Remove what was written so far."""
+        self.partial.unlink(missing_ok=True)
+        _remove_leftovers(self.partial)
+
     def _resume(self) -> int:
         if not self.partial.exists():
             return 0
@@ -97,6 +107,7 @@ class RowWriter:
                 f"{self.partial} was begun with other inputs or options; delete it to "
                 "start again, or repeat the first command to continue it"
             )
+        self.notes = dict(metadata.get("notes", {}))
         return int(metadata["done"])
 
     def _export(self, metadata: dict[str, Any]) -> None:
