@@ -11,7 +11,8 @@ from crack_md.progress import build_progress
 
 Features = Literal["invariant", "all", "none"]
 TEACHER_HELP = (
-    "Who labels: nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, a student.pt, or emt (trials)."
+    "Who labels: nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, fairchem:CHECKPOINT.pt#TASK, "
+    "a student.pt, or emt (trials)."
 )
 WORKERS_HELP = "Processes, each with a teacher of its own; at most one per core."
 
@@ -121,6 +122,12 @@ def label(
             "takes two more evaluations.",
         ),
     ] = 0,
+    jacobian_step: Annotated[
+        float,
+        typer.Option(
+            min=1e-6, help="How far coordinates are moved for its differences, Å."
+        ),
+    ] = 0.01,
     largest_force: Annotated[
         float, typer.Option(min=0, help="Leave out structures beyond this, eV/Å.")
     ] = 15.0,
@@ -150,7 +157,7 @@ def label(
             teacher=teacher,
             split=rule,
             leave_out=parse_combinations(leave_out),
-            wanted=Wanted(features=features, jacobian_rows=jacobian_rows),
+            wanted=Wanted(features, jacobian_rows, jacobian_step),
             largest_force=largest_force,
             workers=workers,
             overwrite=overwrite,

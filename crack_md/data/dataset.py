@@ -16,7 +16,8 @@ reads; `row.data` holds what the teacher said, node features included.
                kind    how it was made: rattled, relaxed, thermal, strained, initial
                split   train, val or test
     metadata   format_version, teacher, teacher_sha256, energy_reference,
-               gas_references, n_features, fingerprint
+               gas_references, n_features, jacobian_rows, jacobian_step_A,
+               fingerprint
 
 Rows are written in chunks to `NAME.partial.*` and moved into place at the end, so a
 killed run continues where its last chunk ended and a finished file is always whole.

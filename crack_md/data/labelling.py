@@ -27,10 +27,8 @@ from crack_md.data.splits import Pair, check_shares, is_held_out, split_of
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import RowWriter
-from crack_md.models.teachers import (
-    Teacher,
-    TeacherLabels,
-)
+from crack_md.models.teachers import Teacher, TeacherLabels
+from crack_md.models.teachers.jacobian import STEP_A
 
 CHUNK = 32
 """Structures per write; a kill loses at most these."""
@@ -106,7 +104,7 @@ def label_structures(
     writer = RowWriter(out, job=job, overwrite=overwrite)
     chosen = (
         atoms
-        for atoms in _with_provenance(sources, served)
+        for atoms in _with_provenance(sources, served, wanted)
         if not is_held_out(atoms, leave_out)
     )
     chunks = _chunks(chosen, CHUNK)
@@ -143,6 +141,7 @@ def _metadata(
         "gas_references": gas_references(teacher),
         "n_features": 0 if features is None else features.shape[2],
         "jacobian_rows": job["wanted"]["jacobian_rows"],
+        "jacobian_step_A": job["wanted"]["jacobian_step_A"],
         "fingerprint": fingerprint(structures),
         "split": job["split"],
         "largest_force": job["largest_force"],
@@ -155,15 +154,19 @@ def _start(spec: str, wanted: Wanted) -> None:
     _teacher = load_for(spec, wanted)
 
 
-def _with_provenance(sources: Sequence[Path], teacher: Teacher) -> Iterator[Atoms]:
+def _with_provenance(
+    sources: Sequence[Path], teacher: Teacher, wanted: Wanted
+) -> Iterator[Atoms]:
     """Yield structures; labels stay only where this very teacher made them."""
     for source in sources:
-        known = source.is_file() and (
-            read_metadata(source).get("teacher_sha256") == teacher.sha256
-        )
+        told = read_metadata(source) if source.is_file() else {}
+        known = told.get("teacher_sha256") == teacher.sha256
+        same_step = told.get("jacobian_step_A", STEP_A) == wanted.jacobian_step_A
         for number, atoms in enumerate(read_structures(source)):
             if not known:
-                _forget_labels(atoms)
+                _forget_labels(atoms, LABEL_PREFIX)
+            elif not same_step:
+                _forget_labels(atoms, f"{LABEL_PREFIX}jacobian")
             atoms.info["group"] = group_of(atoms, number)
             atoms.info.setdefault("kind", "given")
             yield atoms
@@ -175,9 +178,9 @@ def _chunks(items: Iterable[Atoms], size: int) -> Iterator[list[Atoms]]:
         yield chunk
 
 
-def _forget_labels(atoms: Atoms) -> None:
+def _forget_labels(atoms: Atoms, prefix: str) -> None:
     for holder in (atoms.info, atoms.arrays):
-        for key in [key for key in holder if key.startswith(LABEL_PREFIX)]:
+        for key in [key for key in holder if key.startswith(prefix)]:
             del holder[key]
 
 
@@ -190,7 +193,7 @@ def _label_chunk(
     missing = [a for a, there in zip(chunk, complete, strict=True) if not there]
     fresh = iter(ask(_teacher, missing, wanted))
     labels = [
-        old if there and old is not None else next(fresh)
+        wanted.of(old) if there and old is not None else next(fresh)
         for old, there in zip(known, complete, strict=True)
     ]
     rows = [
@@ -203,7 +206,7 @@ def _label_chunk(
 
 def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
     row = atoms.copy()
-    _forget_labels(row)
+    _forget_labels(row, LABEL_PREFIX)
     group = str(row.info["group"])
     row.info.setdefault("split", split_of(row, group, **_split_options(split)))
     try:

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crack_md.models.teachers.base import JacobianRows, TeacherLabels
 
@@ -44,9 +45,7 @@ def teacher_labels(info: dict[str, Any]) -> TeacherLabels | None:
     return TeacherLabels(
         energy=float(info["teacher_energy"]),
         forces=forces,
-        node_features=None
-        if features is None
-        else np.asarray(features, dtype=np.float32).reshape(shape),
+        node_features=None if features is None else _own(features).reshape(shape),
         node_energy=None
         if atomic is None
         else np.asarray(atomic, dtype=np.float64).reshape(len(forces)),
@@ -62,6 +61,13 @@ def _jacobian(info: dict[str, Any], n_atoms: int) -> JacobianRows | None:
         np.atleast_1d(info[f"teacher_jacobian_{name}"]).astype(np.int64)
         for name in ("atom", "axis")
     )
-    rows = np.asarray(info["teacher_jacobian"], dtype=np.float32)
-    rows = rows.reshape(n_atoms, len(atom), 3).transpose(1, 0, 2)
-    return JacobianRows(atom, axis, np.ascontiguousarray(rows))
+    rows = _own(info["teacher_jacobian"]).reshape(n_atoms, len(atom), 3)
+    return JacobianRows(atom, axis, np.ascontiguousarray(rows.transpose(1, 0, 2)))
+
+
+def _own(array: Any) -> NDArray[np.float32]:
+    """Return the array in memory that may be written to, as tensors want it.
+
+    ASE's databases hand out arrays that lie in the text they were read from.
+    """
+    return np.require(array, dtype=np.float32, requirements=["C", "W"])

@@ -25,9 +25,10 @@ class Wanted:
     jacobian_rows: int = 0
     """Rows of the force Jacobian; two more evaluations for each."""
     jacobian_step_A: float = STEP_A
+    """How far coordinates are moved for the differences."""
 
     def are_in(self, labels: TeacherLabels | None, teacher: Teacher) -> bool:
-        """Return whether labels made before have all of it."""
+        """Return whether labels that this teacher made before have all of it."""
         if labels is None:
             return False
         features, jacobian = labels.node_features, labels.jacobian
@@ -36,7 +37,22 @@ class Wanted:
                 return False
             if self.features == "all" and features.shape[1] == 1:
                 return False
-        return self.jacobian_rows == (0 if jacobian is None else len(jacobian.atom))
+        # frames of older versions come without; a set where some lack them has none
+        if labels.node_energy is None and getattr(teacher, "has_node_energy", False):
+            return False
+        return self.jacobian_rows <= (0 if jacobian is None else len(jacobian.atom))
+
+    def of(self, labels: TeacherLabels) -> TeacherLabels:
+        """Return labels without what is not wanted.
+
+        The first rows of a longer Jacobian are those that would have been drawn.
+        """
+        features, jacobian = labels.node_features, labels.jacobian
+        if features is not None and self.features != "all":
+            features = features[:, :1] if self.features == "invariant" else None
+        if jacobian is not None:
+            jacobian = jacobian.first(self.jacobian_rows)
+        return replace(labels, node_features=features, jacobian=jacobian)
 
 
 def load_for(spec: str, wanted: Wanted) -> Teacher:
@@ -62,9 +78,7 @@ def ask(
     Which coordinates rows of the Jacobian belong to depends on the structure alone:
     neither its place in a file nor the number of workers matters.
     """
-    labels = teacher.predict(structures)
-    if wanted.features == "none":
-        labels = [replace(one, node_features=None) for one in labels]
+    labels = [wanted.of(one) for one in teacher.predict(structures)]
     if wanted.jacobian_rows == 0 or not structures:
         return labels
     coordinates = [

@@ -1,7 +1,9 @@
-"""A labelled dataset in memory, ready to be cut into batches without Python loops.
+"""A labelled dataset in memory, ready to be cut into batches.
 
 Graphs are built once. All frames lie end to end in a few tensors, so a batch is one
-gather per tensor: a fraction of a millisecond, far below a training step.
+gather per tensor: a fraction of a millisecond, far below a training step. Only what
+takes the most memory, features of all degrees and rows of the Jacobian, stays where
+the dataset has it.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +27,8 @@ class Frames:
     Args:
         structures: What to hold; all with teacher labels, or none of them is used.
         build: Returns the graph of one structure, e.g. ``build_graph`` with a rule.
-        dtype: Precision of positions, forces and features; energies are float64.
+        dtype: Precision of positions and forces; energies are float64, what else a
+            teacher says is float32.
     """
 
     def __init__(
@@ -49,12 +52,14 @@ class Frames:
     @property
     def n_features(self) -> int | None:
         """Return the channels of the teacher's features, None where there are none."""
-        return None if self._features is None else self._features.shape[2]
+        return None if self._features is None else self._features[0].shape[2]
 
     @property
     def features(self) -> Tensor | None:
         """Return the teacher's invariants of all atoms, (atom, channel)."""
-        return None if self._features is None else self._features[:, 0]
+        if self._features is None:
+            return None
+        return torch.cat([features[:, 0] for features in self._features])
 
     def _pack_graphs(self, graphs: Sequence[AtomGraph], dtype: torch.dtype) -> None:
         self._width = torch.tensor([int(_used(graph)) for graph in graphs])
@@ -84,9 +89,9 @@ class Frames:
         self._forces = _rows([s.forces for s in structures], dtype)
         self._free = torch.cat([torch.as_tensor(s.free) for s in structures])
         teachers = [s.teacher for s in structures if s.teacher is not None]
-        self._teacher_energy = self._teacher_forces = self._features = None
-        self._node_energy: Tensor | None = None
-        self._jacobian: Tensor | None = None
+        self._teacher_energy = self._teacher_forces = self._node_energy = None
+        self._features: list[Tensor] | None = None
+        self._jacobian: list[Tensor] | None = None
         if len(teachers) < len(structures):
             return
         self._teacher_energy = torch.tensor(
@@ -95,7 +100,7 @@ class Frames:
         self._teacher_forces = _rows([teacher.forces for teacher in teachers], dtype)
         features = [t.node_features for t in teachers if t.node_features is not None]
         if len(features) == len(teachers):
-            self._features = torch.from_numpy(np.concatenate(features)).float()
+            self._features = [torch.from_numpy(one).float() for one in features]
         atomic = [t.node_energy for t in teachers if t.node_energy is not None]
         if len(atomic) == len(teachers):
             self._node_energy = torch.from_numpy(np.concatenate(atomic)).double()
@@ -106,8 +111,8 @@ class Frames:
     def _pack_jacobians(self, jacobians: Sequence[JacobianRows]) -> None:
         # as many rows of each frame as every frame has
         n_rows = min(len(one.atom) for one in jacobians)
-        rows = [one.values[:n_rows].transpose(1, 0, 2) for one in jacobians]
-        self._jacobian = torch.from_numpy(np.concatenate(rows)).float()
+        values = [torch.from_numpy(one.values[:n_rows]) for one in jacobians]
+        self._jacobian = [value.float() for value in values]
         self._moved_atom, self._moved_axis = (
             torch.from_numpy(
                 np.stack([getattr(one, name)[:n_rows] for one in jacobians])
@@ -139,7 +144,7 @@ class Frames:
         labels = Labels(
             self._energy[frames], self._forces[atoms], self._free[atoms], sizes
         )
-        jacobian = self._jacobian_batch(frames, atoms, start)
+        jacobian = self._jacobian_batch(frames, start)
         batch = Batch(graph, labels, self._teacher(frames, atoms), jacobian)
         return batch if str(device) == "cpu" else _moved(batch, device)
 
@@ -150,20 +155,19 @@ class Frames:
         features = (
             forces.new_zeros(len(atoms), 1, 0)
             if self._features is None
-            else self._features[atoms]
+            else torch.cat([self._features[frame] for frame in frames.tolist()])
         )
         atomic = None if self._node_energy is None else self._node_energy[atoms]
         return Prediction(self._teacher_energy[frames], forces, None, features, atomic)
 
-    def _jacobian_batch(
-        self, frames: Tensor, atoms: Tensor, start: Tensor
-    ) -> JacobianBatch | None:
+    def _jacobian_batch(self, frames: Tensor, start: Tensor) -> JacobianBatch | None:
         if self._jacobian is None:
             return None
+        values = [self._jacobian[frame] for frame in frames.tolist()]
         return JacobianBatch(
             atom=self._moved_atom[frames] + start.unsqueeze(1),
             axis=self._moved_axis[frames],
-            values=self._jacobian[atoms].transpose(0, 1),
+            values=torch.cat(values, dim=1),
         )
 
 

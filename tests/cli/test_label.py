@@ -3,12 +3,15 @@
 import sys
 
 import pytest
+import torch
 import yaml
 from ase.build import bulk
 from ase.io import write
 
 from crack_md import cli
 from crack_md.data import read_dataset, read_structures
+from crack_md.models.checkpoint import save_model
+from tests.factories import tiny_model
 
 
 @pytest.fixture
@@ -55,6 +58,25 @@ def test_from_a_recipe_to_a_dataset(run, tmp_path):
     for one in read_dataset(train).structures:
         metals = set(one.atoms.numbers.tolist()) - {1, 8}
         assert one.split == ("test" if len(metals) > 1 else "train")
+
+
+def test_all_that_a_teacher_knows_is_stored_on_demand(run, tmp_path):
+    source, model, out = (tmp_path / n for n in ("cu.traj", "six.pt", "t.db"))
+    write(source, bulk("Cu", cubic=True))
+    save_model(tiny_model(dtype=torch.float32), model)
+
+    code, _, _ = run(
+        "label", source, "--out", out, "--teacher", model, "--features", "all",
+        "--jacobian-rows", 2, "--jacobian-step", 0.02, "--largest-force", 1e6,
+    )  # fmt: skip
+
+    assert code == 0
+    dataset = read_dataset(out)
+    teacher = dataset.structures[0].teacher
+    assert teacher.node_features.shape == (4, 9, 8)
+    assert teacher.jacobian.values.shape == (2, 4, 3)
+    assert dataset.metadata["jacobian_rows"] == 2
+    assert dataset.metadata["jacobian_step_A"] == 0.02
 
 
 def test_structure_files_need_no_recipe(run, tmp_path):

@@ -384,6 +384,92 @@ def test_labels_that_lack_something_are_made_again(tmp_path):
     assert row.teacher.node_energy.sum() == pytest.approx(row.teacher.energy)
 
 
+class Counting:
+    """Counts the structures that EMT is asked for."""
+
+    def __init__(self, monkeypatch):
+        self.asked, predict = 0, AseTeacher.predict
+
+        def counted(teacher, atoms):
+            self.asked += len(atoms)
+            return predict(teacher, atoms)
+
+        monkeypatch.setattr(AseTeacher, "predict", counted)
+        monkeypatch.setattr(labelling, "gas_references", lambda teacher: {})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asked"),
+    [
+        (Wanted(jacobian_rows=3), 0),
+        (Wanted(jacobian_rows=2), 0),
+        (Wanted(), 0),
+        (Wanted(jacobian_rows=4), 9),
+        (Wanted(jacobian_rows=3, jacobian_step_A=0.02), 7),
+    ],
+)
+def test_rows_are_asked_for_once(tmp_path, monkeypatch, wanted, asked):
+    cell = bulk("Cu", cubic=True)
+    cell.rattle(0.1, seed=0)
+    write(tmp_path / "in.db", cell)
+    more, out, direct = (tmp_path / f"{n}.db" for n in ("more", "out", "direct"))
+    label_structures(
+        [tmp_path / "in.db"], more, teacher="emt", wanted=Wanted("none", 3)
+    )
+    label_structures([tmp_path / "in.db"], direct, teacher="emt", wanted=wanted)
+    count = Counting(monkeypatch)
+
+    label_structures([more], out, teacher="emt", wanted=wanted)
+
+    assert count.asked == asked
+    found, expected = (
+        read_dataset(path).structures[0].teacher.jacobian for path in (out, direct)
+    )
+    assert (found is None) == (wanted.jacobian_rows == 0)
+    if found is not None:
+        np.testing.assert_array_equal(found.atom, expected.atom)
+        np.testing.assert_array_equal(found.axis, expected.axis)
+        np.testing.assert_array_equal(found.values, expected.values)
+
+
+def test_frames_of_older_versions_get_the_energies_of_atoms(tmp_path):
+    frames, out = tmp_path / "frames.db", tmp_path / "out.db"
+    model = save_tiny(tmp_path / "six.pt")
+    teacher = load_teacher(str(model))
+    atoms = bulk("Cu", cubic=True)
+    (labels,) = teacher.predict([atoms])
+    old = dataclasses.replace(labels, node_energy=None)
+    atoms.info = {"group": "cu", **teacher_data(old)}
+    writer = RowWriter(frames, job={})
+    writer.append([atoms], done=1)
+    writer.finish({"teacher_sha256": teacher.sha256})
+
+    label_structures([frames], out, teacher=str(model), largest_force=1e6)
+
+    (row,) = read_dataset(out).structures
+    assert row.teacher.node_energy.sum() == pytest.approx(labels.energy)
+
+
+@pytest.mark.parametrize(
+    "other", [Wanted("none", 1), Wanted(jacobian_rows=2), Wanted("invariant", 1, 0.02)]
+)
+def test_a_stopped_run_refuses_to_go_on_with_other_wishes(tmp_path, other):
+    write(tmp_path / "in.db", [bulk("Cu"), bulk("Au")])
+    out = tmp_path / "out.db"
+
+    def stop(done):
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        label_structures(
+            [tmp_path / "in.db"], out, teacher="emt", wanted=Wanted(jacobian_rows=1),
+            report=stop,
+        )  # fmt: skip
+
+    with pytest.raises(DataError, match="begun with other inputs or options"):
+        label_structures([tmp_path / "in.db"], out, teacher="emt", wanted=other)
+
+
 def test_a_teacher_without_higher_degrees_says_so(tmp_path):
     write(tmp_path / "in.db", bulk("Cu"))
     with pytest.raises(TeacherError, match="no node features above degree 0"):

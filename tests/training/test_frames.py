@@ -97,3 +97,41 @@ def test_teachers_say_more_than_forces() -> None:
     assert np.array_equal(batch.jacobian.atom.numpy(), expected)
     values = np.concatenate([two.jacobian.values[:2], one.jacobian.values], axis=1)
     assert np.array_equal(batch.jacobian.values.numpy(), values)
+    invariants = [frame.teacher.node_features[:, 0] for frame in frames.structures]  # type: ignore[union-attr,index]
+    assert frames.features is not None
+    assert np.array_equal(frames.features.numpy(), np.concatenate(invariants))
+
+
+def test_everything_moves_to_the_device() -> None:
+    frame = labelled(0)
+    assert frame.teacher is not None
+    n_atoms = len(frame.atoms)
+    values = np.ones((1, n_atoms, 3), np.float32)
+    teacher = dataclasses.replace(
+        frame.teacher,
+        node_energy=np.ones(n_atoms),
+        jacobian=JacobianRows(np.array([1]), np.array([2]), values),
+    )
+    frames = Frames([dataclasses.replace(frame, teacher=teacher)], build)
+
+    batch = frames.batch(torch.tensor([0]), device="meta")
+
+    assert batch.teacher is not None
+    assert batch.jacobian is not None
+    parts = (batch.graph, batch.labels, batch.teacher, batch.jacobian)
+    tensors = [value for part in parts for value in part if value is not None]
+    assert {value.device.type for value in tensors} == {"meta"}
+
+
+def test_features_are_not_copied() -> None:
+    frame = labelled(0)
+    assert frame.teacher is not None
+    features = frame.teacher.node_features
+    assert features is not None
+    frames = Frames([frame], build)
+
+    features += 1.0
+
+    teacher = frames.batch(torch.tensor([0])).teacher
+    assert teacher is not None
+    assert np.array_equal(teacher.node_features.numpy(), features)

@@ -41,6 +41,14 @@ class JacobianRows:
     values: NDArray[np.float32]
     """(row, atom, 3) in eV/Å²."""
 
+    def first(self, n_rows: int) -> "JacobianRows | None":
+        """Return the first rows; None for no row."""
+        if n_rows == 0:
+            return None
+        return JacobianRows(
+            self.atom[:n_rows], self.axis[:n_rows], self.values[:n_rows]
+        )
+
 
 @dataclass(frozen=True)
 class TeacherLabels:

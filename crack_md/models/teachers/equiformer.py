@@ -30,7 +30,7 @@ class EquiformerTeacher:
         atoms_per_batch: How many atoms share one forward pass.
     """
 
-    has_features = True
+    has_features = has_node_energy = True
 
     def __init__(
         self,
@@ -96,7 +96,8 @@ class EquiformerTeacher:
         sizes = [len(one) for one in structures]
         features = prediction.node_features.detach().float()
         if not self.all_degrees:
-            features = features[:, :1]
+            # a view would keep all degrees in memory
+            features = features[:, :1].contiguous()
         atomic = prediction.node_energy
         assert atomic is not None, "a ForceField splits its energy into atoms"
         return [

@@ -38,7 +38,7 @@ class NequixTeacher:
             cells get slower per atom.
     """
 
-    has_features = True
+    has_features = has_node_energy = True
     energy_reference = "total"
 
     def __init__(

@@ -1,9 +1,12 @@
 """Periodic cells for teachers, teachers as calculators, and the registry."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
+from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.optimize import BFGS
 
@@ -100,6 +103,40 @@ def test_a_teacher_that_fails_says_on_which_structure():
 
     with pytest.raises(TeacherError, match="broken fails on Cu2: no parameters"):
         AseTeacher(Broken()).predict([Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]])])
+
+
+def test_atomic_energies_add_up_where_a_calculator_has_them():
+    slab = fcc111("Cu", (2, 2, 3), vacuum=6.0)
+    slab.rattle(0.1, seed=0)
+
+    (labels,) = load_teacher("emt").predict([slab])
+
+    assert labels.node_energy.shape == (12,)
+    assert np.ptp(labels.node_energy) > 0.1
+    assert labels.node_energy.sum() == pytest.approx(labels.energy, rel=1e-12)
+
+
+class Parts(Calculator):
+    """Says 1 eV, and of every atom what `part` says."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "energies", "forces"]
+    part: float | None = None
+
+    def calculate(self, atoms=None, properties=(), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        self.results = {"energy": 1.0, "forces": np.zeros((len(atoms), 3))}
+        if self.part is not None:
+            self.results["energies"] = np.full(len(atoms), self.part)
+
+
+@pytest.mark.parametrize(("part", "there"), [(0.5, True), (0.4, False), (None, False)])
+def test_atomic_energies_that_do_not_add_up_are_none(part, there):
+    calculator = Parts()
+    calculator.part = part
+
+    (labels,) = AseTeacher(calculator).predict([Atoms("Cu2", np.eye(3)[:2] * 3)])
+
+    assert (labels.node_energy is not None) == there
 
 
 def test_unknown_elements_are_named():

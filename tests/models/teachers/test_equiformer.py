@@ -43,6 +43,8 @@ def test_labels_are_the_models_predictions(model):
             invariants(prediction).detach().numpy(),
             rtol=1e-5,
         )
+        # of its own, no window on features of all degrees
+        assert label.node_features.flags.c_contiguous
         assert label.node_energy.shape == (len(atoms),)
         assert label.node_energy.sum() == pytest.approx(label.energy, rel=1e-12)
 

@@ -54,6 +54,32 @@ def test_rows_of_a_potential_are_symmetric_and_blind_to_translation():
     np.testing.assert_allclose(rows.values.sum(axis=1), 0, atol=1e-4)
 
 
+def test_rows_of_emt_are_minus_its_numerical_hessian():
+    atoms = bulk("Cu", cubic=True)
+    atoms.rattle(0.1, seed=3)
+
+    (rows,) = jacobian_rows(
+        load_teacher("emt"), [atoms], [(np.array([1]), np.array([0]))], step_A=0.001
+    )
+
+    # the second derivative from energies alone, nothing of the forces
+    h = 0.003
+    for other, direction in ((1, 0), (3, 2)):
+        energy = {}
+        for one in (1, -1):
+            for two in (1, -1):
+                moved = atoms.copy()
+                moved.positions[1, 0] += one * h
+                moved.positions[other, direction] += two * h
+                (labels,) = load_teacher("emt").predict([moved])
+                energy[one, two] = labels.energy
+        second = energy[1, 1] - energy[1, -1] - energy[-1, 1] + energy[-1, -1]
+        expected = -second / (4 * h**2)
+        found = float(rows.values[0, other, direction])
+        largest = float(np.abs(rows.values).max())
+        assert found == pytest.approx(expected, abs=0.005 * largest)
+
+
 def test_structures_keep_their_own_rows():
     one, two = bulk("Cu", cubic=True), bulk("Au")
     one.rattle(0.1, seed=2)
@@ -68,6 +94,17 @@ def test_structures_keep_their_own_rows():
     for first, second in zip(together, alone, strict=True):
         np.testing.assert_array_equal(first.values, second.values)
         np.testing.assert_array_equal(first.atom, second.atom)
+
+
+def test_fewer_rows_are_the_first_of_more():
+    free = np.array([False, True, False, True])
+
+    many, few = (
+        np.stack(draw_coordinates(free, n_rows, np.random.default_rng(0)))
+        for n_rows in (8, 3)
+    )
+
+    np.testing.assert_array_equal(many[:, :3], few)
 
 
 @pytest.mark.parametrize(("n_rows", "n_different"), [(4, 4), (6, 6), (8, 6)])

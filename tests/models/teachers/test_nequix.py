@@ -106,6 +106,16 @@ def test_batches_give_what_single_structures_give(teacher):
         np.testing.assert_allclose(labels.forces, alone.forces, atol=1e-4)
 
 
+def test_atomic_energies_add_up(teacher):
+    slab = fcc111("Pt", (2, 2, 3), a=3.97, vacuum=7.0)
+    slab.symbols[11] = "Cu"
+
+    for labels in teacher.predict([slab, molecule("H2O")]):
+        assert labels.node_energy.shape == (len(labels.forces),)
+        assert np.ptp(labels.node_energy) > 0.1
+        assert labels.node_energy.sum() == pytest.approx(labels.energy, rel=1e-12)
+
+
 def test_unknown_elements_are_refused(teacher):
     with pytest.raises(TeacherError, match="Po"):
         teacher.predict([bulk("Po", "sc", a=3.3)])
