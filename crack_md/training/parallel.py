@@ -1,9 +1,10 @@
 """Several processes: how they start, and what losses exchange between them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -17,14 +18,14 @@ PATIENCE = timedelta(hours=6)
 """Processes wait for each other so long, while the first labels or validates alone."""
 
 
-def build_fabric(run: RunConfig) -> Fabric:
-    """Return Fabric for the devices of a run.
+def launch_fabric(run: RunConfig) -> Fabric:
+    """Return Fabric on the devices of a run, all its processes started.
 
     Degrees above zero of the last layer reach no invariant output, so some weights have
     no gradient, which DDP must be told. Precision is left at float32: the objective
     opens autocast around the student alone, and losses and energies stay exact.
     """
-    return Fabric(
+    fabric = Fabric(
         accelerator=run.accelerator,
         devices=run.devices,
         num_nodes=run.num_nodes,
@@ -32,6 +33,12 @@ def build_fabric(run: RunConfig) -> Fabric:
         if run.n_ranks == 1
         else DDPStrategy(find_unused_parameters=True, timeout=PATIENCE),
     )
+    log = logging.getLogger("lightning_fabric")
+    level = log.level
+    log.setLevel(logging.WARNING)  # a banner that --quiet would not silence
+    fabric.launch()
+    log.setLevel(level)
+    return fabric
 
 
 @contextmanager
@@ -47,6 +54,20 @@ def first_rank_first() -> Iterator[bool]:
     yield is_first
     if is_first and not alone:
         distributed.barrier()
+
+
+class _Gather(torch.autograd.Function):
+    """Stacks the equally many rows of all processes, with a way back for gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        return _all(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total[distributed.get_rank()]
 
 
 class FabricRanks:
@@ -73,7 +94,7 @@ class FabricRanks:
             return rows
         counts = self._all_counts(len(rows))
         padded = torch.nn.functional.pad(rows, (0, 0, 0, max(counts) - len(rows)))
-        everyone = cast(Tensor, self._fabric.all_gather(padded, sync_grads=True))
+        everyone: Tensor = _Gather.apply(padded)  # type: ignore[no-untyped-call]
         return torch.cat(
             [part[:count] for part, count in zip(everyone, counts, strict=True)]
         )
@@ -85,6 +106,12 @@ class FabricRanks:
         return sum(self._all_counts(n_rows)[: self._fabric.global_rank])
 
     def _all_counts(self, own: int) -> list[int]:
-        count = torch.tensor(own, device=self._fabric.device)
-        counts = cast(Tensor, self._fabric.all_gather(count)).flatten()
+        counts = _all(torch.tensor(own, device=self._fabric.device))
         return [int(number) for number in counts.tolist()]
+
+
+def _all(tensor: Tensor) -> Tensor:
+    # Fabric's gather warns of a function of torch that is to go
+    parts = [torch.empty_like(tensor) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, tensor.contiguous())
+    return torch.stack(parts)

@@ -1,6 +1,7 @@
 """One whole run: read, build, train, export."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from crack_md.training.frames import Frames
 from crack_md.training.heads import heads_state
 from crack_md.training.objective import Objective
 from crack_md.training.optim import MovingAverage, WarmupCosine, adamw
-from crack_md.training.parallel import FabricRanks, build_fabric
+from crack_md.training.parallel import FabricRanks, launch_fabric
 from crack_md.training.progress import Watch
 from crack_md.training.run import RunFolder, replacing
 from crack_md.training.source import TrainingData, read_training_data
@@ -29,6 +30,9 @@ from crack_md.training.trainer import Trainer, TrainingSummary
 
 ReadData = Callable[[TrainConfig], TrainingData]
 PackFrames = Callable[[Sequence[LabelledStructure], ForceField], Frames]
+
+PATHS = frozenset({"path", "validation", "init_from", "folder", "spec"})
+"""Settings that name files."""
 
 
 def train(
@@ -49,8 +53,7 @@ def train(
         read: Returns the data of a configuration; many runs share one that remembers.
         pack: Builds the graphs of frames; likewise.
     """
-    fabric = build_fabric(config.run)
-    fabric.launch()
+    fabric = launch_fabric(config.run)
     watch = Watch(shows=fabric.is_global_zero and not quiet)
     own = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(own):
@@ -153,7 +156,7 @@ def provenance(
 ) -> dict[str, Any]:
     """Return where a student comes from, in plain containers."""
     told = data.dataset.metadata
-    dumped = config.model_dump(mode="json")
+    dumped = without_folders(config.model_dump(mode="json"))
     return {
         "teacher": told.get("teacher", "none"),
         "teacher_sha256": told.get("teacher_sha256", ""),
@@ -172,6 +175,26 @@ def provenance(
     }
 
 
+def without_folders(tree: Any) -> Any:
+    """Return a configuration with file names in the place of paths.
+
+    A student travels; where its files lay on one machine is nobody's business.
+    """
+    if isinstance(tree, dict):
+        return {
+            key: _name(value)
+            if key in PATHS and isinstance(value, str)
+            else without_folders(value)
+            for key, value in tree.items()
+        }
+    return [without_folders(item) for item in tree] if isinstance(tree, list) else tree
+
+
+def _name(path: str) -> str:
+    kind, colon, rest = path.rpartition(":")  # a teacher may be nequix:PATH
+    return kind + colon + Path(rest).name
+
+
 def _training(trainer: Trainer) -> dict[str, Any]:
     speed = trainer.clock.throughput()
     return {
@@ -186,7 +209,10 @@ def _start_line(config: TrainConfig, trainer: Trainer) -> str:
     n_weights = sum(weight.numel() for weight in student.parameters())
     n_frames = len(trainer.feed.frames)
     n_validation = 0 if trainer.validation is None else len(trainer.validation)
+    n_ranks = config.run.n_ranks
+    where = "" if n_ranks == 1 else f" on {n_ranks} processes"
     return (
         f"{n_weights:,} weights, {student.forces} forces; {n_frames} frames "
-        f"to train on, {n_validation} to validate; results go to {config.run.folder}"
+        f"to train on{where}, {n_validation} to validate; results go to "
+        f"{config.run.folder}"
     )
