@@ -10,7 +10,16 @@ from crack_md import __version__, cli
 from crack_md.errors import DataError
 from tests.test_api import run_python
 
-COMMANDS = ["screen", "train", "evaluate", "augment", "label", "convert", "info"]
+COMMANDS = [
+    "screen",
+    "train",
+    "compare",
+    "evaluate",
+    "augment",
+    "label",
+    "convert",
+    "info",
+]
 
 
 def run_main(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
