@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from crack_md.models.edges import EdgeTable
 from crack_md.models.layers import (
     Activation,
     GateActivation,
@@ -13,7 +14,8 @@ from crack_md.models.layers import (
     SO3Linear,
 )
 from crack_md.models.norms import LayerNorm
-from crack_md.models.so2 import EdgeTable, RadialFunction, SO2Convolution
+from crack_md.models.radial import RadialFunction
+from crack_md.models.so2 import SO2Convolution
 
 SOFTMAX_FLOOR = 1e-6
 """ε of the smooth attention: a lone neighbor at the cutoff has weight 0, not 1."""
@@ -72,18 +74,19 @@ class EdgeDegreeEmbedding(nn.Module):
         self.target_embedding = _element_embedding(n_elements, edge_channels)
         self.rad_func = RadialFunction(n_basis, edge_channels, (lmax + 1) * channels)
 
-    def forward(self, edges: EdgeTable) -> Float[Tensor, "atom coefficient channel"]:
-        """Return the embedding of every atom, degree order."""
+    def forward(self, edges: EdgeTable) -> Float[Tensor, "row coefficient channel"]:
+        """Return the embedding of the table's atoms, degree order."""
         weights = self.rad_func(edges, self.source_embedding, self.target_embedding)
+        weights = weights.to(edges.rotation.dtype)
         if edges.envelope is None:
             weights = weights * edges.to_edges(edges.mask).unsqueeze(-1)
         else:
             # The radial network has biases: it does not vanish at the cutoff itself.
-            weights = weights * edges.envelope.unsqueeze(-1)
+            weights = weights * edges.envelope.to(weights.dtype).unsqueeze(-1)
         axial = weights.unflatten(-1, (self.lmax + 1, -1))  # (edge, m = 0, channel)
         rest = edges.rotation.shape[1] - axial.shape[1]
         values = nn.functional.pad(axial, (0, 0, 0, rest))
-        return _sum_over_slots(values, edges) / self.average_degree
+        return edges.rotate_back(values) / self.average_degree
 
 
 class GraphAttention(nn.Module):
@@ -139,25 +142,39 @@ class GraphAttention(nn.Module):
 
     def forward(
         self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
-    ) -> Float[Tensor, "atom coefficient channels_out"]:
-        """Return the attended messages of every atom, degree order."""
+    ) -> Float[Tensor, "row coefficient channels_out"]:
+        """Return the attended messages of the table's atoms, degree order."""
+        message, weights = self._hidden(x, edges)
+        message, _ = self.so2_conv_2(message)
+        return self.proj(edges.rotate_back(self._weighted(message, weights)))
+
+    def vectors(
+        self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
+    ) -> Float[Tensor, "row 3 channels_out"]:
+        """Return the l = 1 part of the output alone, at half the cost."""
+        message, weights = self._hidden(x, edges)
+        message = self.so2_conv_2.vectors(message)
+        summed = edges.rotate_back_vectors(self._weighted(message, weights))
+        return nn.functional.linear(summed, self.proj.weight[1])
+
+    def _hidden(
+        self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
+    ) -> tuple[Float[Tensor, "edge reduced hidden"], Float[Tensor, "edge head"]]:
         radial = self.so2_conv_1.rad_func
         assert radial is not None
         scales = radial(edges, self.source_embedding, self.target_embedding)
-        message, extra = self.so2_conv_1(self._in_edge_frames(x, edges), scales)
+        message, extra = self.so2_conv_1(edges.rotate(x), scales)
         alpha, gates = extra.split(self.extra, dim=-1)
-        message, _ = self.so2_conv_2(self.activation(message, gates))
-        weights = edges.to_edges(self._attention(alpha, edges))  # (edge, head)
-        values = message.unflatten(-1, (self.heads, self.value_channels))
-        values = (values * weights[:, None, :, None]).flatten(2)
-        return self.proj(_sum_over_slots(values, edges))
+        weights = edges.to_edges(self._attention(alpha, edges))
+        return self.activation(message, gates), weights
 
-    def _in_edge_frames(
-        self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
-    ) -> Float[Tensor, "edge reduced both"]:
-        sender = x.index_select(0, edges.senders)
-        receiver = x.index_select(0, edges.receivers)
-        return torch.matmul(edges.rotation, torch.cat([sender, receiver], dim=-1))
+    def _weighted(
+        self,
+        message: Float[Tensor, "edge order channel"],
+        weights: Float[Tensor, "edge head"],
+    ) -> Float[Tensor, "edge order channel"]:
+        values = message.unflatten(-1, (self.heads, self.value_channels))
+        return (values * weights.to(values.dtype)[:, None, :, None]).flatten(2)
 
     def _attention(
         self, alpha: Float[Tensor, "edge alpha"], edges: EdgeTable
@@ -172,34 +189,7 @@ class GraphAttention(nn.Module):
             return smooth_attention(logits, edges.to_table(edges.envelope))
 
 
-def polynomial_envelope(
-    distance: Float[Tensor, "*edge"], cutoff: float, power: int
-) -> Float[Tensor, "*edge"]:
-    """Return 1 at r = 0, and 0 with two vanishing derivatives at the cutoff.
-
-    u(x) = 1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺², x = r / cutoff
-    (Gasteiger, Groß, Günnemann 2020, eq. 8).
-    """
-    x = distance / cutoff
-    p = power
-    polynomial = (
-        1
-        - (p + 1) * (p + 2) / 2 * x**p
-        + p * (p + 2) * x ** (p + 1)
-        - p * (p + 1) / 2 * x ** (p + 2)
-    )
-    return torch.where(x < 1, polynomial, torch.zeros_like(polynomial))
-
-
 def _element_embedding(n_elements: int, channels: int) -> nn.Embedding:
     embedding = nn.Embedding(n_elements, channels)
     nn.init.uniform_(embedding.weight, -0.001, 0.001)
     return embedding
-
-
-def _sum_over_slots(
-    values: Float[Tensor, "edge reduced channel"], edges: EdgeTable
-) -> Float[Tensor, "atom coefficient channel"]:
-    """Return the messages rotated back and summed: one product for each atom."""
-    stacked = edges.to_table(values).flatten(1, 2)
-    return torch.matmul(edges.rotation_back.transpose(1, 2), stacked)

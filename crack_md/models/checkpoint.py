@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from crack_md.errors import CheckpointError
-from crack_md.models.equiformer_v2 import EquiformerV2Config, Forces
+from crack_md.models.equiformer_config import EquiformerV2Config, Forces
 from crack_md.models.force_field import (
     EnergyReference,
     EnergyScale,

@@ -5,77 +5,21 @@ public checkpoints. Differences: a dense neighbor table instead of an edge list,
 without random roll, gradients through the frames, and a smooth cutoff on demand.
 """
 
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from crack_md.graph import AtomGraph, edge_vectors
-from crack_md.models.attention import (
-    EdgeDegreeEmbedding,
-    GraphAttention,
-    polynomial_envelope,
-)
-from crack_md.models.layers import Activation, FeedForward, FeedForwardKind
-from crack_md.models.norms import NORMS, Norm
-from crack_md.models.so2 import EdgeTable, init_so2
-from crack_md.models.so3 import (
-    edge_frames,
-    edge_rotations,
-    order_major_index,
-    truncation_scale,
-)
-from crack_md.neighbors import NeighborRule, SmoothNeighbors, StrictNeighbors
-
-Forces = Literal["direct", "gradient"]
-
-
-@dataclass(frozen=True)
-class EquiformerV2Config:
-    """Every choice that changes the function or the parameters of the network.
-
-    The defaults are the public 153M model but for its depth.
-    """
-
-    neighbors: Literal["strict", "smooth"] = "strict"
-    cutoff: float = 12.0
-    """Å."""
-    max_neighbors: int = 20
-    """Of the strict rule; the smooth rule keeps all inside the cutoff."""
-    envelope_power: int = 5
-    """Of the smooth rule: a higher power keeps more of the range, and falls later."""
-    num_elements: int = 90
-    """Rows of the element tables: atomic numbers below this are representable."""
-    num_layers: int = 20
-    sphere_channels: int = 128
-    attn_hidden_channels: int = 64
-    num_heads: int = 8
-    attn_alpha_channels: int = 64
-    attn_value_channels: int = 16
-    ffn_hidden_channels: int = 128
-    lmax: int = 6
-    mmax: int = 3
-    grid_resolution: int = 18
-    edge_channels: int = 128
-    num_distance_basis: int = 600
-    norm: Norm = "layer_norm_sh"
-    activation: Activation = "s2"
-    ffn: FeedForwardKind = "grid"
-    forces: Forces = "direct"
-    delta: bool = False
-    """Residual feed-forward after the final norm, as in the public CRACK student."""
-    average_degree: float = 23.395238876342773
-    average_atoms: float = 77.81317
-    """What sums over neighbors and over atoms are divided by."""
-
-    @property
-    def rule(self) -> NeighborRule:
-        """Return the neighbor rule that the network was made for."""
-        if self.neighbors == "strict":
-            return StrictNeighbors(count=self.max_neighbors, cutoff=self.cutoff)
-        return SmoothNeighbors(cutoff=self.cutoff)
+from crack_md.models.attention import EdgeDegreeEmbedding, GraphAttention
+from crack_md.models.edges import EdgeTable, by_parts, rows_at_once
+from crack_md.models.equiformer_config import EquiformerV2Config
+from crack_md.models.layers import FeedForward
+from crack_md.models.norms import NORMS
+from crack_md.models.radial import GaussianBasis, polynomial_envelope
+from crack_md.models.so2 import init_so2
+from crack_md.models.so3 import edge_frames, edge_rotations, truncation_scale
 
 
 class NetworkOutput(NamedTuple):
@@ -84,23 +28,6 @@ class NetworkOutput(NamedTuple):
     node_energy: Float[Tensor, " atom"]
     forces: Float[Tensor, "atom 3"] | None
     node_features: Float[Tensor, "atom coefficient channel"]
-
-
-class GaussianBasis(nn.Module):
-    """Gaussians on equidistant centers, twice as wide as their distance."""
-
-    offset: Tensor
-
-    def __init__(self, cutoff: float, n_basis: int) -> None:
-        super().__init__()
-        offset = torch.linspace(0.0, cutoff, n_basis, device="cpu")
-        self.coefficient = -0.5 / (2.0 * (offset[1] - offset[0]).item()) ** 2
-        self.register_buffer("offset", offset, persistent=False)
-
-    def forward(self, distance: Float[Tensor, " edge"]) -> Float[Tensor, "edge basis"]:
-        """Return the values of all Gaussians at every distance."""
-        gap = distance.unsqueeze(-1) - self.offset
-        return torch.exp(self.coefficient * gap.square())
 
 
 class TransformerBlock(nn.Module):
@@ -115,10 +42,14 @@ class TransformerBlock(nn.Module):
         self.ffn = feed_forward(config, channels_out=config.sphere_channels)
 
     def forward(
-        self, x: Float[Tensor, "atom coefficient channel"], edges: EdgeTable
+        self,
+        x: Float[Tensor, "atom coefficient channel"],
+        edges: EdgeTable,
+        n_rows: int,
     ) -> Float[Tensor, "atom coefficient channel"]:
-        """Return the updated atoms."""
-        x = x + self.ga(self.norm_1(x), edges)
+        """Return the updated atoms; edges are worked on ``n_rows`` atoms at a time."""
+        normed = self.norm_1(x)
+        x = x + by_parts(lambda part: self.ga(normed, part), edges, n_rows)
         return x + self.ffn(self.norm_2(x))
 
 
@@ -130,6 +61,7 @@ class EquiformerV2(nn.Module):
     def __init__(self, config: EquiformerV2Config) -> None:
         super().__init__()
         self.config = config
+        self.edge_dtype: torch.dtype | None = None
         channels = config.sphere_channels
         self.sphere_embedding = nn.Embedding(config.num_elements, channels)
         self.distance_expansion = GaussianBasis(
@@ -157,7 +89,6 @@ class EquiformerV2(nn.Module):
         self.apply(_initialise)
         self.apply(init_so2)
         scale = torch.tensor(truncation_scale(config.lmax, config.mmax))
-        scale = scale[order_major_index(config.lmax, config.mmax)]
         self.register_buffer("truncation", scale.unsqueeze(-1), persistent=False)
 
     def forward(
@@ -179,16 +110,18 @@ class EquiformerV2(nn.Module):
         embedding = self.sphere_embedding(graph.atomic_numbers).unsqueeze(1)
         rest = (self.config.lmax + 1) ** 2 - 1
         x = nn.functional.pad(embedding, (0, 0, 0, rest))
-        x = x + self.edge_degree_embedding(edges)
+        n_rows = rows_at_once(edges, self.config)
+        x = x + by_parts(self.edge_degree_embedding, edges, n_rows)
         for block in self.blocks:
-            x = block(x, edges)
+            x = block(x, edges, n_rows)
         x = self.norm(x)
         if self.delta is not None:
             x = x + self.delta(x)
         energy = self.energy_block.invariants(x).squeeze(-1)
         if self.force_block is None:
             return NetworkOutput(energy, None, x)
-        forces = self.force_block(x, edges)[:, 1:4].squeeze(-1)  # l = 1 is (x, y, z)
+        head = self.force_block.vectors  # l = 1 is (x, y, z)
+        forces = by_parts(lambda part: head(x, part), edges, n_rows).squeeze(-1)
         return NetworkOutput(energy, forces, x)
 
     def edge_table(
@@ -204,6 +137,8 @@ class EquiformerV2(nn.Module):
         if compact is None:
             compact = not (graph.mask.is_cuda or torch.compiler.is_compiling())
         filled = graph.mask.flatten().nonzero().squeeze(-1) if compact else None
+        if filled is not None and filled.shape[0] == graph.mask.numel():
+            filled = None  # nothing is empty, as nearly always under the strict rule
         # An empty slot gets a harmless direction: zero vectors have no frame.
         vectors = edge_vectors(graph)
         filler = vectors.new_tensor([0.0, config.cutoff, 0.0])
@@ -219,6 +154,7 @@ class EquiformerV2(nn.Module):
         else:
             rotations = frames.flatten(0, 1).index_select(0, slots)
         rotation = edge_rotations(rotations, config.lmax, config.mmax)
+        rotation = rotation.to(self.edge_dtype or rotation.dtype)
         envelope = None
         if config.neighbors == "smooth":
             envelope = polynomial_envelope(
@@ -234,12 +170,12 @@ class EquiformerV2(nn.Module):
             receiver_numbers=numbers.index_select(0, receivers),
             rotation=rotation,
             rotation_back=rotation,
+            truncation=self.truncation,
             envelope=envelope,
             filled=filled,
             mask=graph.mask,
         )
-        back = table.to_table(rotation * self.truncation).flatten(1, 2)
-        return table._replace(rotation_back=back)
+        return table._replace(rotation_back=table.to_table(rotation).flatten(1, 2))
 
 
 def attention(config: EquiformerV2Config, *, channels_out: int) -> GraphAttention:

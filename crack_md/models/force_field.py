@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
 from crack_md.models.base import Prediction
-from crack_md.models.equiformer_v2 import EquiformerV2, Forces, NetworkOutput
+from crack_md.models.equiformer_config import Forces
+from crack_md.models.equiformer_v2 import EquiformerV2, NetworkOutput
 from crack_md.models.norms import set_any_order
 from crack_md.neighbors import NeighborRule
 

@@ -1,89 +1,12 @@
 """SO(2) convolutions: linear maps in the frame of an edge, one GEMM for each order."""
 
 import math
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from crack_md.models.norms import LayerNorm
-
-
-class EdgeTable(NamedTuple):
-    """What the layers know about the edges; computed once per forward call.
-
-    Edges are the slots of the neighbor table, row by row. The padding is left out
-    where that is cheap (`filled`), and takes part, masked, where shapes must not
-    depend on data.
-    """
-
-    basis: Float[Tensor, "edge basis"]
-    """Radial basis of the distances."""
-    senders: Int[Tensor, " edge"]
-    receivers: Int[Tensor, " edge"]
-    sender_numbers: Int[Tensor, " edge"]
-    receiver_numbers: Int[Tensor, " edge"]
-    rotation: Float[Tensor, "edge reduced coefficient"]
-    """Wigner matrices into the edge frames, truncated at mmax, order-major."""
-    rotation_back: Float[Tensor, "atom slot_reduced coefficient"]
-    """The same as a table, the variance of the truncated orders made up for."""
-    envelope: Float[Tensor, " edge"] | None
-    """Smooth rule: 1 at short distance, 0 at the cutoff. Strict rule: None."""
-    filled: Int[Tensor, " edge"] | None
-    """Slots that edges belong to; None if every slot is an edge."""
-    mask: Bool[Tensor, "atom slot"]
-
-    def to_table(
-        self, values: Float[Tensor, "edge ..."]
-    ) -> Float[Tensor, "atom slot ..."]:
-        """Return values of edges as rows of atoms, zero in the padding left out."""
-        if self.filled is not None:
-            table = values.new_zeros(self.mask.numel(), *values.shape[1:])
-            values = table.index_copy(0, self.filled, values)
-        return values.unflatten(0, self.mask.shape)
-
-    def to_edges(
-        self, table: Shaped[Tensor, "atom slot ..."]
-    ) -> Shaped[Tensor, "edge ..."]:
-        """Return the values of a table at the edges."""
-        flat = table.flatten(0, 1)
-        return flat if self.filled is None else flat.index_select(0, self.filled)
-
-
-class RadialFunction(nn.Module):
-    """MLP from the radial basis and the two elements of an edge to weights."""
-
-    def __init__(self, n_basis: int, edge_channels: int, n_out: int) -> None:
-        super().__init__()
-        self.n_basis = n_basis
-        self.edge_channels = edge_channels
-        self.net = nn.Sequential(
-            nn.Linear(n_basis + 2 * edge_channels, edge_channels),
-            LayerNorm(edge_channels),
-            nn.SiLU(),
-            nn.Linear(edge_channels, edge_channels),
-            LayerNorm(edge_channels),
-            nn.SiLU(),
-            nn.Linear(edge_channels, n_out),
-        )
-
-    def forward(
-        self, edges: EdgeTable, source: nn.Embedding, target: nn.Embedding
-    ) -> Float[Tensor, "edge weight"]:
-        """Return the radial weights of every edge."""
-        first = self.net[0]
-        assert isinstance(first, nn.Linear)
-        sizes = [self.n_basis, self.edge_channels, self.edge_channels]
-        by_distance, by_sender, by_receiver = first.weight.split(sizes, dim=1)
-        # The first layer acts on elements, not edges, for two of its three inputs.
-        sender = source.weight @ by_sender.T
-        receiver = target.weight @ by_receiver.T + first.bias
-        hidden = edges.basis @ by_distance.T
-        # index_select, not [...]: its backward is an index_add, several times faster
-        hidden = hidden + sender.index_select(0, edges.sender_numbers)
-        hidden = hidden + receiver.index_select(0, edges.receiver_numbers)
-        return self.net[1:](hidden)
+from crack_md.models.radial import RadialFunction
 
 
 class OrderConvolution(nn.Module):
@@ -95,10 +18,24 @@ class OrderConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "edge 2 n_in"]) -> Float[Tensor, "edge 2 n_out"]:
         """Return (Wᵣ + i Wᵢ)(x₊ + i x₋), real part first."""
-        real, imaginary = self.fc(x).chunk(2, dim=-1)
-        plus = real[:, 0] - imaginary[:, 1]
-        minus = real[:, 1] + imaginary[:, 0]
-        return torch.stack([plus, minus], dim=1)
+        return _complex(*self.fc(x).chunk(2, dim=-1))
+
+    def lowest(
+        self, x: Float[Tensor, "edge 2 n_in"], n_channels: int
+    ) -> Float[Tensor, "edge 2 n_channels"]:
+        """Return the lowest degree alone, whose channels come first."""
+        real, imaginary = self.fc.weight.chunk(2)
+        weight = torch.cat([real[:n_channels], imaginary[:n_channels]])
+        out = nn.functional.linear(x.contiguous(), weight)
+        return _complex(*out.chunk(2, dim=-1))
+
+
+def _complex(
+    real: Float[Tensor, "edge 2 n"], imaginary: Float[Tensor, "edge 2 n"]
+) -> Float[Tensor, "edge 2 n"]:
+    plus = real[:, 0] - imaginary[:, 1]
+    minus = real[:, 1] + imaginary[:, 0]
+    return torch.stack([plus, minus], dim=1)
 
 
 class SO2Convolution(nn.Module):
@@ -157,9 +94,32 @@ class SO2Convolution(nn.Module):
             pair = parts[m].view(edges, 2, self.widths[m])
             if scales is not None:
                 pair = pair * scales[m].unsqueeze(1)
-            outputs.append(convolution(pair).flatten(1))
+            # contiguous rows: strided ones end in one small product for each edge
+            outputs.append(convolution(pair.contiguous()).flatten(1))
         out = torch.cat(outputs, dim=1)
         return out.unflatten(1, (-1, self.channels_out)), extra
+
+    def vectors(
+        self, x: Float[Tensor, "edge reduced channels_in"]
+    ) -> Float[Tensor, "edge 3 channels_out"]:
+        """Return the l = 1 output alone, orders 0, +1 and −1, without radial weights.
+
+        It depends on the orders 0 and ±1 of the input; the rest may be missing.
+        """
+        n = self.channels_out
+        zero, pair = x.flatten(1)[:, : self.widths[0] + 2 * self.widths[1]].split(
+            [self.widths[0], 2 * self.widths[1]], dim=1
+        )
+        start = self.n_extra + n  # after l = 0
+        zero = nn.functional.linear(
+            zero,
+            self.fc_m0.weight[start : start + n],
+            self.fc_m0.bias[start : start + n],
+        )
+        convolution = self.so2_m_conv[0]
+        assert isinstance(convolution, OrderConvolution)
+        pair = convolution.lowest(pair.unflatten(1, (2, -1)), n)
+        return torch.cat([zero.unsqueeze(1), pair], dim=1)
 
 
 def init_so2(module: nn.Module) -> None:

@@ -184,6 +184,33 @@ def grid_maps(
 
 
 @lru_cache
+def separated_grid_maps(
+    lmax: int, mmax: int, resolution: int
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return `grid_maps` of order-major coefficients as products over both angles.
+
+    A harmonic is a function of β times cos mα or sin mα, so the sum over degrees comes
+    first, then that over the few orders: a third of the multiplications.
+
+    Returns:
+        coefficients → (order, β), order → α, α → order, (order, β) → coefficients.
+    """
+    to_grid, from_grid = grid_maps(lmax, mmax, resolution)
+    alpha = np.arange(resolution) * 2 * math.pi / resolution
+    waves = [np.ones(resolution)]
+    for order in range(1, mmax + 1):
+        waves += [np.cos(order * alpha), np.sin(order * alpha)]
+    wave = np.stack(waves)  # (order, α), orthogonal rows
+    project = wave / np.square(wave).sum(axis=1, keepdims=True)
+    n_coefficients = to_grid.shape[1]
+    grid = to_grid.reshape(resolution, resolution, n_coefficients)
+    to_beta = np.einsum("bak,oa->obk", grid, project).reshape(-1, n_coefficients)
+    grid = from_grid.reshape(n_coefficients, resolution, resolution)
+    from_beta = np.einsum("kba,oa->kob", grid, project).reshape(n_coefficients, -1)
+    return to_beta, wave.T.copy(), wave, from_beta
+
+
+@lru_cache
 def _top_coupling(degree: int) -> NDArray[np.float64]:
     """Return the isometry from degree l to the product of degrees l − 1 and 1.
 

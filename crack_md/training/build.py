@@ -12,7 +12,8 @@ from crack_md.data.dataset import LabelledStructure
 from crack_md.data.normalization import fit_energy_scale
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
-from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
+from crack_md.models.equiformer_config import EquiformerV2Config
+from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import build_graph

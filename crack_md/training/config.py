@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from crack_md.models.equiformer_v2 import EquiformerV2Config
+from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.training.loss_config import (
     ContrastConfig,
     Label,

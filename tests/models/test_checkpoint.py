@@ -10,7 +10,7 @@ import torch
 from crack_md.errors import CheckpointError
 from crack_md.models import registry
 from crack_md.models.checkpoint import load_model, save_model
-from crack_md.models.equiformer_v2 import Forces
+from crack_md.models.equiformer_config import Forces
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.pickles import file_sha256
 from tests.factories import graph_of, tiny_model, water

@@ -7,14 +7,14 @@ import torch
 from ase.build import bulk, fcc111
 from scipy.spatial.transform import Rotation
 
+import crack_md.models.edges as edges_module
 from crack_md.graph import edge_vectors
-from crack_md.models.attention import (
-    polynomial_envelope,
-    smooth_attention,
-    strict_attention,
-)
-from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
+from crack_md.models.attention import smooth_attention, strict_attention
+from crack_md.models.edges import by_parts
+from crack_md.models.equiformer_config import EquiformerV2Config
+from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import ForceField
+from crack_md.models.radial import polynomial_envelope
 from crack_md.models.so3 import edge_frames
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
 
@@ -32,6 +32,18 @@ def energy_and_forces(model: ForceField, atoms: ase.Atoms) -> tuple[float, np.nd
     with torch.no_grad():
         prediction = model(graph_of(model, atoms))
     return prediction.energy.item(), prediction.forces.numpy()
+
+
+def random_features(model: ForceField, n_atoms: int) -> torch.Tensor:
+    """Return features of the right shape for the layers of a model."""
+    config = model.network.config
+    return torch.randn(
+        n_atoms,
+        (config.lmax + 1) ** 2,
+        config.sphere_channels,
+        dtype=model.dtype,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,6 +83,49 @@ def test_attention_weights_of_equal_logits() -> None:
     expected = 0.25 / (1 + 1e-6)
     assert smooth[0].tolist() == pytest.approx([expected, expected, 0])
     assert smooth[1].tolist() == [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize("activation", ["s2", "gate"])
+@pytest.mark.parametrize("rule", ["strict", "smooth"])
+def test_a_part_of_the_table_gives_its_atoms(rule: str, activation: str) -> None:
+    # strict: no empty slot; smooth: rows of different lengths
+    model = tiny_model(neighbors=rule, activation=activation, max_neighbors=5)
+    network = model.network
+    graph = graph_of(model, oxygen_slab())
+    edges = network.edge_table(graph)
+    x = random_features(model, graph.n_atoms)
+    layer = network.blocks[0].ga
+    assert (edges.filled is None) == (rule == "strict")
+    whole = layer(x, edges)
+    for n_rows in (1, 3, 100):
+        parts = by_parts(lambda part: layer(x, part), edges, n_rows)
+        torch.testing.assert_close(parts, whole)
+
+
+@pytest.mark.parametrize("activation", ["s2", "gate"])
+def test_vectors_are_the_first_degree_of_all_outputs(activation: str) -> None:
+    model = tiny_model(activation=activation, forces="direct")
+    edges = model.network.edge_table(graph_of(model, oxygen_slab()))
+    head = model.network.force_block
+    x = random_features(model, edges.mask.shape[0])
+    torch.testing.assert_close(head.vectors(x, edges), head(x, edges)[:, 1:4])
+
+
+def test_without_gradients_the_work_is_cut_to_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model(forces="direct")
+    graph = graph_of(model, oxygen_slab())
+    expected = model(graph)
+    seen = []
+    layer = model.network.blocks[0].ga
+    layer.register_forward_hook(lambda _layer, given, _: seen.append(given[1].rows))
+    monkeypatch.setattr(edges_module, "CHUNK_BYTES", {"cpu": 1})
+    with torch.no_grad():
+        found = model(graph)
+    assert seen == [slice(atom, atom + 1) for atom in range(graph.n_atoms)]
+    torch.testing.assert_close(found.forces, expected.forces.detach())
+    torch.testing.assert_close(found.energy, expected.energy.detach())
 
 
 @pytest.mark.parametrize("changes", VARIANTS)

@@ -11,6 +11,7 @@ from crack_md.models.so3 import (
     grid_maps,
     order_major_index,
     real_harmonics,
+    separated_grid_maps,
     sphere_grid,
     truncation_scale,
     wigner_blocks,
@@ -111,6 +112,18 @@ def test_grid_maps_invert_each_other_up_to_truncation() -> None:
     to_grid, from_grid = grid_maps(4, 2, 14)
     scale = np.array(truncation_scale(4, 2))[order_major_index(4, 2)]
     np.testing.assert_allclose(from_grid @ to_grid, np.diag(scale**2), atol=1e-12)
+
+
+@pytest.mark.parametrize(("mmax", "resolution"), [(3, 18), (2, 8), (1, 14), (6, 14)])
+def test_separated_maps_are_the_same_maps(mmax: int, resolution: int) -> None:
+    to_grid, from_grid = grid_maps(LMAX, mmax, resolution)
+    maps = separated_grid_maps(LMAX, mmax, resolution)
+    to_beta, to_alpha, from_alpha, from_beta = maps
+    orders = (2 * mmax + 1, resolution)
+    there = np.einsum("ao,obk->bak", to_alpha, to_beta.reshape(*orders, -1))
+    np.testing.assert_allclose(there.reshape(to_grid.shape), to_grid, atol=1e-14)
+    back = np.einsum("kob,oa->kba", from_beta.reshape(-1, *orders), from_alpha)
+    np.testing.assert_allclose(back.reshape(from_grid.shape), from_grid, atol=1e-14)
 
 
 def test_order_major_index_lists_plus_before_minus() -> None:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from crack_md.errors import CheckpointError
-from crack_md.models.equiformer_v2 import EquiformerV2, EquiformerV2Config
+from crack_md.models.equiformer_config import EquiformerV2Config
+from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import EnergyReference, ForceField, ModelMetadata
 from crack_md.models.importers.architecture import model_options, public_architecture
 from crack_md.models.importers.references import (

@@ -6,7 +6,7 @@ from typing import Any
 
 from crack_md.errors import CheckpointError
 from crack_md.models.archives import Foreign
-from crack_md.models.equiformer_v2 import EquiformerV2Config
+from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.importers.weights import PublicWeights
 from crack_md.models.pickles import RawCheckpoint
 

@@ -1,0 +1,162 @@
+"""What layers know about edges: one table for each forward call, cut into parts.
+
+Edges are rotated so that they point along y; there a convolution is a few dense
+products (`so2`), and this is the way there and back.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from crack_md.models.equiformer_config import EquiformerV2Config
+
+CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 4 << 30}
+"""Roughly what the work on edges may hold at a time. On a CPU: about the cache."""
+
+
+class EdgeTable(NamedTuple):
+    """What the layers know about the edges; computed once per forward call.
+
+    Edges are the slots of the neighbor table, row by row. The padding is left out
+    where that is cheap (`filled`), and takes part, masked, where shapes must not
+    depend on data.
+    """
+
+    basis: Float[Tensor, "edge basis"]
+    """Radial basis of the distances."""
+    senders: Int[Tensor, " edge"]
+    receivers: Int[Tensor, " edge"]
+    sender_numbers: Int[Tensor, " edge"]
+    receiver_numbers: Int[Tensor, " edge"]
+    rotation: Float[Tensor, "edge reduced coefficient"]
+    """Wigner matrices into the edge frames, truncated at mmax, order-major; their
+    precision is that of all work on edges."""
+    rotation_back: Float[Tensor, "atom slot_reduced coefficient"]
+    """The same matrices as a table."""
+    truncation: Float[Tensor, "coefficient 1"]
+    """What makes up for the variance of the orders cut away, degree order."""
+    envelope: Float[Tensor, " edge"] | None
+    """Smooth rule: 1 at short distance, 0 at the cutoff. Strict rule: None."""
+    filled: Int[Tensor, " edge"] | None
+    """Slots that edges belong to; None if every slot is an edge."""
+    mask: Bool[Tensor, "atom slot"]
+    first_atom: int = 0
+    """The atom of the first row: tables can be cut into parts."""
+
+    @property
+    def rows(self) -> slice:
+        """Return which atoms the rows belong to."""
+        return slice(self.first_atom, self.first_atom + self.mask.shape[0])
+
+    def parts(self, n_rows: int) -> Iterator["EdgeTable"]:
+        """Yield tables of at most so many atoms, all of them the same for one part."""
+        n_atoms, width = self.mask.shape
+        if n_rows >= n_atoms:
+            yield self
+            return
+        firsts = range(0, n_atoms, n_rows)
+        ends = [min(first + n_rows, n_atoms) for first in firsts]
+        if self.filled is None:
+            cuts = [end * width for end in ends]
+        else:
+            bounds = torch.tensor(ends, device=self.filled.device) * width
+            cuts = torch.searchsorted(self.filled, bounds).tolist()
+        for first, end, start, stop in zip(
+            firsts, ends, [0, *cuts[:-1]], cuts, strict=True
+        ):
+            yield self._part(slice(first, end), slice(start, stop))
+
+    def _part(self, atoms: slice, edges: slice) -> "EdgeTable":
+        filled = self.filled
+        if filled is not None:
+            filled = filled[edges] - atoms.start * self.mask.shape[1]
+        return EdgeTable(
+            basis=self.basis[edges],
+            senders=self.senders[edges],
+            receivers=self.receivers[edges],
+            sender_numbers=self.sender_numbers[edges],
+            receiver_numbers=self.receiver_numbers[edges],
+            rotation=self.rotation[edges],
+            rotation_back=self.rotation_back[atoms],
+            truncation=self.truncation,
+            envelope=None if self.envelope is None else self.envelope[edges],
+            filled=filled,
+            mask=self.mask[atoms],
+            first_atom=self.first_atom + atoms.start,
+        )
+
+    def to_table(
+        self, values: Float[Tensor, "edge ..."]
+    ) -> Float[Tensor, "atom slot ..."]:
+        """Return values of edges as rows of atoms, zero in the padding left out."""
+        if self.filled is not None:
+            table = values.new_zeros(self.mask.numel(), *values.shape[1:])
+            values = table.index_copy(0, self.filled, values)
+        return values.unflatten(0, self.mask.shape)
+
+    def to_edges(
+        self, table: Shaped[Tensor, "atom slot ..."]
+    ) -> Shaped[Tensor, "edge ..."]:
+        """Return the values of a table at the edges."""
+        flat = table.flatten(0, 1)
+        return flat if self.filled is None else flat.index_select(0, self.filled)
+
+    def rotate(
+        self, x: Float[Tensor, "atom coefficient channel"]
+    ) -> Float[Tensor, "edge reduced both"]:
+        """Return senders beside receivers, in the frames of the edges."""
+        x = x.to(self.rotation.dtype)
+        sender = torch.bmm(self.rotation, x.index_select(0, self.senders))
+        if self.filled is None:
+            # one atom, many frames: a single product for each row of the table
+            receiver = torch.bmm(self.rotation_back, x[self.rows]).view_as(sender)
+        else:
+            receiver = torch.bmm(self.rotation, x.index_select(0, self.receivers))
+        return torch.cat([sender, receiver], dim=-1)
+
+    def rotate_back(
+        self, values: Float[Tensor, "edge reduced channel"]
+    ) -> Float[Tensor, "row coefficient channel"]:
+        """Return the sums over the rows of what is rotated back, in degree order."""
+        stacked = self.to_table(values).flatten(1, 2)
+        return torch.bmm(self.rotation_back.transpose(1, 2), stacked) * self.truncation
+
+    def rotate_back_vectors(
+        self, values: Float[Tensor, "edge 3 channel"]
+    ) -> Float[Tensor, "row 3 channel"]:
+        """Return the same for l = 1 alone, from its orders 0, +1 and −1."""
+        matrices = self.rotation_back.unflatten(1, (self.mask.shape[1], -1))
+        top = math.isqrt(self.truncation.shape[0])  # l = 0 … lmax: the rows of order 0
+        rows = [1, top, 2 * top - 1]
+        vectors = matrices[:, :, rows, 1:4].flatten(1, 2)
+        stacked = self.to_table(values).flatten(1, 2)
+        return torch.bmm(vectors.transpose(1, 2), stacked) * self.truncation[1:4]
+
+
+def rows_at_once(edges: EdgeTable, config: EquiformerV2Config) -> int:
+    """Return for how many atoms the work on edges is done at a time.
+
+    Without gradients nothing has to be kept, and what stays in the cache is never
+    fetched again: chunks are as fast as one piece or faster, and memory is bounded.
+    """
+    n_atoms, width = edges.mask.shape
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return n_atoms
+    reduced = edges.rotation.shape[1]
+    numbers = reduced * (4 * config.sphere_channels + 3 * config.attn_hidden_channels)
+    if config.activation == "s2":
+        numbers += config.grid_resolution**2 * config.attn_hidden_channels
+    row = width * numbers * edges.rotation.dtype.itemsize
+    budget = CHUNK_BYTES["cuda" if edges.mask.is_cuda else "cpu"]
+    return max(1, budget // row)
+
+
+def by_parts(
+    layer: Callable[[EdgeTable], Tensor], edges: EdgeTable, n_rows: int
+) -> Float[Tensor, "atom ..."]:
+    """Return what a layer makes of a table, ``n_rows`` atoms at a time."""
+    return torch.cat([layer(part) for part in edges.parts(n_rows)])
