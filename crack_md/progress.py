@@ -1,5 +1,7 @@
 """The progress bar of all commands: what, how far, since when, how long still."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
@@ -43,3 +45,26 @@ def build_progress(
         disable=not (shows and console.is_terminal),
         transient=transient,
     )
+
+
+@contextmanager
+def show_progress(
+    what: str, total: int | None, *, quiet: bool
+) -> Iterator[Callable[..., None]]:
+    """Yield the function to call with what is done; its first call shows the bar.
+
+    A second argument of it, if any, is the new total. Input is checked before that,
+    and an error then stands alone.
+    """
+    bar = build_progress("items", shows=not quiet)
+    task = bar.add_task(what, total=total)
+
+    def show(done: int, of: int | None = total) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=of)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()

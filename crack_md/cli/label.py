@@ -1,13 +1,11 @@
 """Commands that make training data: ``crack-md augment`` and ``crack-md label``."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from crack_md.progress import build_progress
+from crack_md.progress import show_progress
 
 Features = Literal["invariant", "all", "none"]
 TEACHER_HELP = (
@@ -64,7 +62,7 @@ def augment(
         recipe = recipe.model_copy(update={"seed": seed})
     files = [path for path in sources if path not in recipes]
     total = None if files else count_bases(recipe, limit=limit)
-    with _progress("structures", total, quiet=quiet) as show:
+    with show_progress("structures", total, quiet=quiet) as show:
         frames = write_frames(
             recipe,
             out,
@@ -150,7 +148,7 @@ def label(
 
     rule = SplitRule(parse_pairs(hold_out), val=val, test=test, seed=seed)
     total = count_structures(sources)
-    with _progress("structures", total, quiet=quiet) as show:
+    with show_progress("structures", total, quiet=quiet) as show:
         counts = label_structures(
             sources,
             out,
@@ -172,25 +170,3 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
     app.command()(augment)
     app.command()(label)
-
-
-@contextmanager
-def _progress(
-    what: str, total: int | None, *, quiet: bool
-) -> Iterator[Callable[[int], None]]:
-    """Yield the function to call with what is done; its first call shows the bar.
-
-    Input is checked before that, and an error then stands alone.
-    """
-    bar = build_progress("items", shows=not quiet)
-    task = bar.add_task(what, total=total)
-
-    def show(done: int) -> None:
-        bar.start()
-        bar.update(task, completed=done)
-
-    try:
-        yield show
-    finally:
-        if bar.live.is_started:
-            bar.stop()

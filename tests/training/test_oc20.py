@@ -1,11 +1,12 @@
-"""The recipes for OC20 are the paper's, and run from the files as they are published."""
+"""The recipes for OC20 are the paper's, and run from the files as published."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-from crack_md.data.prepare.oc20 import OC20Choice, prepare_oc20
+from crack_md.data.prepare.oc20 import prepare_oc20
+from crack_md.data.prepare.oc20_choice import OC20Choice
 from crack_md.data.prepare.splits import SplitPlan
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_v2 import EquiformerV2

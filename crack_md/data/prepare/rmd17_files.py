@@ -172,15 +172,14 @@ def _lists(
 ) -> list[tuple[str, list[int]]]:
     """Return the frames of both lists, train last: a frame of both is trained on."""
     files = {split: f"index_{split}_{number:02d}.csv" for split in ("test", "train")}
-    folders = [source]
     # as published: npz_data and splits, side by side
-    for folder in (index_folder, source.path / "splits", source.path.parent / "splits"):
-        if folder is not None and folder.is_dir():
-            folders.append(FolderSource(folder))
-    if index_folder is not None:
-        folders = folders[1:2] if index_folder.is_dir() else []
+    beside = [source.path / "splits", source.path.parent / "splits"]
+    given = beside if index_folder is None else [index_folder]
+    places: list[Source] = [FolderSource(folder) for folder in given if folder.is_dir()]
+    if index_folder is None:
+        places.insert(0, source)
     wanted = set(files.values())
-    for place in folders:
+    for place in places:
         names = {plain_name(name): name for name in place.names}
         if wanted <= names.keys():
             return [(split, _indices(place, names[f])) for split, f in files.items()]

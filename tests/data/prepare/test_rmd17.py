@@ -132,7 +132,7 @@ def test_molecules_are_chosen_by_name(tmp_path: Path) -> None:
     source = published(tmp_path)
     with pytest.raises(DataError, match="ethanol, h2; choose one with --molecule"):
         prepare_rmd17([source], tmp_path / "out.db", labels="old")
-    with pytest.raises(DataError, match="no frames of uracil.*found ethanol, h2"):
+    with pytest.raises(DataError, match=r"no frames of uracil.*found ethanol, h2"):
         prepare_rmd17([source], tmp_path / "out.db", labels="old", molecule="uracil")
 
 
