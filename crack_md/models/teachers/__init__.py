@@ -2,6 +2,7 @@
 
 nequix:WEIGHTS.nqx     Nequix, with its own package installed
 eqv2:CHECKPOINT.pt     EquiformerV2, ours or imported; also plain CHECKPOINT.pt
+fairchem:MODEL#TASK    UMA or eSEN: a file or a published name, with fairchem-core 2.24
 emt                    ASE's effective medium theory, labels only, for trials
 """
 
@@ -36,10 +37,11 @@ def load_teacher(
     """Return the teacher that a short text names.
 
     Args:
-        spec: `nequix:PATH`, `eqv2:PATH`, the path of a checkpoint, or `emt`.
+        spec: `nequix:PATH`, `eqv2:PATH`, `fairchem:PATH#TASK`, the path of a
+            checkpoint, or `emt`.
         device: Where to evaluate it.
-        all_degrees: Let an EquiformerV2 teacher return its features of every degree;
-            others have invariants alone.
+        all_degrees: Let EquiformerV2 and fairchem teachers return their features of
+            every degree; others have invariants alone.
 
     Raises:
         TeacherError: The text names no teacher, or its file is missing.
@@ -52,6 +54,10 @@ def load_teacher(
         from crack_md.models.teachers.nequix import NequixTeacher
 
         return NequixTeacher(path, device=device)
+    if colon and kind == "fairchem":
+        from crack_md.models.teachers.fairchem import FairchemTeacher
+
+        return FairchemTeacher(path, device=device, all_degrees=all_degrees)
     if (colon and kind == "eqv2") or Path(spec).suffix in (".pt", ".pth", ".ckpt"):
         from crack_md.models.teachers.equiformer import EquiformerTeacher
 
@@ -60,7 +66,7 @@ def load_teacher(
         )
     raise TeacherError(
         f"unknown teacher '{spec}'; expected nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, "
-        "the path of a .pt checkpoint, or emt"
+        "fairchem:CHECKPOINT.pt#TASK, the path of a .pt checkpoint, or emt"
     )
 
 

@@ -25,10 +25,16 @@ _NODES = {
     f"omegaconf.nodes.{kind}Node"
     for kind in ("Any", "Boolean", "Float", "Integer", "String")
 }
+_TYPES = {
+    f"{module}.{name}"
+    for module in ("builtins", "__builtin__")  # the latter by Python 2's protocol
+    for name in ("bool", "dict", "float", "int", "list", "long", "str", "unicode")
+}
 _PICKLED = {
     CHECKPOINT,
     *_CONTAINERS,
     *_NODES,
+    *_TYPES,
     "omegaconf.base.ContainerMetadata",
     "omegaconf.base.Metadata",
     "typing.Any",
