@@ -321,12 +321,9 @@ def test_sigterm_leaves_a_checkpoint_and_one_line(
     page = tmp_path / "page.yaml"
     tree = recipe(dataset, tmp_path / "run", max_steps=None, max_seconds=120.0)
     page.write_text(yaml.safe_dump(tree))
-    code = (
-        "import typer; from crack_md.cli.train import register; "
-        "app = typer.Typer(); register(app); app()"
-    )
     process = subprocess.Popen(
-        [sys.executable, "-c", code, "train", str(page), "--quiet"],
+        [sys.executable, "-m", "tests.training.run_cli", "train", str(page), "--quiet"],
+        cwd=Path(__file__).parents[2],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
