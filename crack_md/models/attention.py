@@ -77,12 +77,11 @@ class EdgeDegreeEmbedding(nn.Module):
     def forward(self, edges: EdgeTable) -> Float[Tensor, "row coefficient channel"]:
         """Return the embedding of the table's atoms, degree order."""
         weights = self.rad_func(edges, self.source_embedding, self.target_embedding)
-        weights = weights.to(edges.rotation.dtype)
         if edges.envelope is None:
             weights = weights * edges.to_edges(edges.mask).unsqueeze(-1)
         else:
             # The radial network has biases: it does not vanish at the cutoff itself.
-            weights = weights * edges.envelope.to(weights.dtype).unsqueeze(-1)
+            weights = weights * edges.envelope.unsqueeze(-1)
         axial = weights.unflatten(-1, (self.lmax + 1, -1))  # (edge, m = 0, channel)
         rest = edges.rotation.shape[1] - axial.shape[1]
         values = nn.functional.pad(axial, (0, 0, 0, rest))
@@ -174,7 +173,7 @@ class GraphAttention(nn.Module):
         weights: Float[Tensor, "edge head"],
     ) -> Float[Tensor, "edge order channel"]:
         values = message.unflatten(-1, (self.heads, self.value_channels))
-        return (values * weights.to(values.dtype)[:, None, :, None]).flatten(2)
+        return (values * weights[:, None, :, None]).flatten(2)
 
     def _attention(
         self, alpha: Float[Tensor, "edge alpha"], edges: EdgeTable

@@ -33,8 +33,7 @@ class EdgeTable(NamedTuple):
     sender_numbers: Int[Tensor, " edge"]
     receiver_numbers: Int[Tensor, " edge"]
     rotation: Float[Tensor, "edge reduced coefficient"]
-    """Wigner matrices into the edge frames, truncated at mmax, order-major; their
-    precision is that of all work on edges."""
+    """Wigner matrices into the edge frames, truncated at mmax, order-major."""
     rotation_back: Float[Tensor, "atom slot_reduced coefficient"]
     """The same matrices as a table."""
     truncation: Float[Tensor, "coefficient 1"]
@@ -109,7 +108,6 @@ class EdgeTable(NamedTuple):
         self, x: Float[Tensor, "atom coefficient channel"]
     ) -> Float[Tensor, "edge reduced both"]:
         """Return senders beside receivers, in the frames of the edges."""
-        x = x.to(self.rotation.dtype)
         sender = torch.bmm(self.rotation, x.index_select(0, self.senders))
         if self.filled is None:
             # one atom, many frames: a single product for each row of the table

@@ -61,7 +61,6 @@ class EquiformerV2(nn.Module):
     def __init__(self, config: EquiformerV2Config) -> None:
         super().__init__()
         self.config = config
-        self.edge_dtype: torch.dtype | None = None
         channels = config.sphere_channels
         self.sphere_embedding = nn.Embedding(config.num_elements, channels)
         self.distance_expansion = GaussianBasis(
@@ -154,7 +153,6 @@ class EquiformerV2(nn.Module):
         else:
             rotations = frames.flatten(0, 1).index_select(0, slots)
         rotation = edge_rotations(rotations, config.lmax, config.mmax)
-        rotation = rotation.to(self.edge_dtype or rotation.dtype)
         envelope = None
         if config.neighbors == "smooth":
             envelope = polynomial_envelope(

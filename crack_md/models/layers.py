@@ -20,6 +20,22 @@ Activation = Literal["s2", "gate"]
 FeedForwardKind = Literal["grid", "s2", "gate"]
 
 
+def lowered(x: Float[Tensor, "*shape"], layer: nn.Linear) -> Float[Tensor, "*shape"]:
+    """Return the input in the precision of the weights where that is the lower one.
+
+    Only inference lowers weights (`precision`); in training autocast does.
+    """
+    dtype = layer.weight.dtype
+    return x.to(dtype) if dtype.itemsize < x.dtype.itemsize else x
+
+
+def raised(
+    y: Float[Tensor, "*shape"], x: Float[Tensor, "..."]
+) -> Float[Tensor, "*shape"]:
+    """Return an output in the precision of the input, unless autocast lowered it."""
+    return y if torch.is_autocast_enabled(y.device.type) else y.to(x.dtype)
+
+
 class SO3Linear(nn.Module):
     """One linear map of the channels for each degree, with a bias on l = 0."""
 
@@ -74,8 +90,7 @@ class GridMap(nn.Module):
         self, x: Float[Tensor, "row coefficient channel"], pointwise: Pointwise
     ) -> Float[Tensor, "row coefficient channel"]:
         """Return coefficients after ``pointwise`` has acted on the grid."""
-        values = pointwise(torch.matmul(self.to_grid, x.to(self.to_grid.dtype)))
-        return torch.matmul(self.from_grid, values).to(x.dtype)
+        return torch.matmul(self.from_grid, pointwise(torch.matmul(self.to_grid, x)))
 
 
 class SeparatedGridMap(nn.Module):
@@ -231,13 +246,20 @@ class FeedForward(nn.Module):
         """Return all coefficients of the output."""
         hidden = self.so3_linear_1(x)
         if self.kind == "grid":
-            rest = self.grid(hidden, self.grid_mlp)[:, 1:]
+            rest = self.grid(hidden, self._on_grid)[:, 1:]
             hidden = torch.cat([self.scalar_mlp(x[:, :1]), rest], dim=1)
         elif self.kind == "s2":
             hidden = self.s2_act(hidden, self.gating_linear(x[:, 0]))
         else:
             hidden = self.gate_act(hidden, self.gating_linear(x[:, 0]))
         return self.so3_linear_2(hidden)
+
+    def _on_grid(
+        self, values: Float[Tensor, "atom point channel"]
+    ) -> Float[Tensor, "atom point channel"]:
+        first = self.grid_mlp[0]
+        assert isinstance(first, nn.Linear)
+        return raised(self.grid_mlp(lowered(values, first)), values)
 
     def invariants(
         self, x: Float[Tensor, "atom coefficient channel"]

@@ -57,18 +57,7 @@ class RadialFunction(nn.Module):
         # index_select, not [...]: its backward is an index_add, several times faster
         hidden = hidden + sender.index_select(0, edges.sender_numbers)
         hidden = hidden + receiver.index_select(0, edges.receiver_numbers)
-        last = self.net[-1]
-        assert isinstance(last, nn.Linear)
-        return last(lowered(self.net[1:-1](hidden), last))
-
-
-def lowered(x: Float[Tensor, "*shape"], map_: nn.Linear) -> Float[Tensor, "*shape"]:
-    """Return the input in the precision of the weights where that is the lower one.
-
-    Only inference lowers weights; in training autocast does.
-    """
-    dtype = map_.weight.dtype
-    return x.to(dtype) if dtype.itemsize < x.dtype.itemsize else x
+        return self.net[1:](hidden)
 
 
 def polynomial_envelope(

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crack_md.models.layers import lowered, raised
 from crack_md.models.radial import RadialFunction
 
 
@@ -18,7 +19,7 @@ class OrderConvolution(nn.Module):
 
     def forward(self, x: Float[Tensor, "edge 2 n_in"]) -> Float[Tensor, "edge 2 n_out"]:
         """Return (Wᵣ + i Wᵢ)(x₊ + i x₋), real part first."""
-        return _complex(*self.fc(x).chunk(2, dim=-1))
+        return _complex(*self.fc(lowered(x, self.fc)).chunk(2, dim=-1))
 
     def lowest(
         self, x: Float[Tensor, "edge 2 n_in"], n_channels: int
@@ -26,7 +27,7 @@ class OrderConvolution(nn.Module):
         """Return the lowest degree alone, whose channels come first."""
         real, imaginary = self.fc.weight.chunk(2)
         weight = torch.cat([real[:n_channels], imaginary[:n_channels]])
-        out = nn.functional.linear(x.contiguous(), weight)
+        out = nn.functional.linear(lowered(x.contiguous(), self.fc), weight)
         return _complex(*out.chunk(2, dim=-1))
 
 
@@ -86,7 +87,7 @@ class SO2Convolution(nn.Module):
         )
         scales = weights.split(self.widths, dim=1) if weights is not None else None
         zero = parts[0] if scales is None else parts[0] * scales[0]
-        extra, zero = self.fc_m0(zero).split(
+        extra, zero = self.fc_m0(lowered(zero, self.fc_m0)).split(
             [self.n_extra, self.fc_m0.out_features - self.n_extra], dim=1
         )
         outputs = [zero]
@@ -96,8 +97,8 @@ class SO2Convolution(nn.Module):
                 pair = pair * scales[m].unsqueeze(1)
             # contiguous rows: strided ones end in one small product for each edge
             outputs.append(convolution(pair.contiguous()).flatten(1))
-        out = torch.cat(outputs, dim=1)
-        return out.unflatten(1, (-1, self.channels_out)), extra
+        out = torch.cat(outputs, dim=1).unflatten(1, (-1, self.channels_out))
+        return raised(out, x), raised(extra, x)
 
     def vectors(
         self, x: Float[Tensor, "edge reduced channels_in"]
@@ -112,14 +113,14 @@ class SO2Convolution(nn.Module):
         )
         start = self.n_extra + n  # after l = 0
         zero = nn.functional.linear(
-            zero,
+            lowered(zero, self.fc_m0),
             self.fc_m0.weight[start : start + n],
             self.fc_m0.bias[start : start + n],
         )
         convolution = self.so2_m_conv[0]
         assert isinstance(convolution, OrderConvolution)
         pair = convolution.lowest(pair.unflatten(1, (2, -1)), n)
-        return torch.cat([zero.unsqueeze(1), pair], dim=1)
+        return raised(torch.cat([zero.unsqueeze(1), pair], dim=1), x)
 
 
 def init_so2(module: nn.Module) -> None:
