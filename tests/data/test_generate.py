@@ -141,7 +141,7 @@ def test_the_shipped_recipes_are_valid(request):
 
     recipes = {path.stem: read_recipe(path) for path in folder.glob("augment_*.yaml")}
 
-    assert set(recipes) == {"augment_alloys", "augment_more", "augment_tiny"}
+    assert set(recipes) == {f"augment_{n}" for n in ("alloys", "more", "tiny", "wide")}
     assert sum(recipes["augment_alloys"].generate.counts.values()) > 1000
 
 

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,13 @@ def train_in_processes(tree: dict[str, Any], page: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def assert_same_curves(one: Path, two: Path, *, n_steps: int, rel: float) -> None:
+def assert_same_curves(
+    one: Path, two: Path, *, n_steps: int, rel: float, terms: Sequence[str] = TERMS
+) -> None:
     curves = [
         {
             key: [record[key] for record in RunFolder(path).metrics() if key in record]
-            for key in TERMS
+            for key in terms
         }
         for path in (one, two)
     ]
@@ -116,8 +119,15 @@ def test_bfloat16_in_two_processes(dataset: Path, tmp_path: Path) -> None:
         tree["losses"] = losses()
     train_here(trees[0])
     train_in_processes(trees[1], tmp_path / "two.yaml")
-    # sums in another order: the last of bfloat16's eight bits
-    assert_same_curves(tmp_path / "1", tmp_path / "2", n_steps=3, rel=2e-2)
+    # Sums in another order: the last of bfloat16's eight bits. The first steps of AdamW
+    # make much of it where gradients are small, and crack, the relations of atoms that
+    # new weights hardly tell apart, moves by a tenth; float32 has none of that.
+    first, second = (RunFolder(tmp_path / n).metrics()[0] for n in ("1", "2"))
+    assert first["crack"] == pytest.approx(second["crack"], rel=1e-5)
+    smooth = ("n2n", "output_forces", "task_forces")
+    assert_same_curves(
+        tmp_path / "1", tmp_path / "2", n_steps=3, rel=2e-3, terms=smooth
+    )
 
 
 @pytest.mark.slow
