@@ -56,7 +56,9 @@ def edge_vectors(graph: AtomGraph) -> Float[Tensor, "atom slot 3"]:
 
 def atoms_per_structure(graph: AtomGraph) -> Int[Tensor, " structure"]:
     """Return how many atoms each structure has."""
-    return torch.bincount(graph.batch, minlength=graph.n_structures)
+    # not bincount: it looks at the numbers first, and the host would wait
+    ones = torch.ones_like(graph.batch)
+    return ones.new_zeros(graph.n_structures).index_add(0, graph.batch, ones)
 
 
 def sum_over_structures(
@@ -94,6 +96,36 @@ def batch_graphs(graphs: Sequence[AtomGraph]) -> AtomGraph:
         first_atom += graph.n_atoms
         first_structure += graph.n_structures
     return AtomGraph(*(torch.cat(column) for column in zip(*padded, strict=True)))
+
+
+def padded_graph(graph: AtomGraph, n_atoms: int, width: int) -> AtomGraph:
+    """Return the graph with more atoms and slots, for code that wants fixed shapes.
+
+    Added atoms have no neighbors and belong to one more structure without a cell, which
+    is there even if no atom is added. Results of the others come first, as before.
+
+    Args:
+        graph: one or several structures.
+        n_atoms: atoms of the new graph, at least those of the old one.
+        width: slots of the new table, at least those of the old one.
+    """
+    graph = _widened(graph, width)
+    missing = n_atoms - graph.n_atoms
+    own = torch.arange(graph.n_atoms, n_atoms, device=graph.batch.device)
+    pad = torch.nn.functional.pad
+    return AtomGraph(
+        positions=pad(graph.positions, (0, 0, 0, missing)),
+        # an element that occurs: a model may know no other
+        atomic_numbers=torch.cat(
+            [graph.atomic_numbers, graph.atomic_numbers[:1].expand(missing)]
+        ),
+        cell=pad(graph.cell, (0, 0, 0, 0, 0, 1)),
+        pbc=pad(graph.pbc, (0, 0, 0, 1)),
+        batch=pad(graph.batch, (0, missing), value=graph.n_structures),
+        neighbors=torch.cat([graph.neighbors, own.unsqueeze(1).expand(-1, width)]),
+        cell_shift=pad(graph.cell_shift, (0, 0, 0, 0, 0, missing)),
+        mask=pad(graph.mask, (0, 0, 0, missing)),
+    )
 
 
 def _widened(graph: AtomGraph, width: int) -> AtomGraph:

@@ -130,7 +130,8 @@ class EdgeTable(NamedTuple):
         matrices = self.rotation_back.unflatten(1, (self.mask.shape[1], -1))
         top = math.isqrt(self.truncation.shape[0])  # l = 0 … lmax: the rows of order 0
         rows = [1, top, 2 * top - 1]
-        vectors = matrices[:, :, rows, 1:4].flatten(1, 2)
+        vectors = torch.stack([matrices[:, :, row, 1:4] for row in rows], dim=2)
+        vectors = vectors.flatten(1, 2)
         stacked = self.to_table(values).flatten(1, 2)
         return torch.bmm(vectors.transpose(1, 2), stacked) * self.truncation[1:4]
 

@@ -5,6 +5,7 @@ public checkpoints. Differences: a dense neighbor table instead of an edge list,
 without random roll, gradients through the frames, and a smooth cutoff on demand.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,14 @@ from crack_md.models.layers import FeedForward
 from crack_md.models.norms import NORMS
 from crack_md.models.radial import GaussianBasis, polynomial_envelope
 from crack_md.models.so2 import init_so2
-from crack_md.models.so3 import edge_frames, edge_rotations, truncation_scale
+from crack_md.models.so3 import (
+    couplings,
+    edge_frames,
+    edge_rotations,
+    order_major_index,
+    truncation_scale,
+    wigner_blocks,
+)
 
 
 class NetworkOutput(NamedTuple):
@@ -57,6 +65,7 @@ class EquiformerV2(nn.Module):
     """The network: atoms and their neighbors to raw energies, forces and features."""
 
     truncation: Tensor
+    order: Tensor
 
     def __init__(self, config: EquiformerV2Config) -> None:
         super().__init__()
@@ -87,6 +96,9 @@ class EquiformerV2(nn.Module):
         )
         self.apply(_initialise)
         self.apply(init_so2)
+        self._place_couplings()
+        order = torch.tensor(order_major_index(config.lmax, config.mmax))
+        self.register_buffer("order", order, persistent=False)
         scale = torch.tensor(truncation_scale(config.lmax, config.mmax))
         self.register_buffer("truncation", scale.unsqueeze(-1), persistent=False)
 
@@ -123,6 +135,22 @@ class EquiformerV2(nn.Module):
         forces = by_parts(lambda part: head(x, part), edges, n_rows).squeeze(-1)
         return NetworkOutput(energy, forces, x)
 
+    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "EquiformerV2":
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._place_couplings()
+        return self
+
+    def _place_couplings(self) -> None:
+        """Put constants beside the weights, once: in a call the host would wait.
+
+        They are no buffers: those of a model that goes through float32 stay rounded.
+        """
+        weight = self.sphere_embedding.weight
+        self._couplings = [
+            coupling.to(device=weight.device, dtype=weight.dtype)
+            for coupling in couplings(self.config.lmax)
+        ]
+
     def edge_table(
         self,
         graph: AtomGraph,
@@ -152,7 +180,8 @@ class EquiformerV2(nn.Module):
             rotations = edge_frames(vectors)
         else:
             rotations = frames.flatten(0, 1).index_select(0, slots)
-        rotation = edge_rotations(rotations, config.lmax, config.mmax)
+        blocks = wigner_blocks(rotations, self._couplings)[: config.lmax + 1]
+        rotation = edge_rotations(blocks, self.order)
         envelope = None
         if config.neighbors == "smooth":
             envelope = polynomial_envelope(

@@ -172,7 +172,11 @@ class ForceField(nn.Module):
         self, output: NetworkOutput, graph: AtomGraph
     ) -> Float[Tensor, " atom"]:
         # float64: total energies of hundreds of eV, of which meV count
-        references = self._element_references.to(graph.positions.device)
+        if self._element_references.device != graph.positions.device:
+            self._element_references = self._element_references.to(
+                graph.positions.device
+            )
+        references = self._element_references
         raw = output.node_energy.double() / self.network.config.average_atoms
         share = (self.scale.mean / atoms_per_structure(graph))[graph.batch]
         return raw * self.scale.std + share + references[graph.atomic_numbers]

@@ -11,11 +11,12 @@ The real harmonics have y as polar axis and no Condon–Shortley phase: for l = 
 """
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -64,51 +65,62 @@ def edge_frames(vectors: Float[Tensor, "*edge 3"]) -> Float[Tensor, "*edge 3 3"]
         vectors: edge vectors in Å, none of them zero.
     """
     direction = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    half_turn = direction.new_tensor([1.0, -1.0, -1.0])
-    turned = direction[..., 1:2] < SEAM_COSINE  # (edge, 1)
-    direction = torch.where(turned, direction * half_turn, direction)
     x, y, z = direction.unbind(dim=-1)
+    sign = torch.where(y < SEAM_COSINE, -1.0, 1.0).to(y.dtype)
+    y, z = y * sign, z * sign
     inverse = 1 / (1 + y)
     rows = [1 - x * x * inverse, -x, -x * z * inverse]
     rows += [x, y, z]
     rows += [-x * z * inverse, -z, 1 - z * z * inverse]
     rotation = torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
-    return torch.where(turned.unsqueeze(-1), rotation * half_turn, rotation)
+    sign = sign[..., None, None]
+    return torch.cat([rotation[..., :1], rotation[..., 1:] * sign], dim=-1)
+
+
+def couplings(lmax: int) -> list[Tensor]:
+    """Return C of degrees 2 … lmax in float64, for `wigner_blocks`."""
+    return [torch.from_numpy(_top_coupling(d)) for d in range(2, lmax + 1)]
 
 
 def wigner_blocks(
-    rotations: Float[Tensor, "edge 3 3"], lmax: int
+    rotations: Float[Tensor, "edge 3 3"], given: Sequence[Tensor]
 ) -> list[Float[Tensor, "edge order order"]]:
     """Return the Wigner matrices of degrees 0 … lmax of real harmonics.
 
     Degree l is the top part of the product of degrees l − 1 and 1,
     ``D_l = C_l (D_{l−1} ⊗ R) C_lᵀ``: a polynomial of the rotation matrix, with a
     gradient everywhere, where Euler angles have none at the poles.
+
+    Args:
+        rotations: of the edges.
+        given: `couplings` of the degrees from 2 on, on the device of the rotations.
     """
     blocks = [torch.ones_like(rotations[:, :1, :1]), rotations]
-    for degree in range(2, lmax + 1):
-        coupling = torch.as_tensor(
-            _top_coupling(degree), dtype=rotations.dtype, device=rotations.device
-        )
+    for coupling in given:
         lower = blocks[-1]
         # C (D ⊗ R) Cᵀ as two products, smallest intermediates first:
         # (m, a, b) · (edge, a, c) → (edge, m, b, c) → · (edge, b, d) → (edge, m, c, d)
         left = torch.einsum("mab,eac->embc", coupling, lower)
         both = torch.einsum("embc,ebd->emcd", left, rotations)
         blocks.append(torch.einsum("emcd,ncd->emn", both, coupling))
-    return blocks[: lmax + 1]
+    return blocks
 
 
 def edge_rotations(
-    frames: Float[Tensor, "edge 3 3"], lmax: int, mmax: int
+    blocks: Sequence[Float[Tensor, "edge order order"]], order: Int[Tensor, " reduced"]
 ) -> Float[Tensor, "edge reduced coefficient"]:
-    """Return Wigner matrices from degree order to truncated order-major order."""
-    wigner = frames.new_zeros(frames.shape[0], (lmax + 1) ** 2, (lmax + 1) ** 2)
-    for degree, block in enumerate(wigner_blocks(frames, lmax)):
+    """Return Wigner matrices from degree order to truncated order-major order.
+
+    Args:
+        blocks: those of degrees 0 … lmax.
+        order: `order_major_index`, on the device of the blocks.
+    """
+    size = len(blocks) ** 2
+    wigner = blocks[0].new_zeros(blocks[0].shape[0], size, size)
+    for degree, block in enumerate(blocks):
         span = slice(degree**2, (degree + 1) ** 2)
         wigner[:, span, span] = block
-    index = torch.tensor(order_major_index(lmax, mmax), device=frames.device)
-    return wigner[:, index]
+    return wigner.index_select(1, order)
 
 
 def real_harmonics(

@@ -6,6 +6,7 @@ import torch
 
 from crack_md.models.so3 import (
     SEAM_COSINE,
+    couplings,
     edge_frames,
     edge_rotations,
     grid_maps,
@@ -27,6 +28,10 @@ def rotations(n: int, seed: int = 0) -> torch.Tensor:
         torch.randn(n, 3, 3, dtype=torch.float64, generator=generator)
     )
     return q * torch.linalg.det(q)[:, None, None]
+
+
+def blocks_of(matrices: torch.Tensor, lmax: int = LMAX) -> list[torch.Tensor]:
+    return wigner_blocks(matrices, [c.to(matrices) for c in couplings(lmax)])
 
 
 def harmonics(directions: np.ndarray) -> np.ndarray:
@@ -61,7 +66,7 @@ def test_grid_weights_integrate_harmonics_exactly() -> None:
 
 def test_wigner_blocks_rotate_harmonics() -> None:
     matrices = rotations(3)
-    blocks = wigner_blocks(matrices, LMAX)
+    blocks = blocks_of(matrices)
     points = directions(7)
     for index, matrix in enumerate(matrices.numpy()):
         rotated = harmonics(points @ matrix.T)
@@ -74,8 +79,8 @@ def test_wigner_blocks_rotate_harmonics() -> None:
 def test_wigner_matrices_of_products_are_products() -> None:
     first, second = rotations(2)[:1], rotations(2)[1:]
     for degree in range(LMAX + 1):
-        left = wigner_blocks(first @ second, LMAX)[degree]
-        right = wigner_blocks(first, LMAX)[degree] @ wigner_blocks(second, LMAX)[degree]
+        left = blocks_of(first @ second)[degree]
+        right = blocks_of(first)[degree] @ blocks_of(second)[degree]
         torch.testing.assert_close(left, right, atol=1e-12, rtol=0)
 
 
@@ -133,6 +138,11 @@ def test_order_major_index_lists_plus_before_minus() -> None:
 
 def test_edge_rotations_are_truncated_wigner_matrices() -> None:
     matrices = rotations(2)
-    full = torch.block_diag(*(block[1] for block in wigner_blocks(matrices, 3)))
+    full = torch.block_diag(*(block[1] for block in blocks_of(matrices, 3)))
     expected = full[order_major_index(3, 2)]
-    torch.testing.assert_close(edge_rotations(matrices, 3, 2)[1], expected)
+    torch.testing.assert_close(
+        edge_rotations(blocks_of(matrices, 3), torch.tensor(order_major_index(3, 2)))[
+            1
+        ],
+        expected,
+    )

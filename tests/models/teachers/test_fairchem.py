@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from crack_md.data import read_dataset
 from crack_md.errors import MissingDependencyError, StructureError, TeacherError
-from crack_md.models.so3 import wigner_blocks
+from crack_md.models.so3 import couplings, wigner_blocks
 from crack_md.models.teachers import as_periodic, load_teacher
 from crack_md.models.teachers.base import file_sha256
 from crack_md.models.teachers.fairchem import FairchemTeacher
@@ -223,7 +223,9 @@ def test_features_rotate_as_their_degree_says(
     rotation = np.linalg.solve(slab.cell.array, turned.cell.array).T
 
     assert first.node_features.shape == (13, 9, 8)
-    for degree, block in enumerate(wigner_blocks(torch.from_numpy(rotation)[None], 2)):
+    matrices = torch.from_numpy(rotation)[None]
+    blocks = wigner_blocks(matrices, [c.to(matrices) for c in couplings(2)])
+    for degree, block in enumerate(blocks):
         span = slice(degree**2, (degree + 1) ** 2)
         expected = np.einsum(
             "mn,anc->amc", block[0].numpy(), first.node_features[:, span]

@@ -1,0 +1,215 @@
+"""How a model is evaluated: eager, or compiled for a few fixed shapes.
+
+PyTorch keeps what it has compiled on disk: a second process starts sooner.
+"""
+
+import copy
+import logging
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from crack_md.graph import AtomGraph, padded_graph
+from crack_md.models.base import Prediction
+from crack_md.models.force_field import ForceField
+
+Compile = Literal["auto"] | bool
+
+log = logging.getLogger(__name__)
+
+ATOM_STEP, WIDTH_STEP = 8, 8
+HEADROOM = 1 / 8
+"""Buckets are about this far apart: so much work is wasted at most."""
+RATTLE_A = 0.01
+"""How far atoms are moved for the check: ideal structures have no forces to compare."""
+AGREEMENT = {torch.float32: 2e-4, torch.float64: 1e-9}
+"""Largest difference to eager, relative to the largest force or energy per atom."""
+
+
+class Shape(NamedTuple):
+    """What compiled code is made for."""
+
+    n_atoms: int
+    width: int
+    stress: bool
+
+
+class EagerEngine:
+    """Evaluates a model as it is."""
+
+    def __init__(self, model: ForceField) -> None:
+        self.model = model
+
+    def __call__(self, graph: AtomGraph, *, stress: bool = False) -> Prediction:
+        """Return energies, forces and features of all structures."""
+        return self.model(graph, stress=stress)
+
+
+class CompiledEngine:
+    """Evaluates a compiled copy of a model, its input padded to one of few shapes.
+
+    Graphs of one bucket share compiled code, so molecular dynamics never compiles
+    twice: atoms are padded to the next bucket, and tables of neighbors to the widest
+    seen of that bucket, with some headroom. The first call of a shape is compared with
+    the eager model on rattled positions; where they disagree, or compilation fails, the
+    eager model serves from then on, with a warning.
+
+    Args:
+        model: In eval mode, on its device.
+        backend: Of torch.compile.
+    """
+
+    def __init__(self, model: ForceField, *, backend: str = "inductor") -> None:
+        self.model = model
+        self.backend = backend
+        self.start_up_s: dict[Shape, float] = {}
+        """Seconds of the first call of every shape."""
+        self._widths: dict[int, int] = {}
+        self._given_up = False
+        self._compiled = copy.deepcopy(model)
+        graphs = model.device.type == "cuda" and backend == "inductor"
+        self._compiled.network.compile(
+            backend=backend,
+            dynamic=False,
+            fullgraph=True,
+            mode="reduce-overhead" if graphs else None,
+        )
+
+    @property
+    def n_compiled(self) -> int:
+        """Return how many shapes have been compiled."""
+        return len(self.start_up_s)
+
+    def __call__(self, graph: AtomGraph, *, stress: bool = False) -> Prediction:
+        """Return energies, forces and features of all structures."""
+        shape = self._shape(graph, stress=stress)
+        if not self._given_up and shape not in self.start_up_s:
+            self._start(graph, shape)
+        if self._given_up:
+            return self.model(graph, stress=stress)
+        return self._evaluate(graph, shape)
+
+    def _shape(self, graph: AtomGraph, *, stress: bool) -> Shape:
+        n_atoms, width = graph.mask.shape
+        n_atoms = bucket_of(n_atoms)
+        known = self._widths.get(n_atoms, 0)
+        if width > known:
+            strict = self.model.network.config.neighbors == "strict"
+            known = width if strict else _rounded(width * (1 + HEADROOM), WIDTH_STEP)
+            self._widths[n_atoms] = known
+        return Shape(n_atoms, known, stress)
+
+    def _evaluate(self, graph: AtomGraph, shape: Shape) -> Prediction:
+        padded = padded_graph(graph, shape.n_atoms, shape.width)
+        if graph.mask.is_cuda:
+            torch.compiler.cudagraph_mark_step_begin()
+        answer = self._compiled(padded, stress=shape.stress)
+        return _without_padding(answer, graph)
+
+    def _start(self, graph: AtomGraph, shape: Shape) -> None:
+        """Compile for a shape, and check the result."""
+        begin = time.perf_counter()
+        random = torch.Generator().manual_seed(0)
+        moved = torch.randn(graph.positions.shape, generator=random)
+        graph = graph._replace(
+            positions=graph.positions + RATTLE_A * moved.to(graph.positions)
+        )
+        try:
+            with _quiet():
+                answer = self._evaluate(graph, shape)
+        except Exception as error:  # every part of the compiler has its own
+            self._give_up(f"cannot be compiled ({_brief(error)})")
+            return
+        difference = _difference(answer, self.model(graph))
+        if not difference < AGREEMENT[self.model.dtype]:
+            self._give_up(f"differs from itself by {difference:.1e} when compiled")
+            return
+        self.start_up_s[shape] = time.perf_counter() - begin
+        log.info(
+            "compiled for %d atoms and %d neighbors in %.1f s",
+            shape.n_atoms,
+            shape.width,
+            self.start_up_s[shape],
+        )
+
+    def _give_up(self, reason: str) -> None:
+        self._given_up = True
+        warnings.warn(
+            f"the model {reason}; it goes on uncompiled, with the same results",
+            stacklevel=2,
+        )
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "CompiledEngine":
+        """Return a new engine: compiled code is not copied but made again."""
+        return CompiledEngine(copy.deepcopy(self.model, memo), backend=self.backend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the model alone."""
+        return partial(CompiledEngine, backend=self.backend), (self.model,)
+
+
+def build_engine(
+    model: ForceField, compile_: Compile = "auto"
+) -> EagerEngine | CompiledEngine:
+    """Return the engine for a model: "auto" compiles on a GPU."""
+    if compile_ == "auto":
+        compile_ = model.device.type == "cuda"
+    return CompiledEngine(model) if compile_ else EagerEngine(model)
+
+
+def bucket_of(n_atoms: int) -> int:
+    """Return the smallest bucket that holds so many atoms.
+
+    Sizes are multiples of 8, about 12 % apart: a structure that gains or loses an atom
+    mostly keeps its bucket.
+    """
+    size = ATOM_STEP
+    while size < n_atoms:
+        size = max(size + ATOM_STEP, _rounded(size * (1 + HEADROOM), ATOM_STEP))
+    return size
+
+
+def _rounded(value: float, step: int) -> int:
+    return math.ceil(value / step) * step
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the compiler's own warnings from users: what matters is checked here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _without_padding(answer: Prediction, graph: AtomGraph) -> Prediction:
+    # copies: the next call may write to the same memory
+    n_atoms, n_structures = graph.n_atoms, graph.n_structures
+    atomic = answer.node_energy
+    return Prediction(
+        energy=answer.energy[:n_structures].clone(),
+        forces=answer.forces[:n_atoms].clone(),
+        stress=None if answer.stress is None else answer.stress[:n_structures].clone(),
+        node_features=answer.node_features[:n_atoms].clone(),
+        node_energy=None if atomic is None else atomic[:n_atoms].clone(),
+    )
+
+
+def _difference(one: Prediction, other: Prediction) -> float:
+    """Return the largest difference of forces and of energies of atoms, relative."""
+    assert one.node_energy is not None
+    assert other.node_energy is not None
+    forces = (one.forces - other.forces).abs().max() / other.forces.abs().max()
+    spread = other.node_energy.abs().max()
+    energies = (one.node_energy - other.node_energy).abs().max() / spread
+    return float(torch.maximum(forces.double(), energies.double()))
+
+
+def _brief(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

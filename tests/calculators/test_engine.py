@@ -1,0 +1,163 @@
+"""Compiled engines: fixed shapes, no second compilation, and a way out."""
+
+import copy
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from ase import units
+from ase.md.verlet import VelocityVerlet
+from torch._dynamo.utils import counters
+
+from crack_md import CrackCalculator
+from crack_md.calculators.engine import CompiledEngine, bucket_of, build_engine
+from crack_md.graph import batch_graphs, padded_graph
+from crack_md.models.force_field import ForceField
+from tests.factories import graph_of, oxygen_slab, tiny_model, water
+
+KINDS = [("smooth", "gradient"), ("strict", "direct")]
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> None:
+    torch._dynamo.reset()
+    counters.clear()
+
+
+def quick(model: ForceField) -> CompiledEngine:
+    """Return an engine that traces as always and leaves out the code generator."""
+    return CompiledEngine(model, backend="eager")
+
+
+@pytest.mark.parametrize(
+    ("n_atoms", "bucket"),
+    [(1, 8), (8, 8), (9, 16), (46, 48), (48, 48), (49, 56), (65, 72), (81, 88)],
+)
+def test_buckets(n_atoms: int, bucket: int) -> None:
+    assert bucket_of(n_atoms) == bucket
+
+
+def test_buckets_waste_an_eighth_at_most() -> None:
+    for n_atoms in range(64, 5000, 7):
+        assert n_atoms <= bucket_of(n_atoms) <= 1.125 * n_atoms + 8
+
+
+@pytest.mark.parametrize(("rule", "forces"), KINDS)
+def test_padding_changes_no_result(rule: str, forces: str) -> None:
+    model = tiny_model(neighbors=rule, forces=forces)
+    graph = batch_graphs([graph_of(model, a) for a in (oxygen_slab(), water())])
+    with torch.no_grad():
+        plain = model(graph)
+        padded = model(padded_graph(graph, 24, graph.mask.shape[1] + 3))
+    torch.testing.assert_close(padded.energy[:2], plain.energy)
+    torch.testing.assert_close(padded.forces[: graph.n_atoms], plain.forces)
+    assert padded.forces.shape == (24, 3)
+
+
+@pytest.mark.parametrize(("rule", "forces"), KINDS)
+def test_compiled_answers_are_those_of_the_model(rule: str, forces: str) -> None:
+    model = tiny_model(neighbors=rule, forces=forces)
+    engine = quick(model)
+    stress = forces == "gradient"
+    for atoms in (oxygen_slab(seed=1), oxygen_slab(seed=2)):
+        graph = graph_of(model, atoms)
+        with torch.no_grad():
+            found, expected = (e(graph, stress=stress) for e in (engine, model))
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+    assert engine.n_compiled == 1
+
+
+@pytest.mark.parametrize(("rule", "forces"), KINDS)
+def test_a_thousand_steps_of_dynamics_compile_once(rule: str, forces: str) -> None:
+    """Atoms leave and enter the cutoff all the time; no shape may follow them."""
+    model = tiny_model(neighbors=rule, forces=forces, dtype=torch.float32)
+    atoms = oxygen_slab(rattle=0.05)
+    atoms.calc = CrackCalculator(model, compile=False)
+    atoms.calc.engines = [quick(atoms.calc.models[0])]
+    atoms.set_velocities(0.02 * np.random.default_rng(0).normal(size=(len(atoms), 3)))
+    dynamics = VelocityVerlet(atoms, 2 * units.fs)
+    edges = set()
+    for _ in range(20):
+        dynamics.run(50)
+        edges.add(graph_of(model, atoms).mask.sum().item())
+    assert atoms.calc.engines[0].n_compiled == 1
+    assert counters["stats"]["unique_graphs"] == 1
+    assert counters["graph_break"] == {}
+    assert len(edges) > 1 or rule == "strict"
+
+
+def test_other_sizes_get_code_of_their_own() -> None:
+    model = tiny_model()
+    engine = quick(model)
+    for atoms in (oxygen_slab(), oxygen_slab() * (2, 1, 1), oxygen_slab()):
+        with torch.no_grad():
+            engine(graph_of(model, atoms))
+    assert engine.n_compiled == 2
+    assert counters["stats"]["unique_graphs"] == 2
+
+
+def test_a_compiler_that_fails_leaves_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model()
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no C++ compiler found\nand a page of advice")
+
+    monkeypatch.setattr(CompiledEngine, "_evaluate", fail)
+    engine = quick(model)
+    graph = graph_of(model, oxygen_slab())
+    with torch.no_grad():
+        with pytest.warns(UserWarning, match=r"RuntimeError: no C.* goes on uncompil"):
+            found = engine(graph)
+        torch.testing.assert_close(found.forces, engine(graph).forces)
+        torch.testing.assert_close(found.forces, model(graph).forces)
+
+
+def test_wrong_code_is_found_at_the_first_call() -> None:
+    model = tiny_model()
+    engine = quick(model)
+    with torch.no_grad():
+        for weight in engine._compiled.network.energy_block.parameters():
+            weight.mul_(1.01)
+    graph = graph_of(model, oxygen_slab())
+    with torch.no_grad():
+        with pytest.warns(UserWarning, match="differs from itself by"):
+            found = engine(graph)
+        torch.testing.assert_close(found.energy, model(graph).energy)
+
+
+def test_copies_and_pickles_compile_for_themselves() -> None:
+    calculator = CrackCalculator(tiny_model(), compile=False)
+    calculator.engines = [quick(calculator.models[0])]
+    energies = []
+    for one in (calculator, copy.deepcopy(calculator)):
+        atoms = oxygen_slab()
+        atoms.calc = one
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] == pytest.approx(energies[1], abs=1e-6)
+    assert calculator.engines[0].n_compiled == 1
+    loaded = pickle.loads(pickle.dumps(calculator))
+    assert isinstance(loaded.engines[0], CompiledEngine)
+    assert loaded.engines[0].n_compiled == 0
+
+
+def test_a_cpu_is_left_alone_unless_asked() -> None:
+    model = tiny_model()
+    assert not isinstance(build_engine(model, "auto"), CompiledEngine)
+    assert isinstance(build_engine(model, compile_=True), CompiledEngine)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
+def test_generated_code_agrees_with_the_model() -> None:
+    model = tiny_model(dtype=torch.float32, num_layers=1)
+    plain, compiled = oxygen_slab(), oxygen_slab()
+    plain.calc = CrackCalculator(model)
+    compiled.calc = CrackCalculator(model, compile=True)
+    np.testing.assert_allclose(compiled.get_forces(), plain.get_forces(), atol=1e-4)
+    assert compiled.calc.engines[0].n_compiled == 1, "it fell back"
+    np.testing.assert_allclose(compiled.get_stress(), plain.get_stress(), atol=1e-6)
