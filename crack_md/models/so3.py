@@ -84,7 +84,7 @@ def couplings(lmax: int) -> list[Tensor]:
 
 def wigner_blocks(
     rotations: Float[Tensor, "edge 3 3"], given: Sequence[Tensor]
-) -> list[Float[Tensor, "edge order order"]]:
+) -> list[Float[Tensor, "edge _ _"]]:
     """Return the Wigner matrices of degrees 0 … lmax of real harmonics.
 
     Degree l is the top part of the product of degrees l − 1 and 1,
@@ -107,7 +107,7 @@ def wigner_blocks(
 
 
 def edge_rotations(
-    blocks: Sequence[Float[Tensor, "edge order order"]], order: Int[Tensor, " reduced"]
+    blocks: Sequence[Float[Tensor, "edge _ _"]], order: Int[Tensor, " reduced"]
 ) -> Float[Tensor, "edge reduced coefficient"]:
     """Return Wigner matrices from degree order to truncated order-major order.
 

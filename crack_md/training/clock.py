@@ -41,7 +41,7 @@ class Throughput:
             "data": self.share_data,
         }
         told = ", ".join(f"{name} {100 * share:.0f}%" for name, share in shares.items())
-        return f"{self.structures_per_s:.1f} structures/s; of the time {told}"
+        return f"{self.structures_per_s:.3g} structures/s; of the time {told}"
 
 
 class Clock:
