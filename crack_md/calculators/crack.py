@@ -113,7 +113,8 @@ class CrackCalculator(Calculator):
         assert current is not None, "ASE has just set it"
         for member in self.models:
             check_structure(current, member)
-        stress = self.forces_kind == "gradient" and abs(current.cell.volume) > 0
+        has_volume = abs(float(current.cell.volume)) > 0
+        stress = self.forces_kind == "gradient" and has_volume
         members = [self._predict(engine, current, stress) for engine in self.engines]
         self.results = _results(members)
 
