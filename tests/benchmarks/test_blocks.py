@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.profile import REST, machine_rates, profile, table
+from benchmarks.blocks import REST, machine_rates, profile, table
 from tests.factories import graph_of, oxygen_slab, tiny_model
 
 

@@ -1,6 +1,6 @@
 """Where the time of a forward call goes: operations, bytes and time of every block.
 
-    python benchmarks/profile.py --model 22M --atoms 46
+    python benchmarks/blocks.py --model 22M --atoms 46
 
 Operations are those of matrix products; bytes are what all operations read and write,
 views left out, so what a cache serves is counted too. Both rates stand beside those
@@ -8,18 +8,14 @@ that the machine reaches with a large product and a large copy, measured in the 
 run. 22M is the published student's size with random weights.
 """
 
-import sys
-from pathlib import Path
-
-if __package__ in (None, ""):  # in the place of this folder: it hides Python's profile
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -30,6 +26,9 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_config import EquiformerV2Config
