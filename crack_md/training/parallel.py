@@ -1,6 +1,7 @@
 """Several processes: how they start, and what losses exchange between them."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,8 +19,12 @@ PATIENCE = timedelta(hours=6)
 """Processes wait for each other so long, while the first labels or validates alone."""
 
 
-def launch_fabric(run: RunConfig) -> Fabric:
-    """Return Fabric on the devices of a run, all its processes started.
+LAST_EXCHANGE_S = 0.5
+
+
+@contextmanager
+def launched_fabric(run: RunConfig) -> Iterator[Fabric]:
+    """Yield Fabric on the devices of a run, all its processes started.
 
     Degrees above zero of the last layer reach no invariant output, so some weights have
     no gradient, which DDP must be told. Precision is left at float32: the objective
@@ -38,7 +43,24 @@ def launch_fabric(run: RunConfig) -> Fabric:
     log.setLevel(logging.WARNING)  # a banner that --quiet would not silence
     fabric.launch()
     log.setLevel(level)
-    return fabric
+    try:
+        yield fabric
+        fabric.barrier()  # the first keeps the store through which the others part
+    finally:
+        if run.n_ranks > 1:
+            _part()
+
+
+def _part() -> None:
+    """Leave the other processes.
+
+    A thread of gloo drops the tensors of its last exchange under Python's lock. Where
+    the interpreter ends first, that thread aborts the process ("terminate called
+    without an active exception"); where the group is joined by whoever holds the lock,
+    both wait forever. Hence a moment without the lock before the group is closed.
+    """
+    time.sleep(LAST_EXCHANGE_S)
+    distributed.destroy_process_group()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """One whole run: read, build, train, export."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from crack_md.training.frames import Frames
 from crack_md.training.heads import heads_state
 from crack_md.training.objective import Objective
 from crack_md.training.optim import MovingAverage, WarmupCosine, adamw
-from crack_md.training.parallel import FabricRanks, launch_fabric
+from crack_md.training.parallel import FabricRanks, launched_fabric
 from crack_md.training.progress import Watch
 from crack_md.training.run import RunFolder, replacing
 from crack_md.training.source import TrainingData, read_training_data
@@ -53,10 +54,8 @@ def train(
         read: Returns the data of a configuration; many runs share one that remembers.
         pack: Builds the graphs of frames; likewise.
     """
-    fabric = launch_fabric(config.run)
-    watch = Watch(shows=fabric.is_global_zero and not quiet)
-    own = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(own):
+    with launched_fabric(config.run) as fabric, _own_random_state(fabric):
+        watch = Watch(shows=fabric.is_global_zero and not quiet)
         torch.manual_seed(config.run.seed)
         folder = RunFolder(config.run.folder, writes=fabric.is_global_zero)
         folder.check(config)
@@ -70,6 +69,11 @@ def train(
         if summary.stopped_by is None and fabric.is_global_zero:
             export(trainer, config, data, summary.validation)
     return summary
+
+
+def _own_random_state(fabric: Fabric) -> AbstractContextManager[None]:
+    own = [fabric.device] if fabric.device.type == "cuda" else []
+    return torch.random.fork_rng(own)
 
 
 def build_trainer(
