@@ -1,6 +1,6 @@
 """Measure the packaged student: errors on held-out element pairs, then O* adsorption.
 
-    python benchmarks/packaged_student.py --data data/train.aselmdb
+    python benchmarks/packaged_student.py --data data/train_wide.aselmdb
 
 The dataset is the one that configs/ makes; its test split holds every frame with
 Ag–Pd, Cu–Ir or Au–Rh, in any stoichiometry and with any further element. The adsorption
@@ -45,7 +45,7 @@ def main() -> None:
     """Print the errors and write them to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", default="default")
-    parser.add_argument("--data", type=Path, default=Path("data/train.aselmdb"))
+    parser.add_argument("--data", type=Path, default=Path("data/train_wide.aselmdb"))
     parser.add_argument("--out", type=Path, default=Path("runs/packaged_student"))
     parser.add_argument("--limit", default="60", help="alloy slabs of GPAW")
     options = parser.parse_args()
