@@ -23,6 +23,8 @@ from tests.training.factories import TINY, recipe
 from tests.training.study_factory import plan_of, silent
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+PARTS = {"study_student", "study_teacher"}
+STUDIES = sorted({path.stem for path in CONFIGS.glob("study_*.yaml")} - PARTS)
 BASELINES = sorted(path.stem for path in (CONFIGS / "baselines").glob("*.yaml"))
 STUDENT = TINY | {
     "forces": "direct",
@@ -150,7 +152,7 @@ def test_parts_of_other_sizes_are_refused() -> None:
         copy_matching_weights(small, large, name="small", parts=["norm"])
 
 
-@pytest.mark.parametrize("name", ["study_same_architecture", "study_across"])
+@pytest.mark.parametrize("name", STUDIES)
 def test_the_studies_of_the_repository_are_valid(name: str) -> None:
     plan = plan_study(load_study(CONFIGS / f"{name}.yaml"))
     assert len(plan.study.seeds) >= 3
