@@ -14,8 +14,9 @@ from torch import Tensor
 
 from crack_md.models.equiformer_config import EquiformerV2Config
 
-CHUNK_BYTES = {"cpu": 24 << 20, "cuda": 4 << 30}
-"""Roughly what the work on edges may hold at a time. On a CPU: about the cache."""
+CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
+"""Roughly what the work on edges may hold at a time. On a CPU: a few of its caches, so
+that weights are read for many edges at once."""
 
 
 class EdgeTable(NamedTuple):

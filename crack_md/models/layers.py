@@ -1,6 +1,5 @@
 """Equivariant layers on atoms: linear maps, activations, feed-forward."""
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -8,13 +7,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crack_md.models.so3 import (
-    FloatArray,
-    degrees,
-    grid_maps,
-    order_major_index,
-    separated_grid_maps,
-)
+from crack_md.models.grids import GridMap, SiLUOnce, grid_map, silu_once
+from crack_md.models.so3 import degrees, order_major_index
 
 Activation = Literal["s2", "gate"]
 FeedForwardKind = Literal["grid", "s2", "gate"]
@@ -65,90 +59,6 @@ class SO3Linear(nn.Module):
         return functional.linear(x, self.weight[0], self.bias)
 
 
-Pointwise = Callable[[Tensor], Tensor]
-
-
-class GridMap(nn.Module):
-    """Constant matrices between coefficients and values on a grid of the sphere.
-
-    Args:
-        lmax: highest degree.
-        mmax: highest order of order-major coefficients; None for degree order.
-        resolution: points of the grid in each angle; even.
-    """
-
-    to_grid: Tensor
-    from_grid: Tensor
-
-    def __init__(self, lmax: int, mmax: int | None, resolution: int) -> None:
-        super().__init__()
-        to_grid, from_grid = grid_maps(lmax, mmax, resolution)
-        self.register_buffer("to_grid", _constant(to_grid), persistent=False)
-        self.register_buffer("from_grid", _constant(from_grid), persistent=False)
-
-    def forward(
-        self, x: Float[Tensor, "row coefficient channel"], pointwise: Pointwise
-    ) -> Float[Tensor, "row coefficient channel"]:
-        """Return coefficients after ``pointwise`` has acted on the grid."""
-        return torch.matmul(self.from_grid, pointwise(torch.matmul(self.to_grid, x)))
-
-
-class SeparatedGridMap(nn.Module):
-    """The same for order-major coefficients, one angle after the other."""
-
-    to_beta: Tensor
-    to_alpha: Tensor
-    from_alpha: Tensor
-    from_beta: Tensor
-
-    def __init__(self, lmax: int, mmax: int, resolution: int) -> None:
-        super().__init__()
-        names = ["to_beta", "to_alpha", "from_alpha", "from_beta"]
-        maps = separated_grid_maps(lmax, mmax, resolution)
-        for name, matrix in zip(names, maps, strict=True):
-            self.register_buffer(name, _constant(matrix), persistent=False)
-        self.rows = (2 * mmax + 1, resolution)
-
-    def forward(
-        self, x: Float[Tensor, "row coefficient channel"], pointwise: Pointwise
-    ) -> Float[Tensor, "row coefficient channel"]:
-        """Return coefficients after ``pointwise`` has acted on the grid.
-
-        It acts on (row, α, β · channel): it must treat all numbers alike.
-        """
-        orders = torch.matmul(self.to_beta, x).unflatten(1, self.rows).flatten(2)
-        values = pointwise(torch.matmul(self.to_alpha, orders))
-        orders = torch.matmul(self.from_alpha, values)
-        flat = orders.unflatten(2, (self.rows[1], x.shape[2])).flatten(1, 2)
-        return torch.matmul(self.from_beta, flat)
-
-
-def grid_map(
-    lmax: int, mmax: int | None, resolution: int
-) -> GridMap | SeparatedGridMap:
-    """Return the map with fewer multiplications; arguments as of `GridMap`."""
-    if mmax is not None:
-        to_grid, _ = grid_maps(lmax, mmax, resolution)
-        to_beta, to_alpha, _, _ = separated_grid_maps(lmax, mmax, resolution)
-        if to_beta.size + resolution * to_alpha.size < to_grid.size:
-            return SeparatedGridMap(lmax, mmax, resolution)
-    return GridMap(lmax, mmax, resolution)
-
-
-def _constant(matrix: FloatArray) -> Tensor:
-    return torch.as_tensor(matrix, dtype=torch.get_default_dtype())
-
-
-def _silu_once(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """Return SiLU, in place where nothing is differentiated: a grid is large."""
-    return functional.silu(x, inplace=not torch.is_grad_enabled())
-
-
-class _SiLUOnce(nn.Module):
-    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-        return _silu_once(x)
-
-
 class S2Activation(nn.Module):
     """SiLU on a grid of the sphere for l > 0, on separate scalars for l = 0."""
 
@@ -162,7 +72,7 @@ class S2Activation(nn.Module):
         scalars: Float[Tensor, "row channel"],
     ) -> Float[Tensor, "row coefficient channel"]:
         """Return the activated coefficients."""
-        rest = self.grid(x, _silu_once)[:, 1:]
+        rest = self.grid(x, silu_once)[:, 1:]
         return torch.cat([functional.silu(scalars).unsqueeze(1), rest], dim=1)
 
 
@@ -227,9 +137,9 @@ class FeedForward(nn.Module):
             self.scalar_mlp = nn.Sequential(nn.Linear(channels, hidden), nn.SiLU())
             self.grid_mlp = nn.Sequential(
                 nn.Linear(hidden, hidden, bias=False),
-                _SiLUOnce(),
+                SiLUOnce(),
                 nn.Linear(hidden, hidden, bias=False),
-                _SiLUOnce(),
+                SiLUOnce(),
                 nn.Linear(hidden, hidden, bias=False),
             )
             self.grid = GridMap(lmax, None, resolution)
