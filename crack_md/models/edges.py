@@ -6,17 +6,32 @@ products (`so2`), and this is the way there and back.
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from crack_md.models.equiformer_config import EquiformerV2Config
 
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
 """Roughly what the work on edges may hold at a time. On a CPU: a few of its caches, so
 that weights are read for many edges at once."""
+
+
+EDGE_COLUMNS = (
+    "basis",
+    "senders",
+    "receivers",
+    "sender_numbers",
+    "receiver_numbers",
+    "rotation",
+    "envelope",
+    "filled",
+)
+"""What a table has for every edge, not for every atom."""
 
 
 class EdgeTable(NamedTuple):
@@ -58,36 +73,27 @@ class EdgeTable(NamedTuple):
         if n_rows >= n_atoms:
             yield self
             return
-        firsts = range(0, n_atoms, n_rows)
-        ends = [min(first + n_rows, n_atoms) for first in firsts]
+        sizes = [min(n_rows, n_atoms - first) for first in range(0, n_atoms, n_rows)]
         if self.filled is None:
-            cuts = [end * width for end in ends]
+            cuts = [size * width for size in sizes]
         else:
-            bounds = torch.tensor(ends, device=self.filled.device) * width
-            cuts = torch.searchsorted(self.filled, bounds).tolist()
-        for first, end, start, stop in zip(
-            firsts, ends, [0, *cuts[:-1]], cuts, strict=True
-        ):
-            yield self._part(slice(first, end), slice(start, stop))
-
-    def _part(self, atoms: slice, edges: slice) -> "EdgeTable":
-        filled = self.filled
-        if filled is not None:
-            filled = filled[edges] - atoms.start * self.mask.shape[1]
-        return EdgeTable(
-            basis=self.basis[edges],
-            senders=self.senders[edges],
-            receivers=self.receivers[edges],
-            sender_numbers=self.sender_numbers[edges],
-            receiver_numbers=self.receiver_numbers[edges],
-            rotation=self.rotation[edges],
-            rotation_back=self.rotation_back[atoms],
-            truncation=self.truncation,
-            envelope=None if self.envelope is None else self.envelope[edges],
-            filled=filled,
-            mask=self.mask[atoms],
-            first_atom=self.first_atom + atoms.start,
-        )
+            ends = torch.tensor(sizes, device=self.filled.device).cumsum(0) * width
+            last = torch.searchsorted(self.filled, ends)
+            cuts = last.diff(prepend=last.new_zeros(1)).tolist()
+        # split, not slices: their gradients would each be as large as the table
+        columns = {
+            name: getattr(self, name).split(cuts)
+            for name in EDGE_COLUMNS
+            if getattr(self, name) is not None
+        }
+        columns["rotation_back"] = self.rotation_back.split(sizes)
+        columns["mask"] = self.mask.split(sizes)
+        for place, values in enumerate(zip(*columns.values(), strict=True)):
+            part = self._replace(**dict(zip(columns, values, strict=True)))
+            first = place * n_rows
+            if part.filled is not None:
+                part = part._replace(filled=part.filled - first * width)
+            yield part._replace(first_atom=self.first_atom + first)
 
     def to_table(
         self, values: Float[Tensor, "edge ..."]
@@ -137,14 +143,17 @@ class EdgeTable(NamedTuple):
         return torch.bmm(vectors.transpose(1, 2), stacked) * self.truncation[1:4]
 
 
-def rows_at_once(edges: EdgeTable, config: EquiformerV2Config) -> int:
+def rows_at_once(
+    edges: EdgeTable, config: EquiformerV2Config, *, recompute: bool = False
+) -> int:
     """Return for how many atoms the work on edges is done at a time.
 
-    Without gradients nothing has to be kept, and what stays in the cache is never
-    fetched again: chunks are as fast as one piece or faster, and memory is bounded.
+    What stays in the cache is never fetched again: chunks are as fast as one piece or
+    faster, and memory is bounded. With gradients that needs `recompute`.
     """
     n_atoms, width = edges.mask.shape
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    whole = torch.is_grad_enabled() and not recompute
+    if whole or torch.compiler.is_compiling():
         return n_atoms
     reduced = edges.rotation.shape[1]
     numbers = reduced * (4 * config.sphere_channels + 3 * config.attn_hidden_channels)
@@ -158,5 +167,13 @@ def rows_at_once(edges: EdgeTable, config: EquiformerV2Config) -> int:
 def by_parts(
     layer: Callable[[EdgeTable], Tensor], edges: EdgeTable, n_rows: int
 ) -> Float[Tensor, "atom ..."]:
-    """Return what a layer makes of a table, ``n_rows`` atoms at a time."""
+    """Return what a layer makes of a table, ``n_rows`` atoms at a time.
+
+    Where gradients follow, a part keeps its input alone and is evaluated again on the
+    way back: what one part holds at a time is all the memory that edges take.
+    """
+    if torch.is_grad_enabled() and n_rows < edges.mask.shape[0]:
+        layer = partial(
+            checkpoint, layer, use_reentrant=False, preserve_rng_state=False
+        )
     return torch.cat([layer(part) for part in edges.parts(n_rows)])

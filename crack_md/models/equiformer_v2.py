@@ -108,6 +108,7 @@ class EquiformerV2(nn.Module):
         *,
         frames: Float[Tensor, "atom slot 3 3"] | None = None,
         compact: bool | None = None,
+        recompute: bool = False,
     ) -> NetworkOutput:
         """Return raw energies per atom, raw direct forces and final features.
 
@@ -116,12 +117,14 @@ class EquiformerV2(nn.Module):
             frames: rotations that turn each edge onto +y; None takes `edge_frames`.
             compact: leave empty slots out of the work; None does so on the CPU, where
                 it costs neither a synchronisation nor a recompilation.
+            recompute: evaluate parts of large structures again for a gradient, instead
+                of keeping what it needs. The gradient itself has none then.
         """
         edges = self.edge_table(graph, frames, compact=compact)
         embedding = self.sphere_embedding(graph.atomic_numbers).unsqueeze(1)
         rest = (self.config.lmax + 1) ** 2 - 1
         x = nn.functional.pad(embedding, (0, 0, 0, rest))
-        n_rows = rows_at_once(edges, self.config)
+        n_rows = rows_at_once(edges, self.config, recompute=recompute)
         x = x + by_parts(self.edge_degree_embedding, edges, n_rows)
         for block in self.blocks:
             x = block(x, edges, n_rows)

@@ -148,7 +148,7 @@ class ForceField(nn.Module):
             strain = torch.zeros_like(graph.cell).requires_grad_()
             inputs.append(strain)
             moved = _strained(moved, strain)
-        output = self.network(moved, frames=frames)
+        output = self.network(moved, frames=frames, recompute=not keep_graph)
         atomic = self._node_energy(output, graph)
         energy = sum_over_structures(atomic, graph)
         gradients = torch.autograd.grad(energy.sum(), inputs, create_graph=keep_graph)

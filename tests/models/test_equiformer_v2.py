@@ -128,6 +128,39 @@ def test_without_gradients_the_work_is_cut_to_the_cache(
     torch.testing.assert_close(found.energy, expected.energy.detach())
 
 
+@pytest.mark.parametrize("rule", ["strict", "smooth"])
+def test_gradients_come_from_parts_evaluated_twice(
+    rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model(neighbors=rule, forces="gradient")
+    graph = graph_of(model, oxygen_slab())
+    expected = model(graph, stress=True)
+    seen = []
+    layer = model.network.blocks[0].ga
+    layer.register_forward_pre_hook(lambda _layer, given: seen.append(given[1].rows))
+    monkeypatch.setattr(edges_module, "CHUNK_BYTES", {"cpu": 1})
+    found = model(graph, stress=True)
+    rows = [slice(atom, atom + 1) for atom in range(graph.n_atoms)]
+    assert sorted(seen, key=lambda row: row.start) == sorted(
+        rows * 2, key=lambda row: row.start
+    )
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_forces_that_are_trained_on_keep_everything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model(forces="gradient").train()
+    graph = graph_of(model, oxygen_slab())
+    monkeypatch.setattr(edges_module, "CHUNK_BYTES", {"cpu": 1})
+    seen = []
+    model.network.blocks[0].ga.register_forward_hook(lambda *_: seen.append(1))
+    model(graph).forces.square().sum().backward()
+    assert len(seen) == 1
+    assert model.network.blocks[0].ga.proj.weight.grad.abs().max() > 0
+
+
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_rotation_translation_and_renumbering(changes: dict[str, str]) -> None:
     model = tiny_model(**changes)
