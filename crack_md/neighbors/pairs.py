@@ -1,57 +1,16 @@
-"""Tables of periodic neighbors: the rule a model was trained with, applied to atoms.
+"""Periodic pairs of atoms: the search, and the order that breaks ties."""
 
-Two rules exist. `StrictNeighbors` keeps the ``count`` nearest inside a cutoff, as
-public EquiformerV2 models do; `SmoothNeighbors` keeps all of them, for models whose
-envelope takes every edge to zero at the cutoff. Images of the atom itself count too.
-
-Rows are ordered by (distance rounded to 1e-5 Å, sender, shift). Ideal slabs tie at the
-cut on every atom, and an unrounded order would flip when the structure is rotated.
-"""
-
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import ase
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 from vesin import NeighborList
 
-from crack_md.errors import StructureError
-from crack_md.graph import AtomGraph
+from crack_md.neighbors.rules import RESOLUTION, StrictNeighbors
 
-RESOLUTION = 1e-5
-"""Distances closer than this count as equal, in Å."""
-SHORTEST_DISTANCE = 1e-2
-"""Atoms closer than this are on top of each other and have no direction, in Å."""
 GROWTH = 1.3
 """Factor from one search radius to the next."""
-FARTHEST = 1e6
-"""Largest coordinate in Å that is taken for a structure."""
-THINNEST_CELL = 0.1
-"""Smallest singular value of the periodic cell vectors in Å."""
-WIDTH_STEP = 4
-"""Smooth tables are padded to a multiple of this, so their shape seldom changes."""
-
-
-@dataclass(frozen=True)
-class StrictNeighbors:
-    """The nearest ``count`` neighbors of every atom inside ``cutoff`` (Å)."""
-
-    count: int = 20
-    cutoff: float = 12.0
-
-
-@dataclass(frozen=True)
-class SmoothNeighbors:
-    """All neighbors of every atom inside ``cutoff`` (Å)."""
-
-    cutoff: float = 5.0
-
-
-NeighborRule = StrictNeighbors | SmoothNeighbors
 
 
 class Pairs(NamedTuple):
@@ -62,33 +21,6 @@ class Pairs(NamedTuple):
     shift: Int[np.ndarray, "pair 3"]
     distance: Float[np.ndarray, " pair"]
     """Rounded to `RESOLUTION`."""
-
-
-def build_graph(
-    atoms: ase.Atoms,
-    rule: NeighborRule,
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> AtomGraph:
-    """Return the graph of one structure; join several with `batch_graphs`.
-
-    The search runs in float64 on the CPU whatever `dtype` and `device` are, so the same
-    structure has the same neighbors everywhere.
-
-    Raises:
-        StructureError: no atoms, positions or cell that are not finite, a periodic
-            direction without a cell vector, or two atoms on top of each other.
-    """
-    _check_geometry(atoms)
-    if isinstance(rule, StrictNeighbors):
-        pairs, width = nearest_pairs(atoms, rule), rule.count
-    else:
-        pairs = all_pairs(atoms, rule.cutoff)
-        widest = np.bincount(pairs.receiver, minlength=1).max()
-        width = max(1, math.ceil(widest / WIDTH_STEP)) * WIDTH_STEP
-    _check_distances(pairs)
-    return _table(atoms, pairs, width, dtype=dtype, device=device)
 
 
 def all_pairs(atoms: ase.Atoms, cutoff: float) -> Pairs:
@@ -113,7 +45,7 @@ def nearest_pairs(atoms: ase.Atoms, rule: StrictNeighbors) -> Pairs:
         is_last = radius >= rule.cutoff
         complete = unsettled & ((per_atom >= rule.count) | is_last)
         rows = _ordered(_selected(found, complete[found.receiver]))
-        settled.append(_selected(rows, _slots(rows, len(atoms)) < rule.count))
+        settled.append(_selected(rows, slots(rows, len(atoms)) < rule.count))
         unsettled &= ~complete
         if not unsettled.any():
             return _joined(settled)
@@ -172,7 +104,7 @@ def _joined(parts: list[Pairs]) -> Pairs:
     return _selected(joined, np.argsort(joined.receiver, kind="stable"))
 
 
-def _slots(pairs: Pairs, n_atoms: int) -> Int[np.ndarray, " pair"]:
+def slots(pairs: Pairs, n_atoms: int) -> Int[np.ndarray, " pair"]:
     """Return the place of every pair in the row of its receiver."""
     per_atom = np.bincount(pairs.receiver, minlength=n_atoms)
     first = np.cumsum(per_atom) - per_atom
@@ -186,64 +118,3 @@ def _first_radius(atoms: ase.Atoms, count: int) -> float:
         volume = min(volume, atoms.cell.volume)
     radius = np.cbrt(3 * (count + 1) * volume / (4 * np.pi * len(atoms)))
     return float(np.clip(1.1 * radius, 2.0, 6.0))
-
-
-def _table(
-    atoms: ase.Atoms,
-    pairs: Pairs,
-    width: int,
-    *,
-    dtype: torch.dtype,
-    device: torch.device | str,
-) -> AtomGraph:
-    n_atoms = len(atoms)
-    place = pairs.receiver, _slots(pairs, n_atoms)
-    neighbors = np.repeat(np.arange(n_atoms)[:, None], width, axis=1)
-    cell_shift = np.zeros((n_atoms, width, 3))
-    mask = np.zeros((n_atoms, width), dtype=bool)
-    neighbors[place], cell_shift[place], mask[place] = pairs.sender, pairs.shift, True
-
-    def real(values: np.ndarray) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=device)
-
-    return AtomGraph(
-        positions=real(atoms.positions),
-        atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.long, device=device),
-        cell=real(atoms.cell.array).unsqueeze(0),
-        pbc=torch.tensor(atoms.pbc, device=device).unsqueeze(0),
-        batch=torch.zeros(n_atoms, dtype=torch.long, device=device),
-        neighbors=torch.tensor(neighbors, device=device),
-        cell_shift=real(cell_shift),
-        mask=torch.tensor(mask, device=device),
-    )
-
-
-def _check_geometry(atoms: ase.Atoms) -> None:
-    if len(atoms) == 0:
-        raise StructureError("the structure has no atoms; expected at least one")
-    wrong = np.flatnonzero(~(np.abs(atoms.positions) < FARTHEST).all(axis=1))
-    if wrong.size:
-        raise StructureError(
-            f"atom {wrong[0]} is at {atoms.positions[wrong[0]].tolist()}, expected "
-            f"coordinates below {FARTHEST:.0e} Å; check the file, or the time step if "
-            "it comes from a simulation"
-        )
-    if not np.isfinite(atoms.cell.array).all():
-        raise StructureError(f"the cell {atoms.cell.tolist()} is not finite; set it")
-    periodic = atoms.cell.array[atoms.pbc]
-    if np.linalg.matrix_rank(periodic, tol=THINNEST_CELL) < len(periodic):
-        raise StructureError(
-            f"the structure is periodic along {atoms.pbc.tolist()} but its cell "
-            f"{atoms.cell.tolist()} does not span these directions; set the cell, or "
-            "set pbc to False where the structure ends"
-        )
-
-
-def _check_distances(pairs: Pairs) -> None:
-    if pairs.distance.size and pairs.distance.min() < SHORTEST_DISTANCE:
-        closest = pairs.distance.argmin()
-        raise StructureError(
-            f"atoms {pairs.receiver[closest]} and {pairs.sender[closest]} are "
-            f"{pairs.distance[closest]:.4f} Å apart, expected at least "
-            f"{SHORTEST_DISTANCE} Å; remove the duplicate atom or correct the cell"
-        )

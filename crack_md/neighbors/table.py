@@ -1,0 +1,70 @@
+"""The table of one structure, made anew: the reference for every faster way."""
+
+import math
+
+import ase
+import numpy as np
+import torch
+from torch import Tensor
+
+from crack_md.graph import AtomGraph
+from crack_md.neighbors.checks import check_distances, check_geometry
+from crack_md.neighbors.pairs import Pairs, all_pairs, nearest_pairs, slots
+from crack_md.neighbors.rules import WIDTH_STEP, NeighborRule, StrictNeighbors
+
+
+def build_graph(
+    atoms: ase.Atoms,
+    rule: NeighborRule,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> AtomGraph:
+    """Return the graph of one structure; join several with `batch_graphs`.
+
+    The search runs in float64 on the CPU whatever `dtype` and `device` are, so the same
+    structure has the same neighbors everywhere.
+
+    Raises:
+        StructureError: no atoms, positions or cell that are not finite, a periodic
+            direction without a cell vector, or two atoms on top of each other.
+    """
+    check_geometry(atoms)
+    if isinstance(rule, StrictNeighbors):
+        pairs, width = nearest_pairs(atoms, rule), rule.count
+    else:
+        pairs = all_pairs(atoms, rule.cutoff)
+        widest = np.bincount(pairs.receiver, minlength=1).max()
+        width = max(1, math.ceil(widest / WIDTH_STEP)) * WIDTH_STEP
+    check_distances(pairs)
+    return _table(atoms, pairs, width, dtype=dtype, device=device)
+
+
+def _table(
+    atoms: ase.Atoms,
+    pairs: Pairs,
+    width: int,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> AtomGraph:
+    n_atoms = len(atoms)
+    place = pairs.receiver, slots(pairs, n_atoms)
+    neighbors = np.repeat(np.arange(n_atoms)[:, None], width, axis=1)
+    cell_shift = np.zeros((n_atoms, width, 3))
+    mask = np.zeros((n_atoms, width), dtype=bool)
+    neighbors[place], cell_shift[place], mask[place] = pairs.sender, pairs.shift, True
+
+    def real(values: np.ndarray) -> Tensor:
+        return torch.tensor(values, dtype=dtype, device=device)
+
+    return AtomGraph(
+        positions=real(atoms.positions),
+        atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.long, device=device),
+        cell=real(atoms.cell.array).unsqueeze(0),
+        pbc=torch.tensor(atoms.pbc, device=device).unsqueeze(0),
+        batch=torch.zeros(n_atoms, dtype=torch.long, device=device),
+        neighbors=torch.tensor(neighbors, device=device),
+        cell_shift=real(cell_shift),
+        mask=torch.tensor(mask, device=device),
+    )
