@@ -1,5 +1,6 @@
 """Periodic pairs of atoms: the search, and the order that breaks ties."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import ase
@@ -7,10 +8,13 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from vesin import NeighborList
 
+from crack_md.neighbors.distances import STEPS_PER_A, pair_lengths
 from crack_md.neighbors.rules import RESOLUTION, StrictNeighbors
 
 GROWTH = 1.3
 """Factor from one search radius to the next."""
+MARGIN = 2 * RESOLUTION
+"""How far a search reaches beyond what is asked of it (Å): for ties and round-off."""
 
 
 class Pairs(NamedTuple):
@@ -20,12 +24,13 @@ class Pairs(NamedTuple):
     sender: Int[np.ndarray, " pair"]
     shift: Int[np.ndarray, "pair 3"]
     distance: Float[np.ndarray, " pair"]
-    """Rounded to `RESOLUTION`."""
+    """In Å, rounded to `RESOLUTION`."""
 
 
 def all_pairs(atoms: ase.Atoms, cutoff: float) -> Pairs:
     """Return all directed pairs closer than `cutoff` (Å), in the order of the table."""
-    return _ordered(_search(atoms, cutoff))
+    found = _search(atoms, cutoff + MARGIN)
+    return _ordered(_selected(found, found.distance < cutoff))
 
 
 def nearest_pairs(atoms: ase.Atoms, rule: StrictNeighbors) -> Pairs:
@@ -36,11 +41,13 @@ def nearest_pairs(atoms: ase.Atoms, rule: StrictNeighbors) -> Pairs:
     """
     settled: list[Pairs] = []
     unsettled = np.ones(len(atoms), dtype=bool)
-    radius = min(_first_radius(atoms, rule.count), rule.cutoff)
+    radius = min(first_radius(atoms, rule.count), rule.cutoff)
     while True:
-        # the margin admits every neighbor that ties with one at the radius
-        found = _search(atoms, radius + 2 * RESOLUTION)
-        found = _selected(found, found.distance <= radius + RESOLUTION / 2)
+        found = _search(atoms, radius + MARGIN)
+        # whole groups of ties, or those left out would be missed
+        steps = np.rint(found.distance * STEPS_PER_A)
+        inside = steps <= radius * STEPS_PER_A + 0.5
+        found = _selected(found, inside & unsettled[found.receiver])
         per_atom = np.bincount(found.receiver, minlength=len(atoms))
         is_last = radius >= rule.cutoff
         complete = unsettled & ((per_atom >= rule.count) | is_last)
@@ -52,21 +59,21 @@ def nearest_pairs(atoms: ase.Atoms, rule: StrictNeighbors) -> Pairs:
         radius = min(radius * GROWTH, rule.cutoff)
 
 
-def _search(atoms: ase.Atoms, cutoff: float) -> Pairs:
-    """Return all pairs closer than `cutoff` (Å), in no particular order."""
-    search = NeighborList(cutoff=cutoff, full_list=True)
-    receiver, sender, shift, distance = search.compute(
-        points=_without_gaps(atoms, cutoff),
-        box=atoms.cell.array,
-        periodic=atoms.pbc,
-        quantities="ijSd",
+def _search(atoms: ase.Atoms, radius: float) -> Pairs:
+    """Return all pairs closer than `radius` (Å), unordered, distances not rounded."""
+    search = NeighborList(cutoff=radius, full_list=True)
+    receiver, sender, shift = (
+        column.astype(np.int64)
+        for column in search.compute(
+            points=_without_gaps(atoms, radius),
+            box=atoms.cell.array,
+            periodic=atoms.pbc,
+            quantities="ijS",
+        )
     )
-    return Pairs(
-        receiver.astype(np.int64),
-        sender.astype(np.int64),
-        shift.astype(np.int64),
-        np.rint(distance / RESOLUTION) * RESOLUTION,
-    )
+    geometry = atoms.positions, atoms.cell.array
+    distance = pair_lengths(*geometry, receiver, sender, shift)
+    return Pairs(receiver, sender, shift, distance)
 
 
 def _without_gaps(atoms: ase.Atoms, cutoff: float) -> Float[np.ndarray, "atom 3"]:
@@ -89,17 +96,43 @@ def _without_gaps(atoms: ase.Atoms, cutoff: float) -> Float[np.ndarray, "atom 3"
 
 
 def _ordered(pairs: Pairs) -> Pairs:
-    keys = (*pairs.shift.T[::-1], pairs.sender, pairs.distance, pairs.receiver)
-    return _selected(pairs, np.lexsort(keys))
+    """Return the pairs in the order of the table, distances rounded."""
+    steps = np.rint(pairs.distance * STEPS_PER_A).astype(np.int64)
+    columns = (pairs.receiver, steps, pairs.sender, *pairs.shift.T)
+    order = _lexicographic(columns)
+    return _selected(pairs._replace(distance=steps * RESOLUTION), order)
+
+
+def _lexicographic(columns: Sequence[Int[np.ndarray, " n"]]) -> Int[np.ndarray, " n"]:
+    """Return the order by the first column, then the second, and so on.
+
+    No two entries may be equal in all columns. They are packed into one number, which
+    sorts several times faster than NumPy's lexsort, where that number fits 63 bits.
+    """
+    if len(columns[0]) == 0:
+        return np.arange(0)
+    key, capacity = np.zeros(len(columns[0]), dtype=np.int64), 1
+    for column in columns:
+        lowest = column.min()
+        span = int(column.max() - lowest) + 1
+        capacity *= span
+        if capacity >= 2**63:
+            return np.lexsort(columns[::-1])
+        key *= span
+        key += column - lowest
+    return np.argsort(key)
 
 
 def _selected(
     pairs: Pairs, chosen: Bool[np.ndarray, " n"] | Int[np.ndarray, " n"]
 ) -> Pairs:
-    return Pairs(*(column[chosen] for column in pairs))
+    index = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+    return Pairs(*(column.take(index, axis=0) for column in pairs))
 
 
 def _joined(parts: list[Pairs]) -> Pairs:
+    if len(parts) == 1:
+        return parts[0]
     joined = Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
     return _selected(joined, np.argsort(joined.receiver, kind="stable"))
 
@@ -111,7 +144,7 @@ def slots(pairs: Pairs, n_atoms: int) -> Int[np.ndarray, " pair"]:
     return np.arange(len(pairs.receiver)) - first[pairs.receiver]
 
 
-def _first_radius(atoms: ase.Atoms, count: int) -> float:
+def first_radius(atoms: ase.Atoms, count: int) -> float:
     """Return the radius (Å) that holds `count` atoms at the mean density: a guess."""
     volume = np.prod(np.ptp(atoms.positions, axis=0) + 3.0)
     if atoms.pbc.all():

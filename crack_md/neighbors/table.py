@@ -64,7 +64,7 @@ def _table(
         cell=real(atoms.cell.array).unsqueeze(0),
         pbc=torch.tensor(atoms.pbc, device=device).unsqueeze(0),
         batch=torch.zeros(n_atoms, dtype=torch.long, device=device),
-        neighbors=torch.tensor(neighbors, device=device),
+        neighbors=torch.from_numpy(neighbors).to(device),
         cell_shift=real(cell_shift),
-        mask=torch.tensor(mask, device=device),
+        mask=torch.from_numpy(mask).to(device),
     )

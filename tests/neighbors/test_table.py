@@ -21,6 +21,7 @@ from crack_md.neighbors import (
     build_graph,
     nearest_pairs,
 )
+from crack_md.neighbors.pairs import _lexicographic
 
 Row = list[tuple[int, ...]]
 
@@ -48,10 +49,10 @@ def skewed_copper() -> ase.Atoms:
     return atoms
 
 
-def unwrapped_alloy() -> ase.Atoms:
+def unwrapped_alloy(cells: int = 3) -> ase.Atoms:
     atoms = bulk("Cu", cubic=True) * (2, 1, 1)
     atoms.symbols[::3] = "Au"
-    jumps = np.random.default_rng(0).integers(-3, 4, size=(len(atoms), 3))
+    jumps = np.random.default_rng(0).integers(-cells, cells + 1, size=(len(atoms), 3))
     atoms.positions += jumps @ atoms.cell.array
     return atoms
 
@@ -65,6 +66,7 @@ STRUCTURES = {
     "hexagonal bulk": bulk("Co"),
     "skewed cell": skewed_copper(),
     "unwrapped positions": unwrapped_alloy(),
+    "positions very far apart": unwrapped_alloy(cells=90_000),
     "sheet": graphene(size=(2, 2, 1)),
     "molecule without cell": molecule("CH3CH2OH"),
     "molecule in a box": molecule("H2O", vacuum=4.0),
@@ -149,6 +151,16 @@ def test_growing_search_equals_one_shot_search(atoms: ase.Atoms, count: int):
     expected = Pairs(*(column[kept] for column in everything))
     for found, wanted in zip(nearest_pairs(atoms, rule), expected, strict=True):
         np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("widest", [10, 2**15, 2**40])
+def test_packed_order_is_lexicographic(widest: int):
+    generator = np.random.default_rng(widest)
+    columns = generator.integers(-widest, widest, size=(3, 500))
+    columns[0] = generator.integers(-2, 2, size=500)
+    columns = np.unique(columns, axis=1)[:, generator.permutation(50)]
+    rows = columns.T.tolist()
+    assert [rows[n] for n in _lexicographic(list(columns))] == sorted(rows)
 
 
 def test_neighbor_exactly_at_the_cutoff():
