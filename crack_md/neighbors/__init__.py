@@ -16,12 +16,14 @@ from crack_md.neighbors.rules import (
     SmoothNeighbors,
     StrictNeighbors,
 )
+from crack_md.neighbors.skin import NeighborSkin
 from crack_md.neighbors.table import build_graph
 
 __all__ = [
     "RESOLUTION",
     "WIDTH_STEP",
     "NeighborRule",
+    "NeighborSkin",
     "Pairs",
     "SmoothNeighbors",
     "StrictNeighbors",

@@ -11,9 +11,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-STEPS_PER_A = 1e5
-"""Steps of `RESOLUTION` in one Å: exact in floating point, which 1e-5 is not."""
-
 
 def translations(
     shift: Float[Tensor, "3 ..."], cell: Float[np.ndarray, "3 3"]
@@ -31,28 +28,36 @@ def translations(
 
 
 def lengths(
+    axes: Float[Tensor, "3 atom"],
     receiver: Float[Tensor, "3 ..."],
-    sender: Float[Tensor, "3 ..."],
+    sender: Int[Tensor, " pair"],
     move: Float[Tensor, "3 ..."],
 ) -> Float[Tensor, "..."]:
-    """Return |r_sender + move − r_receiver| in Å; the first axis is x, y, z."""
-    squares = sender - receiver
-    squares += move
-    squares *= squares
-    return (squares[0] + squares[1]).add_(squares[2]).sqrt_()
+    """Return |r_sender + move − r_receiver| of pairs in Å.
+
+    Args:
+        axes: x, y and z of all atoms.
+        receiver: x, y and z of the receivers.
+        sender: index of every sender.
+        move: x, y and z of its lattice translation, in the shape of the result.
+    """
+    squares = []
+    for axis, origin, offset in zip(axes, receiver, move, strict=True):
+        part = axis.index_select(0, sender).view(offset.shape)
+        part -= origin
+        part += offset
+        part *= part
+        squares.append(part)
+    return squares[0].add_(squares[1]).add_(squares[2]).sqrt_()
 
 
 def pair_lengths(
-    positions: Float[np.ndarray, "atom 3"],
+    axes: Float[Tensor, "3 atom"],
     cell: Float[np.ndarray, "3 3"],
-    receiver: Int[np.ndarray, " pair"],
-    sender: Int[np.ndarray, " pair"],
-    shift: Int[np.ndarray, "pair 3"],
-) -> Float[np.ndarray, " pair"]:
-    """Return the length of every pair in Å."""
-    axes = torch.from_numpy(positions.T.copy())  # (3, atom)
-    move = translations(torch.from_numpy(shift.T.astype(float)), cell)
-    near, far = (
-        axes.index_select(1, torch.from_numpy(index)) for index in (receiver, sender)
-    )
-    return lengths(near, far, move).numpy()
+    receiver: Int[Tensor, " pair"],
+    sender: Int[Tensor, " pair"],
+    shift: Int[Tensor, "pair 3"],
+) -> Float[Tensor, " pair"]:
+    """Return the length of every pair in Å; `axes` are x, y and z of all atoms."""
+    move = translations(shift.T.double().contiguous(), cell)
+    return lengths(axes, axes.index_select(1, receiver), sender, move)

@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 import ase
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 from vesin import NeighborList
 
-from crack_md.neighbors.distances import STEPS_PER_A, pair_lengths
-from crack_md.neighbors.rules import RESOLUTION, StrictNeighbors
+from crack_md.neighbors.distances import pair_lengths
+from crack_md.neighbors.rules import RESOLUTION, STEPS_PER_A, StrictNeighbors, last_step
 
 GROWTH = 1.3
 """Factor from one search radius to the next."""
@@ -45,8 +46,7 @@ def nearest_pairs(atoms: ase.Atoms, rule: StrictNeighbors) -> Pairs:
     while True:
         found = _search(atoms, radius + MARGIN)
         # whole groups of ties, or those left out would be missed
-        steps = np.rint(found.distance * STEPS_PER_A)
-        inside = steps <= radius * STEPS_PER_A + 0.5
+        inside = np.rint(found.distance * STEPS_PER_A) <= last_step(radius)
         found = _selected(found, inside & unsettled[found.receiver])
         per_atom = np.bincount(found.receiver, minlength=len(atoms))
         is_last = radius >= rule.cutoff
@@ -61,19 +61,33 @@ def nearest_pairs(atoms: ase.Atoms, rule: StrictNeighbors) -> Pairs:
 
 def _search(atoms: ase.Atoms, radius: float) -> Pairs:
     """Return all pairs closer than `radius` (Å), unordered, distances not rounded."""
-    search = NeighborList(cutoff=radius, full_list=True)
-    receiver, sender, shift = (
-        column.astype(np.int64)
-        for column in search.compute(
-            points=_without_gaps(atoms, radius),
-            box=atoms.cell.array,
-            periodic=atoms.pbc,
-            quantities="ijS",
-        )
+    found = pairs_within(atoms, radius)
+    axes = torch.from_numpy(atoms.positions.T.copy())
+    tensors = map(torch.from_numpy, found)
+    return Pairs(*found, pair_lengths(axes, atoms.cell.array, *tensors).numpy())
+
+
+def pairs_within(
+    atoms: ase.Atoms, radius: float
+) -> tuple[
+    Int[np.ndarray, " pair"], Int[np.ndarray, " pair"], Int[np.ndarray, "pair 3"]
+]:
+    """Return receiver, sender and shift of all pairs closer than `radius` (Å).
+
+    They are in no particular order, and those within round-off of the radius may be
+    there or not.
+    """
+    receiver, sender, shift = NeighborList(cutoff=radius, full_list=True).compute(
+        points=_without_gaps(atoms, radius),
+        box=atoms.cell.array,
+        periodic=atoms.pbc,
+        quantities="ijS",
     )
-    geometry = atoms.positions, atoms.cell.array
-    distance = pair_lengths(*geometry, receiver, sender, shift)
-    return Pairs(receiver, sender, shift, distance)
+    return (
+        receiver.astype(np.int64),
+        sender.astype(np.int64),
+        shift.astype(np.int64),
+    )
 
 
 def _without_gaps(atoms: ase.Atoms, cutoff: float) -> Float[np.ndarray, "atom 3"]:

@@ -1,7 +1,5 @@
 """The table of one structure, made anew: the reference for every faster way."""
 
-import math
-
 import ase
 import numpy as np
 import torch
@@ -10,7 +8,7 @@ from torch import Tensor
 from crack_md.graph import AtomGraph
 from crack_md.neighbors.checks import check_distances, check_geometry
 from crack_md.neighbors.pairs import Pairs, all_pairs, nearest_pairs, slots
-from crack_md.neighbors.rules import WIDTH_STEP, NeighborRule, StrictNeighbors
+from crack_md.neighbors.rules import NeighborRule, StrictNeighbors, bucket_of_width
 
 
 def build_graph(
@@ -35,7 +33,7 @@ def build_graph(
     else:
         pairs = all_pairs(atoms, rule.cutoff)
         widest = np.bincount(pairs.receiver, minlength=1).max()
-        width = max(1, math.ceil(widest / WIDTH_STEP)) * WIDTH_STEP
+        width = bucket_of_width(int(widest))
     check_distances(pairs)
     return _table(atoms, pairs, width, dtype=dtype, device=device)
 

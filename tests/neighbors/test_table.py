@@ -6,7 +6,7 @@ import ase
 import numpy as np
 import pytest
 import torch
-from ase.build import add_adsorbate, bulk, fcc111, graphene, molecule
+from ase.build import bulk
 from ase.neighborlist import neighbor_list
 from scipy.spatial.transform import Rotation
 
@@ -22,57 +22,9 @@ from crack_md.neighbors import (
     nearest_pairs,
 )
 from crack_md.neighbors.pairs import _lexicographic
+from tests.neighbors.structures import STRUCTURES, slab_with_oxygen
 
 Row = list[tuple[int, ...]]
-
-
-def slab_with_oxygen(rattle: float = 0.0) -> ase.Atoms:
-    slab = fcc111("Pt", (2, 2, 4), a=3.97, vacuum=8.0)
-    add_adsorbate(slab, "O", 1.2, "fcc")
-    slab.pbc = True
-    slab.rattle(rattle, seed=3)
-    return slab
-
-
-def far_molecule_over_slab() -> ase.Atoms:
-    slab = slab_with_oxygen()
-    slab.cell[2, 2] = 40.0
-    return slab + ase.Atoms("H2", [[0, 0, 28.0], [0, 0, 28.7]])
-
-
-def skewed_copper() -> ase.Atoms:
-    atoms = bulk("Cu", cubic=True)
-    cell = atoms.cell.array.copy()
-    cell[1] += 2 * cell[0]
-    cell[2] -= 3 * cell[1]
-    atoms.set_cell(cell)
-    return atoms
-
-
-def unwrapped_alloy(cells: int = 3) -> ase.Atoms:
-    atoms = bulk("Cu", cubic=True) * (2, 1, 1)
-    atoms.symbols[::3] = "Au"
-    jumps = np.random.default_rng(0).integers(-cells, cells + 1, size=(len(atoms), 3))
-    atoms.positions += jumps @ atoms.cell.array
-    return atoms
-
-
-STRUCTURES = {
-    "slab": slab_with_oxygen(),
-    "rattled slab": slab_with_oxygen(rattle=0.05),
-    "slab without a third vector": fcc111("Pt", (2, 2, 3), a=3.97),
-    "molecule far above a slab": far_molecule_over_slab(),
-    "one-atom cell": bulk("Pt", a=3.97),
-    "hexagonal bulk": bulk("Co"),
-    "skewed cell": skewed_copper(),
-    "unwrapped positions": unwrapped_alloy(),
-    "positions very far apart": unwrapped_alloy(cells=90_000),
-    "sheet": graphene(size=(2, 2, 1)),
-    "molecule without cell": molecule("CH3CH2OH"),
-    "molecule in a box": molecule("H2O", vacuum=4.0),
-    "single atom": ase.Atoms("O"),
-    "chain": ase.Atoms("Au", cell=[2.6, 0, 0], pbc=[True, False, False]),
-}
 
 
 @pytest.fixture(params=STRUCTURES)

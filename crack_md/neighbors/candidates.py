@@ -1,0 +1,172 @@
+"""Candidates for neighbors: more pairs than the rule asks for, so that a list lasts."""
+
+from typing import NamedTuple
+
+import ase
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from crack_md.neighbors.distances import pair_lengths
+from crack_md.neighbors.pairs import GROWTH, MARGIN, first_radius, pairs_within
+from crack_md.neighbors.rules import (
+    RESOLUTION,
+    STEPS_PER_A,
+    WIDTH_STEP,
+    NeighborRule,
+    SmoothNeighbors,
+    StrictNeighbors,
+)
+
+
+class Candidates(NamedTuple):
+    """A table of pairs in which every row is ordered by (sender, shift).
+
+    The last slot of every row is empty.
+    """
+
+    sender: Int[Tensor, "atom candidate"]
+    """An empty slot points at its own receiver."""
+    shift: Float[Tensor, "3 atom candidate"]
+    """Whole lattice translations of the sender, in float64."""
+    filled: Bool[Tensor, "atom candidate"]
+    radius: Float[Tensor, " atom"]
+    """An atom's row held all pairs closer than this when it was made, in Å."""
+    farthest: float
+    """The largest of these radii."""
+    closest: float
+    """Shortest distance of all candidates, in Å; infinite where there are none."""
+
+
+class _Found(NamedTuple):
+    receiver: Int[Tensor, " pair"]
+    sender: Int[Tensor, " pair"]
+    shift: Int[Tensor, "pair 3"]
+    distance: Float[Tensor, " pair"]
+
+    def chosen(self, mask: Bool[Tensor, " pair"]) -> "_Found":
+        index = mask.nonzero().squeeze(-1)
+        return _Found(*(column.index_select(0, index) for column in self))
+
+
+def find_candidates(
+    atoms: ase.Atoms, rule: NeighborRule, skin: float, device: torch.device
+) -> Candidates:
+    """Return candidates that stay enough until atoms have moved by half of `skin` (Å).
+
+    With the smooth rule these are all pairs inside cutoff + skin. With the strict rule
+    the radius is that of an atom's own last neighbor + skin, or cutoff + skin where it
+    has fewer than the rule asks for.
+    """
+    if isinstance(rule, SmoothNeighbors):
+        reach = rule.cutoff + skin
+        found = _search(atoms, reach, device)
+        found = found.chosen(found.distance < reach)
+        radius = found.distance.new_full((len(atoms),), reach)
+        width = WIDTH_STEP
+    else:
+        found, radius = _around_nearest(atoms, rule, skin, device)
+        width = rule.count
+    farthest = float(radius.max())
+    closest = float(found.distance.min()) if len(found.distance) else float("inf")
+    table = _dense(found, atoms, farthest, width)
+    return Candidates(*table, radius, farthest, closest)
+
+
+def _around_nearest(
+    atoms: ase.Atoms, rule: StrictNeighbors, skin: float, device: torch.device
+) -> tuple[_Found, Float[Tensor, " atom"]]:
+    """Return candidates for the nearest neighbors and the radius of every atom."""
+    parts = []
+    n_atoms = len(atoms)
+    unsettled = torch.ones(n_atoms, dtype=torch.bool, device=device)
+    radius = torch.zeros(n_atoms, dtype=torch.float64, device=device)
+    inner = min(first_radius(atoms, rule.count), rule.cutoff)
+    while True:
+        found = _search(atoms, inner + skin, device)
+        found = found.chosen(unsettled[found.receiver])
+        last = _distance_of_last(found, n_atoms, rule.count)
+        settled = unsettled & ((last <= inner) | (inner >= rule.cutoff))
+        reach = last.clamp(max=rule.cutoff + RESOLUTION) + skin
+        radius = torch.where(settled, reach, radius)
+        inside = found.distance < reach[found.receiver]
+        parts.append(found.chosen(settled[found.receiver] & inside))
+        unsettled &= ~settled
+        if not unsettled.any():
+            columns = zip(*parts, strict=True)
+            return _Found(*(torch.cat(column) for column in columns)), radius
+        inner = min(inner * GROWTH, rule.cutoff)
+
+
+def _distance_of_last(
+    found: _Found, n_atoms: int, count: int
+) -> Float[Tensor, " atom"]:
+    """Return every atom's distance (Å) to its neighbor number `count`, or infinity."""
+    steps = (found.distance * STEPS_PER_A).round().long() + 1  # no less than it is
+    span = int(steps.max()) + 1 if len(steps) else 1
+    ordered = (found.receiver * span + steps).sort().values
+    per_atom = torch.bincount(found.receiver, minlength=n_atoms)
+    place = per_atom.cumsum(0) - per_atom + count - 1
+    last = found.distance.new_full((n_atoms,), torch.inf)
+    enough = per_atom >= count
+    last[enough] = (ordered[place[enough]] % span).double() / STEPS_PER_A
+    return last
+
+
+def _search(atoms: ase.Atoms, radius: float, device: torch.device) -> _Found:
+    """Return all pairs closer than `radius` (Å), and perhaps a few more."""
+    found = (
+        torch.from_numpy(column).to(device)
+        for column in pairs_within(atoms, radius + MARGIN)
+    )
+    axes = torch.from_numpy(atoms.positions.T.copy()).to(device)
+    receiver, sender, shift = found
+    distance = pair_lengths(axes, atoms.cell.array, receiver, sender, shift)
+    return _Found(receiver, sender, shift, distance)
+
+
+def _dense(
+    found: _Found, atoms: ase.Atoms, farthest: float, width: int
+) -> tuple[
+    Int[Tensor, "atom candidate"],
+    Float[Tensor, "3 atom candidate"],
+    Bool[Tensor, "atom candidate"],
+]:
+    """Return sender, shift and filled slots, every row ordered by (sender, shift)."""
+    n_atoms = len(atoms)
+    order = _order(found, atoms, farthest)
+    receiver, sender = found.receiver[order], found.sender[order]
+    per_atom = torch.bincount(receiver, minlength=n_atoms)
+    width = max(width, int(per_atom.max())) + 1
+    width += -width % WIDTH_STEP
+    first = per_atom.cumsum(0) - per_atom
+    slot = torch.arange(len(receiver), device=receiver.device) - first[receiver]
+    own = torch.arange(n_atoms, device=receiver.device)
+    senders = own.unsqueeze(1).repeat(1, width)
+    shifts = torch.zeros(3, n_atoms, width, dtype=torch.float64, device=receiver.device)
+    filled = torch.zeros(n_atoms, width, dtype=torch.bool, device=receiver.device)
+    senders[receiver, slot] = sender
+    shifts[:, receiver, slot] = found.shift[order].T.double()
+    filled[receiver, slot] = True
+    return senders, shifts, filled
+
+
+def _order(found: _Found, atoms: ase.Atoms, farthest: float) -> Int[Tensor, " pair"]:
+    """Return the order by (receiver, sender, shift).
+
+    Shifts between wrapped atoms order the images of a sender as the real ones do, and
+    are small however far atoms have wandered: everything fits into one number.
+    """
+    inverse = np.zeros((3, 3))
+    inverse[:, atoms.pbc] = np.linalg.pinv(atoms.cell.array[atoms.pbc])
+    home = torch.from_numpy(np.floor(atoms.positions @ inverse)).long()
+    home = home.to(found.shift.device)
+    wrapped = found.shift + home[found.sender] - home[found.receiver]
+    heights = 1 / np.linalg.norm(inverse[:, atoms.pbc], axis=0)
+    most = np.zeros(3, dtype=int)
+    most[atoms.pbc] = np.ceil(farthest / heights) + 2
+    key = found.receiver * len(atoms) + found.sender
+    for axis, limit in enumerate(most.tolist()):
+        key = key * (2 * limit + 1) + wrapped[:, axis] + limit
+    return key.argsort()
