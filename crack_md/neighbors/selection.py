@@ -1,6 +1,5 @@
 """The rule applied to candidates at the positions of now, on the device they are on."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -48,12 +47,7 @@ class Selector:
         self.rule, self.dtype = rule, dtype
         self._sender = candidates.sender.flatten()
         self._shift = candidates.shift.reshape(3, -1).T.to(dtype).contiguous()
-        # one step more than any neighbor has
-        self._beyond = 1 + (
-            last_step(rule.cutoff)
-            if isinstance(rule, StrictNeighbors)
-            else math.ceil(rule.cutoff * STEPS_PER_A)
-        )
+        self._beyond = last_step(rule.cutoff) + 1
         n_atoms, width = candidates.sender.shape
         device = candidates.sender.device
         self._bits = (width - 1).bit_length()

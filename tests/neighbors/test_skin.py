@@ -85,6 +85,21 @@ def test_an_unlisted_atom_that_becomes_the_nearest_is_found() -> None:
     assert skin.n_builds == 2
 
 
+@pytest.mark.parametrize(
+    ("rule", "neighbors"), [(StrictNeighbors(20, 5.0), 4), (SmoothNeighbors(5.0), 2)]
+)
+def test_neighbor_exactly_at_the_cutoff(rule: NeighborRule, neighbors: int) -> None:
+    chain = ase.Atoms("Au", cell=[2.5, 0, 0], pbc=[True, False, False])
+    graph = assert_follows(NeighborSkin(rule, skin=0.5), chain)
+    assert graph.mask.sum() == neighbors
+
+
+@pytest.mark.parametrize("rule", [StrictNeighbors(1100, 17.0), SmoothNeighbors(17.0)])
+def test_more_neighbors_than_a_short_number_counts(rule: NeighborRule) -> None:
+    graph = assert_follows(NeighborSkin(rule, skin=0.5), bulk("Pt", a=3.97))
+    assert graph.mask.sum() >= 1100
+
+
 def walk(atoms: ase.Atoms, generator: np.random.Generator, step: float) -> None:
     """Move all atoms a little, and wrap or unwrap them now and then."""
     atoms.positions += generator.normal(scale=step, size=atoms.positions.shape)
@@ -219,6 +234,19 @@ def test_deformed_cells(rule: NeighborRule, largest: float, carried: bool) -> No
         assert_follows(skin, strained(slab, strain, carried=carried))
     assert skin.n_builds == 1 or largest > 0.01
     assert skin.n_builds > 1 or largest < 0.1
+
+
+def test_hops_in_a_deformed_cell_are_no_displacement(rule: NeighborRule) -> None:
+    slab = slab_with_oxygen(rattle=0.05)
+    skin = NeighborSkin(rule, skin=0.5)
+    assert_follows(skin, slab)
+    slab.set_cell(slab.cell.array * 1.005, scale_atoms=True)
+    generator = np.random.default_rng(0)
+    for _ in range(3):
+        hops = generator.integers(-90, 90, size=(len(slab), 3))
+        slab.positions += hops @ slab.cell.array
+        assert_follows(skin, slab)
+    assert skin.n_builds == 1
 
 
 def test_compression_brings_neighbors_only_until_the_list_is_short() -> None:
