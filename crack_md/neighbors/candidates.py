@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crack_md.neighbors.distances import pair_lengths
+from crack_md.neighbors.nvalchemi import pairs_on_device, should_search_on
 from crack_md.neighbors.pairs import GROWTH, MARGIN, first_radius, pairs_within
 from crack_md.neighbors.rules import (
     RESOLUTION,
@@ -116,14 +117,14 @@ def _distance_of_last(
 
 def _search(atoms: ase.Atoms, radius: float, device: torch.device) -> _Found:
     """Return all pairs closer than `radius` (Å), and perhaps a few more."""
-    found = (
-        torch.from_numpy(column).to(device)
-        for column in pairs_within(atoms, radius + MARGIN)
-    )
+    radius += MARGIN
+    if should_search_on(device, len(atoms)):
+        found = pairs_on_device(atoms, radius, device)
+    else:
+        receiver, sender, shift = map(torch.from_numpy, pairs_within(atoms, radius))
+        found = receiver.to(device), sender.to(device), shift.to(device)
     axes = torch.from_numpy(atoms.positions.T.copy()).to(device)
-    receiver, sender, shift = found
-    distance = pair_lengths(axes, atoms.cell.array, receiver, sender, shift)
-    return _Found(receiver, sender, shift, distance)
+    return _Found(*found, pair_lengths(axes, atoms.cell.array, *found))
 
 
 def _dense(

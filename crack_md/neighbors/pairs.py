@@ -78,7 +78,7 @@ def pairs_within(
     there or not.
     """
     receiver, sender, shift = NeighborList(cutoff=radius, full_list=True).compute(
-        points=_without_gaps(atoms, radius),
+        points=without_gaps(atoms, radius),
         box=atoms.cell.array,
         periodic=atoms.pbc,
         quantities="ijS",
@@ -90,7 +90,7 @@ def pairs_within(
     )
 
 
-def _without_gaps(atoms: ase.Atoms, cutoff: float) -> Float[np.ndarray, "atom 3"]:
+def without_gaps(atoms: ase.Atoms, cutoff: float) -> Float[np.ndarray, "atom 3"]:
     """Return positions whose empty stretches are cut to just above `cutoff`, in Å.
 
     Only directions normal to every periodic one are touched, so all pairs inside the

@@ -52,3 +52,18 @@ STRUCTURES = {
     "single atom": ase.Atoms("O"),
     "chain": ase.Atoms("Au", cell=[2.6, 0, 0], pbc=[True, False, False]),
 }
+
+
+def random_structure(generator: np.random.Generator) -> ase.Atoms:
+    """Return a few atoms in a skewed cell, periodic along any directions."""
+    n_atoms = int(generator.integers(1, 12))
+    cell = np.diag(generator.uniform(2.0, 7.0, 3)) + generator.uniform(-1, 1, (3, 3))
+    atoms = ase.Atoms(
+        numbers=generator.integers(1, 80, n_atoms),
+        positions=generator.uniform(-1.5, 2.5, (n_atoms, 3)) @ cell,
+        cell=cell,
+        pbc=generator.random(3) < 0.6,
+    )
+    if generator.random() < 0.3:
+        atoms.cell[~atoms.pbc] = 0.0
+    return atoms

@@ -22,7 +22,7 @@ from crack_md.neighbors import (
     StrictNeighbors,
     build_graph,
 )
-from tests.neighbors.structures import STRUCTURES, slab_with_oxygen
+from tests.neighbors.structures import STRUCTURES, random_structure, slab_with_oxygen
 
 RULES = [StrictNeighbors(20), StrictNeighbors(7, 4.5), SmoothNeighbors(5.0)]
 
@@ -121,21 +121,6 @@ def test_walks_of_all_structures(name: str, step: float, rule: NeighborRule) -> 
         assert_follows(skin, atoms)
         walk(atoms, generator, step)
     assert skin.n_builds == 1 or step > 0.01
-
-
-def random_structure(generator: np.random.Generator) -> ase.Atoms:
-    """Return a few atoms in a skewed cell, periodic along any directions."""
-    n_atoms = int(generator.integers(1, 12))
-    cell = np.diag(generator.uniform(2.0, 7.0, 3)) + generator.uniform(-1, 1, (3, 3))
-    atoms = ase.Atoms(
-        numbers=generator.integers(1, 80, n_atoms),
-        positions=generator.uniform(-1.5, 2.5, (n_atoms, 3)) @ cell,
-        cell=cell,
-        pbc=generator.random(3) < 0.6,
-    )
-    if generator.random() < 0.3:
-        atoms.cell[~atoms.pbc] = 0.0
-    return atoms
 
 
 @pytest.mark.parametrize("seed", range(40))
