@@ -16,7 +16,7 @@ from crack_md.neighbors.rules import (
     SmoothNeighbors,
     StrictNeighbors,
 )
-from crack_md.neighbors.skin import NeighborSkin
+from crack_md.neighbors.skin import NeighborSkin, graph_builder
 from crack_md.neighbors.table import build_graph
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "StrictNeighbors",
     "all_pairs",
     "build_graph",
+    "graph_builder",
     "nearest_pairs",
 ]

@@ -5,12 +5,14 @@ is applied to them anew in every call. Most proofs need the displacements alone,
 the host has, so a GPU is not waited for.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import ase
 import torch
 
+from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph
 from crack_md.neighbors.candidates import Candidates
 from crack_md.neighbors.checks import SHORTEST_DISTANCE, check_geometry
@@ -47,6 +49,9 @@ class NeighborSkin:
             by about half of that.
         dtype: of positions, cell and shifts.
         device: of the graphs.
+
+    Raises:
+        ConfigError: a skin that is negative or too thin to be of use.
     """
 
     def __init__(
@@ -58,9 +63,8 @@ class NeighborSkin:
         device: torch.device | str = "cpu",
     ) -> None:
         if not THINNEST_SKIN <= skin < float("inf"):
-            raise ValueError(
-                f"a skin of {skin} Å; expected {THINNEST_SKIN} Å or more "
-                "(build_graph does without)"
+            raise ConfigError(
+                f"a skin of {skin} Å; expected 0 or {THINNEST_SKIN} Å and more"
             )
         self.rule = rule
         self.skin = float(skin)
@@ -115,6 +119,19 @@ class NeighborSkin:
             mask=table.mask,
             **known.constant,
         )
+
+
+def graph_builder(
+    rule: NeighborRule,
+    skin: float,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Callable[[ase.Atoms], AtomGraph]:
+    """Return what makes graphs of structures: `build_graph` itself if `skin` is 0."""
+    if skin == 0:
+        return partial(build_graph, rule=rule, dtype=dtype, device=device)
+    return NeighborSkin(rule, skin, dtype=dtype, device=device)
 
 
 def _is_certain(

@@ -167,6 +167,40 @@ def test_committee_returns_mean_and_spread() -> None:
     np.testing.assert_allclose(results["forces_std"], np.std(forces, axis=0, ddof=1))
 
 
+@pytest.mark.parametrize("rule", ["smooth", "strict"])
+def test_the_skin_changes_no_result(rule: str) -> None:
+    model, atoms = tiny_model(neighbors=rule), oxygen_slab()
+    with_skin, without = (
+        CrackCalculator(model, device="cpu", dtype="float64", skin=skin)
+        for skin in (1.0, 0.0)
+    )
+    generator = np.random.default_rng(0)
+    for _ in range(10):
+        atoms.positions += generator.normal(scale=0.02, size=atoms.positions.shape)
+        atoms.wrap()
+        for name in ("energy", "forces"):
+            np.testing.assert_array_equal(
+                with_skin.get_property(name, atoms), without.get_property(name, atoms)
+            )
+    (builder,) = with_skin.graph_builders.values()
+    assert builder.n_builds == 1
+
+
+def test_a_committee_shares_one_list_per_rule() -> None:
+    members = [tiny_model(seed=seed, cutoff=4.0 + seed // 2) for seed in range(3)]
+    atoms = oxygen_slab()
+    atoms.calc = CrackCalculator(members, device="cpu", dtype="float64")
+    atoms.get_forces()
+    builders = atoms.calc.graph_builders
+    assert [rule.cutoff for rule in builders] == [4.0, 5.0]
+    assert [builder.n_builds for builder in builders.values()] == [1, 1]
+    alone = [
+        CrackCalculator(member, dtype="float64", device="cpu") for member in members
+    ]
+    energies = [calc.get_potential_energy(atoms) for calc in alone]
+    assert atoms.get_potential_energy() == pytest.approx(np.mean(energies))
+
+
 def test_files_names_and_precision(tmp_path: Path) -> None:
     path = tmp_path / "student.pt"
     save_model(tiny_model(dtype=torch.float32), path)
@@ -186,6 +220,8 @@ def test_wrong_options() -> None:
         CrackCalculator(model, device="abacus")
     with pytest.raises(ConfigError, match="float16"):
         CrackCalculator(model, dtype="float16")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="a skin of -1"):
+        CrackCalculator(model, skin=-1.0)
     with pytest.raises(ConfigError, match="empty list"):
         CrackCalculator([])
     with pytest.raises(ConfigError, match="same energy reference"):

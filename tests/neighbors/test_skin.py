@@ -13,7 +13,7 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.md.verlet import VelocityVerlet
 
-from crack_md.errors import StructureError
+from crack_md.errors import ConfigError, StructureError
 from crack_md.graph import AtomGraph
 from crack_md.neighbors import (
     NeighborRule,
@@ -21,6 +21,7 @@ from crack_md.neighbors import (
     SmoothNeighbors,
     StrictNeighbors,
     build_graph,
+    graph_builder,
 )
 from tests.neighbors.structures import STRUCTURES, random_structure, slab_with_oxygen
 
@@ -338,7 +339,17 @@ def test_copies_and_pickles_start_without_a_list(rule: NeighborRule) -> None:
         assert_follows(twin, slab)
 
 
-@pytest.mark.parametrize("skin", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("skin", [1e-4, -1.0, np.nan, np.inf])
 def test_a_skin_has_a_thickness(skin: float) -> None:
-    with pytest.raises(ValueError, match="expected"):
-        NeighborSkin(SmoothNeighbors(), skin)
+    with pytest.raises(ConfigError, match=r"expected 0 or 0\.001 Å"):
+        graph_builder(SmoothNeighbors(), skin)
+
+
+@pytest.mark.parametrize("skin", [0.0, 0.5])
+def test_builders_answer_alike_with_and_without_a_skin(
+    skin: float, rule: NeighborRule
+) -> None:
+    build = graph_builder(rule, skin, dtype=torch.float64)
+    assert isinstance(build, NeighborSkin) is (skin > 0)
+    slab = slab_with_oxygen()
+    assert_same(build(slab), build_graph(slab, rule, dtype=torch.float64))
