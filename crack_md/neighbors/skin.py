@@ -81,15 +81,17 @@ class NeighborSkin:
             StructureError: as `build_graph`.
         """
         check_geometry(atoms)
-        graph = self._graph_from_list(atoms)
-        if graph is None:
-            self._list = new_list(
-                atoms, self.rule, self.skin, dtype=self.dtype, device=self.device
-            )
-            self.n_builds += 1
+        # a list outlives the inference mode of the call that made it
+        with torch.inference_mode(mode=False):
             graph = self._graph_from_list(atoms)
-            assert graph is not None, "no atom has moved"
-        return graph
+            if graph is None:
+                self._list = new_list(
+                    atoms, self.rule, self.skin, dtype=self.dtype, device=self.device
+                )
+                self.n_builds += 1
+                graph = self._graph_from_list(atoms)
+                assert graph is not None, "no atom has moved"
+            return graph
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle the settings alone."""

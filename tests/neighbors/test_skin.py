@@ -329,6 +329,15 @@ def test_graphs_keep_their_numbers_when_atoms_move_on(rule: NeighborRule) -> Non
     assert skin.n_builds == 1
 
 
+def test_lists_outlive_inference_mode(rule: NeighborRule) -> None:
+    skin = NeighborSkin(rule, skin=0.5)
+    with torch.inference_mode():
+        skin(slab_with_oxygen())
+    graph = skin(slab_with_oxygen())
+    assert not any(tensor.is_inference() for tensor in graph)
+    assert skin.n_builds == 1
+
+
 def test_copies_and_pickles_start_without_a_list(rule: NeighborRule) -> None:
     skin = NeighborSkin(rule, skin=0.4, dtype=torch.float64)
     slab = slab_with_oxygen(rattle=0.05)
