@@ -135,22 +135,22 @@ def _dense(
     Bool[Tensor, "atom candidate"],
 ]:
     """Return sender, shift and filled slots, every row ordered by (sender, shift)."""
-    n_atoms = len(atoms)
+    n_atoms, device = len(atoms), found.receiver.device
     order = _order(found, atoms, farthest)
-    receiver, sender = found.receiver[order], found.sender[order]
+    receiver = found.receiver.index_select(0, order)
     per_atom = torch.bincount(receiver, minlength=n_atoms)
     width = max(width, int(per_atom.max())) + 1
     width += -width % WIDTH_STEP
     first = per_atom.cumsum(0) - per_atom
-    slot = torch.arange(len(receiver), device=receiver.device) - first[receiver]
-    own = torch.arange(n_atoms, device=receiver.device)
-    senders = own.unsqueeze(1).repeat(1, width)
-    shifts = torch.zeros(3, n_atoms, width, dtype=torch.float64, device=receiver.device)
-    filled = torch.zeros(n_atoms, width, dtype=torch.bool, device=receiver.device)
-    senders[receiver, slot] = sender
-    shifts[:, receiver, slot] = found.shift[order].T.double()
-    filled[receiver, slot] = True
-    return senders, shifts, filled
+    slot = torch.arange(len(receiver), device=device) - first.index_select(0, receiver)
+    place = receiver * width + slot
+    senders = torch.arange(n_atoms, device=device).repeat_interleave(width)
+    senders.index_copy_(0, place, found.sender.index_select(0, order))
+    shifts = torch.zeros(3, len(senders), dtype=torch.float64, device=device)
+    shifts.index_copy_(1, place, found.shift.index_select(0, order).T.double())
+    filled = torch.zeros_like(senders, dtype=torch.bool).index_fill_(0, place, value=1)
+    shape = n_atoms, width
+    return senders.view(shape), shifts.view(3, *shape), filled.view(shape)
 
 
 def _order(found: _Found, atoms: ase.Atoms, farthest: float) -> Int[Tensor, " pair"]:
@@ -161,13 +161,16 @@ def _order(found: _Found, atoms: ase.Atoms, farthest: float) -> Int[Tensor, " pa
     """
     inverse = np.zeros((3, 3))
     inverse[:, atoms.pbc] = np.linalg.pinv(atoms.cell.array[atoms.pbc])
-    home = torch.from_numpy(np.floor(atoms.positions @ inverse)).long()
-    home = home.to(found.shift.device)
-    wrapped = found.shift + home[found.sender] - home[found.receiver]
     heights = 1 / np.linalg.norm(inverse[:, atoms.pbc], axis=0)
     most = np.zeros(3, dtype=int)
     most[atoms.pbc] = np.ceil(farthest / heights) + 2
+    home = np.floor(atoms.positions @ inverse).astype(int).T
     key = found.receiver * len(atoms) + found.sender
     for axis, limit in enumerate(most.tolist()):
-        key = key * (2 * limit + 1) + wrapped[:, axis] + limit
+        key *= 2 * limit + 1
+        key += found.shift[:, axis] + limit
+        if home[axis].any():
+            jump = torch.from_numpy(home[axis].copy()).to(key.device)
+            key += jump.index_select(0, found.sender)
+            key -= jump.index_select(0, found.receiver)
     return key.argsort()

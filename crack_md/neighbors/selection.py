@@ -92,7 +92,7 @@ class Selector:
             steps.masked_fill_(distance >= self.rule.cutoff, self._beyond)
         keys = steps.clamp_(max=self._beyond).to(self._place.dtype)
         keys.bitwise_left_shift_(self._bits).bitwise_or_(self._place)
-        if keys.is_cuda:
-            return keys.sort(dim=1).values
-        keys.numpy().sort(axis=1)  # vectorised, and 20 times faster than torch here
-        return keys
+        if keys.device.type == "cpu":
+            keys.numpy().sort(axis=1)  # vectorised: 20 times faster than torch here
+            return keys
+        return keys.sort(dim=1).values
