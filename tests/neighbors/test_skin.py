@@ -113,23 +113,23 @@ def walk(atoms: ase.Atoms, generator: np.random.Generator, step: float) -> None:
 
 
 @pytest.mark.parametrize("name", STRUCTURES)
-@pytest.mark.parametrize("step", [0.0, 0.01, 0.1])
+@pytest.mark.parametrize("step", [0.01, 0.1])
 def test_walks_of_all_structures(name: str, step: float, rule: NeighborRule) -> None:
     atoms = STRUCTURES[name].copy()
     generator = np.random.default_rng(7)
     skin = NeighborSkin(rule, skin=0.5, dtype=torch.float64)
-    for _ in range(12):
+    for _ in range(8):
         assert_follows(skin, atoms)
         walk(atoms, generator, step)
     assert skin.n_builds == 1 or step > 0.01
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(25))
 def test_random_structures_walk_and_deform(seed: int, rule: NeighborRule) -> None:
     generator = np.random.default_rng(seed)
     atoms = random_structure(generator)
     skin = NeighborSkin(rule, skin=generator.uniform(0.1, 1.5))
-    for _ in range(15):
+    for _ in range(12):
         assert_follows(skin, atoms)
         walk(atoms, generator, step=0.02)
         if generator.random() < 0.5:
