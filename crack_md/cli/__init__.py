@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from crack_md.cli import compare, evaluate, label, models, prepare, screen, train
+from crack_md.cli import bench, compare, evaluate, label, models, prepare, screen, train
 from crack_md.errors import CrackError
 
 BAD_INPUT = 2
@@ -22,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (screen, train, evaluate, compare, label, prepare, models):
+for group in (screen, train, evaluate, compare, label, prepare, models, bench):
     group.register(app)
 
 

@@ -1,0 +1,212 @@
+"""``crack-md bench``: how fast a model is on this machine."""
+
+import dataclasses
+import json
+import platform
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from ase import Atoms
+from ase.data import chemical_symbols
+from rich.console import Console
+from rich.table import Table
+
+from crack_md.errors import ConfigError, CrackError, StructureError
+
+if TYPE_CHECKING:
+    from crack_md.calculators.speed import Speed, SpeedTest
+    from crack_md.models.force_field import ModelMetadata
+
+Dtype = Literal["float32", "float64", "bfloat16"]
+DEFAULT_ATOMS = "46,81,1000"
+COLUMNS = (
+    "atoms",
+    "first\ncall s",
+    "ms",
+    "quickest–\nslowest",
+    "atoms·\nsteps/s",
+    "ns/day\nat 1 fs",
+    "peak\nMB",
+)
+
+
+def bench(
+    model: Annotated[
+        str, typer.Argument(help="Model file, or 'default' for the packaged student.")
+    ],
+    structures: Annotated[
+        Path | None,
+        typer.Argument(
+            help="What to evaluate: anything ASE reads. Default: O on Pt(111)."
+        ),
+    ] = None,
+    *,
+    device: Annotated[
+        str, typer.Option(help="'cpu', 'cuda', or 'auto' for a GPU where there is one.")
+    ] = "auto",
+    dtype: Annotated[Dtype, typer.Option(help="Precision.")] = "float32",
+    compile_: Annotated[
+        bool | None,
+        typer.Option("--compile/--no-compile", help="Default: compiled on a GPU."),
+    ] = None,
+    atoms: Annotated[
+        str, typer.Option(help="Sizes of the default slabs.")
+    ] = DEFAULT_ATOMS,
+    batch: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Copies of the smallest structure in a batch; 0 for none."
+        ),
+    ] = 64,
+    repeats: Annotated[int, typer.Option(min=1, help="Calls behind a median.")] = 20,
+    limit_s: Annotated[
+        float, typer.Option(min=0.0, help="Seconds for the calls of one structure.")
+    ] = 60.0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Also write all figures there.")
+    ] = None,
+) -> None:
+    """Measure latency, throughput, memory and cold start of a model on this machine.
+
+    Times are medians of calls from atoms to energy and forces, moved a little before
+    each; a step of molecular dynamics takes as long. Exit code 2: unusable input.
+    """
+    from crack_md.calculators.cold_start import cold_start
+    from crack_md.calculators.speed import SpeedTest
+
+    sizes = _sizes(atoms)
+    compile_option: Any = "auto" if compile_ is None else compile_
+    options = {"device": device, "dtype": dtype, "compile": compile_option}
+    test = SpeedTest(model, repeats=repeats, limit_s=limit_s, **options)
+    found = _structures(structures, sizes, test.calculator.metadata)
+    rows = list(_rows(test, found, batch))
+    smallest = min((one for _, one in found), key=len)
+    started = cold_start(model, smallest, **options)
+    machine = {
+        "device": _device_name(test),
+        "python": platform.python_version(),
+        **_versions(),
+    }
+    if json_file is not None:
+        content = {
+            "model": model,
+            "options": options,
+            "machine": machine,
+            "cold_start_s": dataclasses.asdict(started) | {"total_s": started.total_s},
+            "rows": [_record(row) for row in rows],
+        }
+        json_file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    console = Console()
+    console.print(_table(rows))
+    console.print(
+        f"cold start {started.total_s:.1f} s: libraries {started.import_s:.1f}, model "
+        f"{started.load_s:.1f}, first call {started.first_s:.1f}"
+    )
+    console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module to the command line."""
+    app.command()(bench)
+
+
+def _rows(
+    test: "SpeedTest", structures: list[tuple[str, Atoms]], batch: int
+) -> "Iterator[Speed | tuple[str, str]]":
+    """Yield what was measured, or name and reason where it failed."""
+    cases = [(name, partial(test.single, one, name=name)) for name, one in structures]
+    if batch:
+        name, smallest = min(structures, key=lambda pair: len(pair[1]))
+        many = f"{batch} × {name}"
+        cases.append((many, partial(test.batch, smallest, batch, name=many)))
+    for name, measure in cases:
+        try:
+            yield measure()
+        except StructureError:
+            raise
+        except CrackError as error:
+            yield name, str(error)
+
+
+def _structures(
+    path: Path | None, sizes: list[int], metadata: "ModelMetadata"
+) -> list[tuple[str, Atoms]]:
+    from crack_md.calculators.speed import platinum_slab
+    from crack_md.data.readers import read_structures
+
+    if path is not None:
+        return [(one.get_chemical_formula(), one) for one in read_structures(path)]
+    missing = [
+        symbol
+        for symbol in ("Pt", "O")
+        if chemical_symbols.index(symbol) not in metadata.elements
+    ]
+    if missing:
+        raise ConfigError(
+            f"the default structures are O on Pt(111), and the model does not know "
+            f"{' and '.join(missing)}; name a file of structures: "
+            "crack-md bench MODEL STRUCTURES"
+        )
+    return [("O/Pt(111)", platinum_slab(size)) for size in sizes]
+
+
+def _sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(word) for word in text.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 2:
+        raise ConfigError(
+            f"cannot read --atoms '{text}'; expected numbers such as 46,81,1000"
+        )
+    return sizes
+
+
+def _record(row: "Speed | tuple[str, str]") -> dict[str, Any]:
+    if isinstance(row, tuple):
+        return {"name": row[0], "not_run": row[1]}
+    extra = {"atom_steps_per_s": row.atom_steps_per_s, "ns_per_day": row.ns_per_day}
+    return dataclasses.asdict(row) | extra | {"not_run": None}
+
+
+def _table(rows: "list[Speed | tuple[str, str]]") -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("structure")
+    for title in COLUMNS:
+        table.add_column(title, justify="right")
+    for row in rows:
+        if isinstance(row, tuple):
+            table.add_row(row[0], f"not run: {row[1]}")
+            continue
+        times = row.latency
+        table.add_row(
+            row.name,
+            str(row.n_atoms),
+            f"{row.first_s:.2f}",
+            f"{1e3 * times.median_s:,.1f}",
+            f"{1e3 * times.low_s:,.1f}–{1e3 * times.high_s:,.1f}",
+            f"{row.atom_steps_per_s:,.0f}",
+            "" if row.ns_per_day is None else f"{row.ns_per_day:.3f}",
+            f"{row.peak_bytes / 1e6:,.0f}",
+        )
+    return table
+
+
+def _device_name(test: "SpeedTest") -> str:
+    import torch
+
+    device = test.calculator.device
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({torch.get_num_threads()} threads)"
+
+
+def _versions() -> dict[str, str]:
+    import torch
+
+    from crack_md import __version__
+
+    return {"torch": torch.__version__, "crack-md": __version__}
