@@ -2,10 +2,9 @@
 
     python benchmarks/blocks.py --model 22M --atoms 46
 
-Operations are those of matrix products; bytes are what all operations read and write,
-views left out, so what a cache serves is counted too. Both rates stand beside those
-that the machine reaches with a large product and a large copy, measured in the same
-run. 22M is the published student's size with random weights.
+Both rates stand beside those that the machine reaches with a large product and a large
+copy, measured in the same run (see costs.py). 22M is the published student's size with
+random weights.
 """
 
 import argparse
@@ -14,30 +13,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
-from ase import Atoms
-from ase.build import add_adsorbate, fcc111
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
+from torch import nn
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crack_md.models.checkpoint import load_model
-from crack_md.models.equiformer_config import EquiformerV2Config
-from crack_md.models.equiformer_v2 import EquiformerV2
-from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
+from benchmarks.costs import Cost, Counter, machine_rates, synchronize
+from benchmarks.models import load_network
+from crack_md.calculators.speed import platinum_slab
+from crack_md.models.force_field import ForceField
 from crack_md.models.precision import with_products_in
 from crack_md.neighbors import build_graph
 
-SLABS = {46: (3, 3, 5), 81: (4, 5, 4)}
 BLOCKS = (
     "edge_degree_embedding",
     "norm",
@@ -54,40 +45,6 @@ BLOCKS = (
 )
 """Modules with a row of their own, wherever they are; the rest of a network is one."""
 REST = "rotations, graph, sums"
-
-
-@dataclass
-class Cost:
-    """What a block took."""
-
-    flops: float = 0.0
-    bytes: float = 0.0
-    seconds: float = 0.0
-
-
-class Counter(TorchDispatchMode):
-    """Adds up operations and bytes for the block that is at work."""
-
-    def __init__(self, costs: dict[str, Cost], stack: list[str]) -> None:
-        super().__init__()
-        self.costs, self.stack = costs, stack
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """Run an operation and count it."""
-        out = func(*args, **(kwargs or {}))
-        cost = self.costs[self.stack[-1]]
-        packet = func._overloadpacket
-        if packet in flop_registry:
-            cost.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
-        if not func.is_view:
-            cost.bytes += sum(
-                leaf.numel() * leaf.element_size()
-                for leaf in tree_leaves((args, kwargs, out))
-                if isinstance(leaf, Tensor)
-            )
-        return out
 
 
 @contextmanager
@@ -133,7 +90,7 @@ def profile(
 
     def lap() -> None:
         nonlocal last
-        synchronize(model)
+        synchronize(model.device)
         now = time.perf_counter()
         runs[-1][stack[-1]] += now - last
         last = now
@@ -147,54 +104,6 @@ def profile(
     for name in names:
         costs[name].seconds = median(run[name] for run in runs)
     return {name: cost for name, cost in costs.items() if cost.bytes}
-
-
-def synchronize(model: ForceField) -> None:
-    """Wait for a GPU, so that time falls to the block that caused it."""
-    if model.device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def machine_rates(model: ForceField, dtype: torch.dtype) -> tuple[float, float]:
-    """Return operations/s of a large product and bytes/s of a large copy."""
-    left, right = torch.randn(2, 2048, 2048, device=model.device).to(dtype).unbind()
-    large = torch.randn(1 << 26, device=model.device)
-    target = torch.empty_like(large)
-    product = quickest(model, lambda: left @ right)
-    copy = quickest(model, lambda: target.copy_(large))
-    return 2 * 2048**3 / product, 2 * large.numel() * large.element_size() / copy
-
-
-def quickest(model: ForceField, call: Callable[[], object]) -> float:
-    """Return the shortest of several times, in s."""
-    times = []
-    for _ in range(5):
-        synchronize(model)
-        begin = time.perf_counter()
-        call()
-        synchronize(model)
-        times.append(time.perf_counter() - begin)
-    return min(times)
-
-
-def slab(n_atoms: int) -> Atoms:
-    """Return O on a rattled Pt(111) slab of about so many atoms."""
-    size = SLABS.get(n_atoms) or (round((n_atoms / 5) ** 0.5),) * 2 + (5,)
-    atoms = fcc111("Pt", size, a=3.97, vacuum=7.0, periodic=True)
-    add_adsorbate(atoms, "O", 1.3, "fcc")
-    atoms.rattle(0.05, seed=0)
-    return atoms
-
-
-def load(name: str) -> ForceField:
-    """Return a model by name or file, or one of the published student's size."""
-    if name != "22M":
-        return load_model(name).eval().requires_grad_(requires_grad=False)
-    torch.manual_seed(0)
-    network = EquiformerV2(EquiformerV2Config(num_layers=2, delta=True))
-    metadata = ModelMetadata("total", (8, 78))
-    model = ForceField(network, EnergyScale(), metadata).eval()
-    return model.requires_grad_(requires_grad=False)
 
 
 def table(costs: dict[str, Cost], gemm: float, bandwidth: float) -> str:
@@ -234,12 +143,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = load(options.model).to(options.device)
+    model = load_network(options.model).to(options.device)
     dtype = getattr(torch, options.dtype)
-    gemm, bandwidth = machine_rates(model, dtype)
+    gemm, bandwidth = machine_rates(model.device, dtype)
     if options.dtype == "bfloat16":
         model = with_products_in(model, dtype)
-    graph = build_graph(slab(options.atoms), model.rule, device=options.device)
+    graph = build_graph(platinum_slab(options.atoms), model.rule, device=options.device)
     with torch.no_grad():
         costs = profile(model, lambda: model(graph), options.repeats)
     print(

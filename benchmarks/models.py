@@ -1,12 +1,18 @@
-"""Calculators by name for the benchmarks, and gas-phase energies by the same model."""
+"""Models and calculators by name for the benchmarks, and gas-phase energies."""
 
+import dataclasses
 from pathlib import Path
 
+import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.cli.potentials import load_potential
+from crack_md.models.checkpoint import load_model
+from crack_md.models.equiformer_config import EquiformerV2Config
+from crack_md.models.equiformer_v2 import EquiformerV2
+from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.pickles import file_sha256
 from crack_md.workflows.relax import relax
 from crack_md.workflows.results import ModelInfo
@@ -46,3 +52,29 @@ def _nequix(weights: Path) -> BaseCalculator:
     return NequixCalculator(
         model_path=str(weights), backend="torch", use_kernel=False, use_compile=False
     )
+
+
+def load_network(name: str) -> ForceField:
+    """Return a model by name or file; "22M" is `random_22m`."""
+    model = random_22m() if name == "22M" else load_model(name)
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def random_22m() -> ForceField:
+    """Return a model of the published student's architecture with random weights."""
+    config = EquiformerV2Config(num_layers=2, delta=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = EquiformerV2(config)
+    elements = tuple(range(1, config.num_elements))
+    return ForceField(network, EnergyScale(), ModelMetadata("total", elements)).eval()
+
+
+def with_direct_forces(model: ForceField) -> ForceField:
+    """Return the model with a random head for forces as its only change."""
+    config = dataclasses.replace(model.network.config, forces="direct")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = EquiformerV2(config)
+    network.load_state_dict(model.network.state_dict(), strict=False)
+    return ForceField(network, model.scale, model.metadata).eval()

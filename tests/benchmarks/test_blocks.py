@@ -2,7 +2,8 @@
 
 import torch
 
-from benchmarks.blocks import REST, machine_rates, profile, table
+from benchmarks.blocks import REST, profile, table
+from benchmarks.costs import count, machine_rates
 from tests.factories import graph_of, oxygen_slab, tiny_model
 
 
@@ -22,6 +23,7 @@ def test_products_of_a_convolution_are_counted_exactly() -> None:
     )
     assert costs["so2_conv_2"].flops == expected
     assert costs[REST].bytes > 0
-    text = table(costs, *machine_rates(model, torch.float32))
+    assert count(model, graph)[0] > costs["so2_conv_2"].flops
+    text = table(costs, *machine_rates(model.device, torch.float32))
     assert text.count("\n") == len(costs) + 2
     assert "| all |" in text

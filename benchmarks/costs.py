@@ -1,0 +1,94 @@
+"""Operations and bytes of a call, and what the machine reaches of either.
+
+Operations are those of matrix products, forward and backward; bytes are what all
+operations read and write, views left out, so what a cache serves is counted too.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+from crack_md.graph import AtomGraph
+from crack_md.models.force_field import ForceField
+
+
+@dataclass
+class Cost:
+    """What a block took."""
+
+    flops: float = 0.0
+    bytes: float = 0.0
+    seconds: float = 0.0
+
+
+class Counter(TorchDispatchMode):
+    """Adds up operations and bytes for the block that is at work.
+
+    Args:
+        costs: By name of the block.
+        stack: Names of the blocks at work, the innermost last.
+    """
+
+    def __init__(self, costs: dict[str, Cost], stack: Sequence[str]) -> None:
+        super().__init__()
+        self.costs, self.stack = costs, stack
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation and count it."""
+        out = func(*args, **(kwargs or {}))
+        cost = self.costs[self.stack[-1]]
+        packet = func._overloadpacket
+        if packet in flop_registry:
+            cost.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+        if not func.is_view:
+            cost.bytes += sum(
+                leaf.numel() * leaf.element_size()
+                for leaf in tree_leaves((args, kwargs, out))
+                if isinstance(leaf, Tensor)
+            )
+        return out
+
+
+def count(model: ForceField, graph: AtomGraph) -> tuple[float, float]:
+    """Return operations and bytes of one evaluation of the uncompiled model."""
+    costs = {"all": Cost()}
+    with torch.no_grad(), Counter(costs, ["all"]):
+        model(graph)
+    return costs["all"].flops, costs["all"].bytes
+
+
+def machine_rates(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
+    """Return operations/s of a large product and bytes/s of a large copy."""
+    left, right = torch.randn(2, 2048, 2048, device=device).to(dtype).unbind()
+    large = torch.randn(1 << 26, device=device)
+    target = torch.empty_like(large)
+    product = quickest(device, lambda: left @ right)
+    copy = quickest(device, lambda: target.copy_(large))
+    return 2 * 2048**3 / product, 2 * large.numel() * large.element_size() / copy
+
+
+def quickest(device: torch.device, call: Callable[[], object]) -> float:
+    """Return the shortest of several times, in s."""
+    times = []
+    for _ in range(5):
+        synchronize(device)
+        begin = time.perf_counter()
+        call()
+        synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for a GPU, so that time falls to the code that caused it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
