@@ -11,10 +11,12 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2>/dev/null && echo $$p && break; done)
 DEMO_FOLDER := runs/demo
+# Options of benchmarks/speed.py in `make bench`.
+SPEED ?=
 # Packages whose array shapes are checked when the tests run a second time.
 SHAPED := crack_md.graph,crack_md.neighbors,crack_md.models,crack_md.training
 
-.PHONY: help env demo test check bench clean
+.PHONY: help env demo test check bench peers clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -36,9 +38,14 @@ check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev ## Measure the packaged student and the losses (as far as there is data).
-	$(BIN)/python benchmarks/packaged_student.py
+bench: $(VENV)/.dev ## Measure speed, losses and the packaged student: hours; SPEED=--quick takes less.
+	$(BIN)/python benchmarks/blocks.py --model 22M --atoms 46
+	$(BIN)/python benchmarks/speed.py $(SPEED)
 	$(BIN)/python benchmarks/loss_memory.py
+	$(BIN)/python benchmarks/packaged_student.py
+
+peers: ## Make the environments of the peers that bench compares with, in .peers (6 GB).
+	PYTHON="$(PYTHON)" benchmarks/peers/install.sh
 
 clean: ## Remove .venv and everything that was built.
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -172,6 +172,16 @@ def _first(contestant: Contestant) -> tuple[float, np.ndarray]:
     return prediction["energies"][0], np.array(prediction["forces"][0])
 
 
+def available_bytes() -> int:
+    """Return how much memory a new process can have without swapping."""
+    info = Path("/proc/meminfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("MemAvailable"):
+                return 1024 * int(line.split()[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():

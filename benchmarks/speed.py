@@ -24,7 +24,13 @@ if __package__ in (None, ""):
 from benchmarks.contest import Contest, run_contest
 from benchmarks.contestant import Settings
 from benchmarks.engines import Engine, engines
-from benchmarks.results import Record, read_json, records, write_json
+from benchmarks.results import (
+    Record,
+    available_bytes,
+    read_json,
+    records,
+    write_json,
+)
 from benchmarks.speed_table import markdown, write_section
 from benchmarks.work import WORKS, Case, cases, dynamics
 from crack_md.errors import CrackError
@@ -132,7 +138,9 @@ def _settings(options: argparse.Namespace) -> Settings:
         round_s=options.round_s,
         limit_s=options.limit_s,
         start_limit_s=options.start_limit_s,
-        memory_limit=int(options.memory_limit_gb * 1e9),
+        memory_limit=available_bytes() * 7 // 10
+        if options.memory_limit_gb is None
+        else int(options.memory_limit_gb * 1e9),
         md_steps=options.md_steps,
         md_warm_up=options.md_warm_up,
         logs=options.json.parent / "logs",
@@ -154,7 +162,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--round-s", type=float, help="seconds for an engine in a round")
     add("--limit-s", type=float, default=600.0, help="for an engine and case")
     add("--start-limit-s", type=float, default=1200.0, help="for a first call")
-    add("--memory-limit-gb", type=float, default=18.0, help="for a worker")
+    add(
+        "--memory-limit-gb", type=float, help="for a worker; else 70 %% of what is free"
+    )
     add("--device", default="cpu")
     add("--threads", type=int, default=torch.get_num_threads())
     add("--quick", action="store_true", help="small numbers, to try it out")
