@@ -67,8 +67,7 @@ def run_contest(
             contest.rows += _run_case(contestants, case, settings)
             report(contest)
     finally:
-        for contestant in contestants:
-            contestant.stop()
+        _stop(contestants)
     return contest
 
 
@@ -103,10 +102,25 @@ def _run_case(
     contestants: Sequence[Contestant], case: Case, settings: Settings
 ) -> list[Row]:
     rows = {one.engine.name: Row(one.engine.name, case) for one in contestants}
+    alone = settings.device != "cpu" and case.n_atoms >= settings.alone_from
+    groups = [[one] for one in contestants] if alone else [contestants]
+    if alone:
+        _stop(contestants)
+    for group in groups:
+        _alternate(group, rows, settings)
+        if alone:
+            _stop(group)
+    return list(rows.values())
+
+
+def _alternate(
+    contestants: Sequence[Contestant], rows: Mapping[str, Row], settings: Settings
+) -> None:
+    """Warm engines up one after the other, then call them in turn."""
     calls: dict[str, int] = {}
     for contestant in contestants:
         row = rows[contestant.engine.name]
-        row.reason = contestant.reason or contestant.given_up.get(case.work, "")
+        row.reason = contestant.reason or contestant.given_up.get(row.case.work, "")
         if not row.reason:
             _attempt(contestant, row, lambda c, r: _warm_up(c, r, calls))
     for _ in range(settings.rounds):
@@ -116,12 +130,18 @@ def _run_case(
                 _attempt(contestant, row, lambda c, r: _one_round(c, r, calls))
     for contestant in contestants:
         row = rows[contestant.engine.name]
-        if not row.reason:
-            _attempt(contestant, row, _count)
-        if contestant.worker is not None and contestant.worker.runs:
-            with contextlib.suppress(PeerError):  # the next request starts a new worker
+        # what fails here takes no times away, and the next request starts a new worker
+        with contextlib.suppress(PeerError):
+            if not row.reason:
+                _count(contestant, row)
+        with contextlib.suppress(PeerError):
+            if contestant.worker is not None and contestant.worker.runs:
                 contestant.ask("release")
-    return list(rows.values())
+
+
+def _stop(contestants: Sequence[Contestant]) -> None:
+    for contestant in contestants:
+        contestant.stop()
 
 
 def _attempt(

@@ -24,6 +24,8 @@ class Settings:
     """For loading a model, and for a first call, which may compile."""
     memory_limit: int | None = None
     """Bytes for one worker."""
+    alone_from: int = 3000
+    """Atoms from which on engines share a GPU no more: one after the other, then."""
     md_steps: int = 1000
     md_warm_up: int = 20
     logs: Path = Path("runs/speed/logs")
@@ -78,3 +80,4 @@ class Contestant:
         """End the worker."""
         if self.worker is not None:
             self.worker.stop()
+            self.worker = None

@@ -68,12 +68,13 @@ def count(model: ForceField, graph: AtomGraph) -> tuple[float, float]:
 
 def machine_rates(device: torch.device, dtype: torch.dtype) -> tuple[float, float]:
     """Return operations/s of a large product and bytes/s of a large copy."""
-    left, right = torch.randn(2, 2048, 2048, device=device).to(dtype).unbind()
+    size = 8192 if device.type == "cuda" else 2048
+    left, right = torch.randn(2, size, size, device=device).to(dtype).unbind()
     large = torch.randn(1 << 26, device=device)
     target = torch.empty_like(large)
     product = quickest(device, lambda: left @ right)
     copy = quickest(device, lambda: target.copy_(large))
-    return 2 * 2048**3 / product, 2 * large.numel() * large.element_size() / copy
+    return 2 * size**3 / product, 2 * large.numel() * large.element_size() / copy
 
 
 def quickest(device: torch.device, call: Callable[[], object]) -> float:

@@ -144,3 +144,16 @@ def test_what_is_not_installed_is_a_row_too(tmp_path: Path) -> None:
     absent = Engine("x", "X", "nowhere", "none.py", missing="no environment nowhere")
     contest = run_contest([absent, engine("a", diary)], [case(2)], settings(tmp_path))
     assert [row.reason for row in contest.rows] == ["no environment nowhere", ""]
+
+
+def test_large_cases_do_not_share_a_gpu(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    contest = run_contest(
+        [engine("a", diary), engine("b", diary)],
+        [case(2)],
+        settings(tmp_path, device="cuda", alone_from=2),
+    )
+    starts, each = ["a", "b"], 4 + 3
+    assert diary.read_text().split() == starts + ["a"] * each + ["b"] * each
+    assert [row.reason for row in contest.rows] == ["", ""]
+    assert [one.worker for one in contest.contestants] == [None, None]

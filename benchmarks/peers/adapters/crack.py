@@ -3,6 +3,7 @@
 import dataclasses
 import platform
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def load(options: dict[str, Any]) -> peer.Peer:
     if options.get("any_element"):
         every = tuple(range(1, model.network.config.num_elements))
         model.metadata = dataclasses.replace(model.metadata, elements=every)
+    # compiled times of a model that goes on uncompiled would be a lie
+    warnings.filterwarnings("error", message=".*it goes on uncompiled")
     calculator = CrackCalculator(
         model, device=device, dtype=dtype, compile=options.get("compile", False)
     )
