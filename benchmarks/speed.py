@@ -10,6 +10,7 @@ says what the columns are.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ if __package__ in (None, ""):
 
 from benchmarks.contest import Contest, run_contest
 from benchmarks.contestant import Settings
-from benchmarks.engines import Engine, engines
+from benchmarks.engines import COMPILED, Engine, engines
 from benchmarks.results import (
     Record,
     available_bytes,
@@ -83,6 +84,7 @@ def measure(
             best = f"{1e3 * min(times):.1f} ms at best" if times else "no time"
             print(f"{case}: {row.engine}: {row.reason or best}", flush=True)
 
+    shutil.rmtree(settings.logs / COMPILED, ignore_errors=True)
     for engine in chosen:
         if engine.missing:
             print(f"{engine.name} is left out: {engine.missing}", flush=True)

@@ -37,7 +37,8 @@ install_fairchem_v1() {
     $pip "numpy<2" ase e3nn torch-geometric huggingface-hub hydra-core lmdb numba \
         orjson "pydantic>=2.10" pyyaml requests submitit tensorboard torchtnt tqdm \
         scipy matplotlib "setuptools<81" wheel
-    $pip --no-build-isolation --no-deps torch-scatter==2.1.2
+    # not from the cache: it may have been compiled for another torch
+    $pip --no-cache-dir --no-build-isolation --no-deps torch-scatter==2.1.2
     $pip --no-deps fairchem-core==1.10.0
 }
 

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ from ase import Atoms
 from benchmarks import gpu, speed
 from benchmarks.contest import Contest, Row, run_contest
 from benchmarks.contestant import Contestant, Settings
-from benchmarks.engines import OURS, PEERS, Engine, engines
+from benchmarks.engines import OURS, Engine, engines
 from benchmarks.results import agreement, ratio_to, read_json, records, write_json
 from benchmarks.speed_table import BEGIN, END, markdown, write_section
 from benchmarks.work import Case, cases, dynamics, silicon
@@ -20,22 +19,11 @@ from crack_md.models.checkpoint import save_model
 from tests.factories import tiny_model
 
 ATOMS = Atoms("H4", [[0, 0, i] for i in range(4)])
-STRICT = {
-    "neighbors": "strict",
-    "forces": "direct",
-    "delta": True,
-    "activation": "s2",
-    "ffn": "grid",
-    "num_distance_basis": 600,
-    "average_degree": 23.395238876342773,
-    "average_atoms": 77.81317,
-}
-"""What the public class can do."""
 
 
-def own_engine(folder: Path, name: str, **changes: Any) -> Engine:
+def own_engine(folder: Path, name: str) -> Engine:
     path = folder / f"{name}.pt"
-    save_model(tiny_model(dtype=torch.float32, **changes), path)
+    save_model(tiny_model(dtype=torch.float32), path)
     options = {"model": str(path), "any_element": True}
     return Engine(name, name, OURS, "crack.py", options, function="f")
 
@@ -203,26 +191,3 @@ def test_engines_of_the_parts_exist(tmp_path: Path) -> None:
     named = {name for part in gpu.PARTS.values() for name in part.engines}
     assert named.union(speed.DEFAULT_ENGINES) <= set(known)
     assert known["22M"].missing == ""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(
-    not (PEERS / "fairchem-v1").is_dir(), reason="no environment: make peers"
-)
-def test_the_public_class_computes_the_same_function(tmp_path: Path) -> None:
-    ours = own_engine(tmp_path, "ours", **STRICT)
-    theirs = Engine(
-        "theirs",
-        "theirs",
-        "fairchem-v1",
-        "fairchem_v1.py",
-        {"weights": ours.options["model"]},
-        function="f",
-    )
-    settings = Settings(rounds=1, round_s=0.0, logs=tmp_path / "logs")
-    work = cases(["single", "network", "batch"], atoms=[46], batch=2, md_atoms=[])
-    content = records(run_contest([ours, theirs], work, settings), settings)
-    assert [row["not_run"] for row in content["rows"]] == [None] * 6
-    (same,) = content["agreement"]
-    # the public code rolls its frames at random and its grids are coarse
-    assert same["force_eV_per_A"] < 1e-2 * same["largest_force_eV_per_A"]
