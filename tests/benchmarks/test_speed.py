@@ -1,6 +1,7 @@
 """From times to records, tables and documents; and our own engine for real."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,17 @@ def test_engines_of_the_parts_exist(tmp_path: Path) -> None:
     named = {name for part in gpu.PARTS.values() for name in part.engines}
     assert named.union(speed.DEFAULT_ENGINES) <= set(known)
     assert known["22M"].missing == ""
+
+
+@pytest.mark.slow
+def test_a_model_that_cannot_be_compiled_has_no_compiled_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/bin/false")
+    plain = own_engine(tmp_path, "a")
+    compiled = replace(plain, options={**plain.options, "compile": True})
+    settings = Settings(rounds=1, round_s=0.0, logs=tmp_path / "logs")
+    work = cases(["single"], atoms=[6], batch=0, md_atoms=[])
+    (row,) = run_contest([compiled], work, settings).rows
+    assert "it goes on uncompiled" in row.reason
+    assert row.rounds == []
