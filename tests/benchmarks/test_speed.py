@@ -206,3 +206,16 @@ def test_a_model_that_cannot_be_compiled_has_no_compiled_times(
     (row,) = run_contest([compiled], work, settings).rows
     assert "it goes on uncompiled" in row.reason
     assert row.rounds == []
+
+
+def test_protocols_by_option() -> None:
+    options = speed._options(["--md", "--device", "cpu"])
+    assert (options.md_steps, options.md_warm_up, options.atoms) == (100, 200, [1000])
+    assert [case.system for case in speed._work(options)] == ["O/Pt(111)", "Si"]
+    options = speed._options([])
+    assert (options.md_steps, options.batch) == (1000, 64)
+    assert options.atoms == [46, 81, 1000, 5000]
+    options = speed._options(["--quick", "--batch", "2"])
+    assert (options.atoms, options.batch, options.md_steps) == ([46, 81], 2, 20)
+    with pytest.raises(SystemExit, match="no engine many; there are 22M, "):
+        speed.main(["--engines", "many"])
