@@ -19,6 +19,7 @@ COMMANDS = [
     "label",
     "convert",
     "info",
+    "bench",
 ]
 
 
