@@ -167,12 +167,20 @@ def _attempt(
 def _warm_up(contestant: Contestant, row: Row, calls: dict[str, int]) -> None:
     """Prepare the case, and find out how many calls make a round."""
     settings, case = contestant.settings, row.case
+    expected = contestant.pace.get(case.work, 0.0) * case.n_atoms
+    if expected > settings.limit_s:  # time grows with the number of atoms at least
+        raise PeerError(
+            f"a call would take {expected:.0f} s or more, limit "
+            f"{settings.limit_s:.0f} s",
+            final=True,
+        )
     contestant.ask("prepare", work=case.work, structures=case.as_lists())
     answer = contestant.ask("call", n=1, timeout_s=settings.start_limit_s)
     row.first_s = answer["seconds"][0]
     answer = contestant.ask("call", n=1)
     once = answer["seconds"][0]
     row.peak_bytes = answer["peak_bytes"]
+    contestant.pace[case.work] = once / case.n_atoms
     if case.work == "md":
         expected = once * (settings.md_steps + settings.md_warm_up)
         if expected > settings.limit_s:
@@ -193,6 +201,8 @@ def _warm_up(contestant: Contestant, row: Row, calls: dict[str, int]) -> None:
 def _one_round(contestant: Contestant, row: Row, calls: Mapping[str, int]) -> None:
     answer = contestant.ask("call", n=calls[contestant.engine.name])
     row.rounds.append(answer["seconds"])
+    pace = min(answer["seconds"]) / row.case.n_atoms
+    contestant.pace[row.case.work] = min(pace, contestant.pace[row.case.work])
     row.peak_bytes = max(row.peak_bytes, answer["peak_bytes"])
 
 

@@ -43,6 +43,8 @@ class Contestant:
     reason: str = ""
     prediction: dict[str, Any] = field(default_factory=dict)
     """Energies in eV and forces in eV/Å of the first structure."""
+    pace: dict[str, float] = field(default_factory=dict)
+    """Works and the quickest seconds per atom so far."""
     given_up: dict[str, str] = field(default_factory=dict)
     """Works and why larger cases of them are not tried."""
 

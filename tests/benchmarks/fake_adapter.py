@@ -54,6 +54,7 @@ class FakeCase:
     def __call__(self) -> None:
         with Path(self.options["diary"]).open("a") as diary:
             diary.write(self.options["name"] + "\n")
+        time.sleep(self.n_atoms * self.options.get("seconds_per_atom", 0.0))
         if self.n_atoms < self.options.get("fails_from", 10**9):
             return
         if self.options["failure"] == "dies":

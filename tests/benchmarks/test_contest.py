@@ -1,5 +1,6 @@
 """Workers answer, take turns, and fail without taking others with them."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -157,3 +158,16 @@ def test_large_cases_do_not_share_a_gpu(tmp_path: Path) -> None:
     assert diary.read_text().split() == starts + ["a"] * each + ["b"] * each
     assert [row.reason for row in contest.rows] == ["", ""]
     assert [one.worker for one in contest.contestants] == [None, None]
+
+
+def test_what_would_take_too_long_is_not_tried(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    slow = engine("slow", diary, seconds_per_atom=0.02)
+    limits = settings(tmp_path, limit_s=15.0, rounds=1)
+    contest = run_contest([slow], [case(2), case(1000)], limits)
+    first, second = (row.reason for row in contest.rows)
+    assert first == ""
+    expected = re.fullmatch(r"a call would take (\d+) s or more, limit 15 s", second)
+    assert expected
+    assert int(expected[1]) >= 20  # 1000 atoms at 0.02 s
+    assert len(diary.read_text().split()) == 1 + 4 + 1  # of the first case alone
