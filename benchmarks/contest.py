@@ -168,10 +168,9 @@ def _warm_up(contestant: Contestant, row: Row, calls: dict[str, int]) -> None:
     """Prepare the case, and find out how many calls make a round."""
     settings, case = contestant.settings, row.case
     expected = contestant.pace.get(case.work, 0.0) * case.n_atoms
-    if expected > settings.limit_s:  # time grows with the number of atoms at least
+    if expected > settings.limit_s:
         raise PeerError(
-            f"a call would take {expected:.0f} s or more, limit "
-            f"{settings.limit_s:.0f} s",
+            f"a call would take about {expected:.0f} s, limit {settings.limit_s:.0f} s",
             final=True,
         )
     contestant.ask("prepare", work=case.work, structures=case.as_lists())
