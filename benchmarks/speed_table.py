@@ -69,6 +69,8 @@ def _machine(content: Record) -> str:
     )
     copies = [rate["bytes_per_s"] / 1e9 for rate in content["rates"].values()]
     bandwidth = f", {max(copies):.1f} GB/s" if copies else ""
+    memory = settings["memory_limit"]
+    limit = f" A worker may hold {memory / 1e9:.1f} GB." if memory else ""
     gpu = f"{machine['gpu']} (driver {machine['driver']}), " if "gpu" in machine else ""
     return (
         f"{content['date'][:10]}, {gpu}{machine['processor']}, "
@@ -76,7 +78,7 @@ def _machine(content: Record) -> str:
         f"{machine['memory_GB']:.0f} GB, torch {machine['torch']}, Python "
         f"{machine['python']}, {settings['rounds']} rounds. The machine reaches "
         f"{rates or 'rates that were not measured'}{bandwidth}; its load was "
-        f"{machine['load_at_start']} before the run.\n\n    {content['command']}"
+        f"{machine['load_at_start']} before the run.{limit}\n\n    {content['command']}"
     )
 
 

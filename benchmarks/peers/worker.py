@@ -18,6 +18,8 @@ and ``load(options)``, which returns a `peer.Peer`.
     quit
 """
 
+import contextlib
+import ctypes
 import gc
 import importlib.util
 import json
@@ -115,6 +117,8 @@ class Worker:
         """Forget the structures and give memory back."""
         self.case = None
         gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # not everywhere glibc
+            ctypes.CDLL(None).malloc_trim(0)
         if self.peer is not None:
             self.peer.release()
         return {}
