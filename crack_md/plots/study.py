@@ -1,5 +1,7 @@
 """Figures of a study: errors of all methods, and errors over the budget."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,19 +65,26 @@ def draw_bars(summary: Summary) -> Figure:
 
 
 def draw_curves(summary: Summary) -> Figure:
-    """Return errors over steps: a line per method through means, a dot per seed."""
+    """Return errors over steps, or over frames where only those differ.
+
+    Each method is a line through its means, each seed a dot.
+    """
     figure = Figure(figsize=(2 * WIDTH_IN + 1.6, 3.8), layout="constrained")
     panels = figure.subplots(1, len(CURVES), squeeze=False)[0]
     methods = dict.fromkeys(row.method for row in summary.rows)
+    done = [row for row in summary.rows if "steps" in row.columns]
+    unit = _varied_unit(done)
+    spent = sorted({_spent(row, unit) for row in done})
     for axes, key in zip(panels, CURVES, strict=True):
         for index, method in enumerate(methods):
             rows = [r for r in summary.rows if r.method == method and key in r.columns]
-            _curve(axes, rows, key, index)
+            _curve(axes, rows, key, index, unit)
         _teacher_line(axes, summary, key, vertical=False)
-        axes.set(xscale="log", yscale="log", xlabel="steps", ylabel=COLUMNS[key].title)
-        for axis in (axes.xaxis, axes.yaxis):  # 300, not 3 x 10^2
-            axis.set_major_formatter(FuncFormatter(_plain))
-            axis.set_minor_formatter(FuncFormatter(_plain))
+        axes.set(xscale="log", yscale="log", xlabel=unit, ylabel=COLUMNS[key].title)
+        axes.set_xticks(spent, [f"{value:g}" for value in spent])
+        axes.set_xticks([], minor=True)
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain))  # 300, not 3 x 10^2
+        axes.yaxis.set_minor_formatter(FuncFormatter(_plain))
         axes.grid(color=GRID, linewidth=0.7, which="both")
         axes.set_axisbelow(True)
     panels[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=8.5)
@@ -143,8 +152,23 @@ def _teacher_line(
     axes.text(value, 1.0, "teacher", transform=place, color=MUTED, size=8, ha="center")
 
 
-def _curve(axes: Axes, rows: list[Row], key: str, index: int) -> None:
-    points = [(row.columns["steps"].mean, row.columns[key]) for row in rows]
+def _varied_unit(rows: Sequence[Row]) -> str:
+    """Return what the budgets differ in: "frames" where all have the same steps."""
+    frames = all("-frames" in row.budget for row in rows)
+    same = len({_spent(row, "steps") for row in rows}) == 1
+    return "frames" if frames and same else "steps"
+
+
+def _spent(row: Row, unit: str) -> float:
+    if unit == "steps":
+        return row.columns["steps"].mean
+    found = re.search(r"(\d+)-frames", row.budget)
+    assert found is not None, "asked only of budgets of frames"
+    return float(found[1])
+
+
+def _curve(axes: Axes, rows: list[Row], key: str, index: int, unit: str) -> None:
+    points = [(_spent(row, unit), row.columns[key]) for row in rows]
     points.sort(key=lambda point: point[0])
     if not points:
         return

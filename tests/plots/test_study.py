@@ -1,5 +1,6 @@
 """Figures of a study show the numbers of its table."""
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -74,6 +75,20 @@ def test_curves_pass_through_means() -> None:
     assert line.get_xydata().tolist() == [[300.0, 186.0], [900.0, 93.0]]
     assert axes.get_xscale() == axes.get_yscale() == "log"
     assert sorted({x for x, _ in dots(draw_curves(summary()), 0)}) == [300.0, 900.0]
+
+
+def test_curves_over_frames_where_steps_are_the_same() -> None:
+    budgets = (("3-steps-125-frames", 2.0), ("3-steps-500-frames", 1.0))
+    rows = tuple(
+        dataclasses.replace(row("crack", 3, scale), budget=budget)
+        for budget, scale in budgets
+    )
+    axes = draw_curves(
+        Summary("x", "crack", rows, tuple(b for b, _ in budgets), None, None, "")
+    ).axes[0]
+    assert axes.get_xlabel() == "frames"
+    assert axes.lines[0].get_xydata().tolist() == [[125.0, 186.0], [500.0, 93.0]]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["125", "500"]
 
 
 def test_methods_without_results_are_named() -> None:
