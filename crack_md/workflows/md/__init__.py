@@ -1,0 +1,1 @@
+"""Molecular dynamics that can be stopped anywhere and goes on as if it had not been."""

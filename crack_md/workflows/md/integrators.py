@@ -1,0 +1,121 @@
+"""One step of dynamics, split into parts that are each solved exactly.
+
+B kicks momenta by forces, A drifts positions, O couples momenta to a heat bath. In the
+order B A O A B,
+
+    p ← p + ½Δt F(x);  x ← x + ½Δt p/m;  p ← O(p);  x ← x + ½Δt p/m;  p ← p + ½Δt F(x)
+
+this is velocity Verlet where O does nothing, and BAOAB where O is Langevin friction and
+noise (Leimkuhler and Matthews, J. Chem. Phys. 138, 174102 (2013)): positions of a
+harmonic oscillator have the exact canonical variance at any Δt. With a stochastic
+rescaling of all momenta for O it is the thermostat of Bussi, Donadio and Parrinello,
+J. Chem. Phys. 126, 014101 (2007).
+
+Constraints act as in ASE: positions are put back after every drift and the momenta are
+corrected by what that moved, then projected.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms, units
+
+Bath = Callable[[Atoms, float, np.random.Generator], None]
+"""Changes momenta in place over a time in ASE units."""
+
+
+class Dynamics(Protocol):
+    """Moves one structure through time."""
+
+    heat: float
+    """eV that the bath has put in so far; total energy − heat is conserved."""
+
+    def step(self) -> None:
+        """Go one time step ahead."""
+
+    def memory(self) -> dict[str, float]:
+        """Return what the dynamics must remember besides positions and momenta."""
+
+
+@dataclass
+class SplitDynamics:
+    """B A O A B; without a bath, velocity Verlet."""
+
+    atoms: Atoms
+    timestep: float
+    """ASE units."""
+    rng: np.random.Generator
+    bath: Bath | None = None
+    heat: float = 0.0
+
+    def step(self) -> None:
+        """Go one time step ahead."""
+        half = 0.5 * self.timestep
+        kick(self.atoms, half)
+        drift(self.atoms, half)
+        if self.bath is not None:
+            before = self.atoms.get_kinetic_energy()
+            self.bath(self.atoms, self.timestep, self.rng)
+            self.heat += float(self.atoms.get_kinetic_energy() - before)
+        drift(self.atoms, half)
+        kick(self.atoms, half)
+
+    def memory(self) -> dict[str, float]:
+        """Return the heat exchanged so far."""
+        return {"heat": self.heat}
+
+
+def kick(atoms: Atoms, time: float) -> None:
+    """Change momenta by forces over a time in ASE units, in place."""
+    atoms.set_momenta(atoms.get_momenta() + time * atoms.get_forces(md=True))
+
+
+def drift(atoms: Atoms, time: float) -> None:
+    """Change positions by velocities over a time in ASE units, in place."""
+    masses = atoms.get_masses()[:, None]
+    momenta = atoms.get_momenta()
+    free = atoms.positions + time * momenta / masses
+    atoms.set_positions(free)
+    if atoms.constraints:
+        pulled = atoms.positions - free
+        atoms.set_momenta(momenta + masses * pulled / time)
+
+
+def langevin_bath(*, temperature_K: float, friction_per_ps: float) -> Bath:
+    """Return p ← c p + √((1 − c²) m kT) R with c = exp(−γΔt) and R ~ N(0, 1)."""
+    friction = friction_per_ps / (1000.0 * units.fs)
+
+    def act(atoms: Atoms, time: float, rng: np.random.Generator) -> None:
+        kept = np.exp(-friction * time)
+        spread = np.sqrt(
+            (1.0 - kept**2) * atoms.get_masses()[:, None] * units.kB * temperature_K
+        )
+        noise = rng.standard_normal((len(atoms), 3))
+        atoms.set_momenta(kept * atoms.get_momenta() + spread * noise)
+
+    return act
+
+
+def bussi_bath(*, temperature_K: float, rate_per_ps: float, dof: int) -> Bath:
+    """Return p ← α p with the stochastic α of Bussi et al., equation A7.
+
+    With c = exp(−Δt/τ), K̄ = ½ dof kT and s² = (1 − c) K̄ / (dof K):
+    α² = (√c + s R₁)² + s² Σ_{i=2}^{dof} R_i², and α has the sign of √c + s R₁.
+    """
+    rate = rate_per_ps / (1000.0 * units.fs)
+    mean_energy = 0.5 * dof * units.kB * temperature_K
+
+    def act(atoms: Atoms, time: float, rng: np.random.Generator) -> None:
+        kept = np.exp(-rate * time)
+        energy = atoms.get_kinetic_energy()
+        first, rest = rng.standard_normal(), rng.chisquare(dof - 1) if dof > 1 else 0.0
+        if energy == 0.0:
+            return  # at rest there is no direction to scale
+        spread = np.sqrt((1.0 - kept) * mean_energy / (dof * energy))
+        along = np.sqrt(kept) + spread * first
+        scale = np.sign(along) * np.sqrt(along**2 + spread**2 * rest)
+        atoms.set_momenta(scale * atoms.get_momenta())
+
+    return act
