@@ -1,0 +1,82 @@
+"""One run of molecular dynamics, from its first step or from its restart file."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+
+from crack_md.workflows.folder import claim_folder, keep_conditions, structure_sha256
+from crack_md.workflows.md.npt import require_pressure
+from crack_md.workflows.md.settings import MDSettings
+from crack_md.workflows.md.simulation import Progress, Simulation
+from crack_md.workflows.md.summary import FINISHED, write_summary
+
+
+@dataclass(frozen=True)
+class MDResult:
+    """How a run ended."""
+
+    atoms: Atoms
+    """The last good structure, with velocities."""
+    status: str
+    """``finished``, or what a stop rule says."""
+    reason: str
+    step: int
+    summary: dict[str, Any]
+
+
+def run_md(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    *,
+    settings: MDSettings,
+    folder: Path,
+    provenance: Mapping[str, Any] | None = None,
+    report: Callable[[Progress], None] | None = None,
+) -> MDResult:
+    """Return the end of a run of ``settings.steps`` steps; its files are in ``folder``.
+
+    A run that the folder has already begun goes on; the input is not changed.
+
+    Args:
+        atoms: where it starts. Velocities it brings are kept, else they are drawn.
+        calculator: any ASE calculator.
+        settings: ensemble, temperature, step and how often files are written.
+        folder: thermo.csv, trajectory, restart.npz, settings.json and summary.json.
+        provenance: what else must be equal for a run to go on, such as the model.
+        report: called after every step.
+
+    Raises:
+        ConfigError: the ensemble is impossible for this structure or model.
+        DataError: the folder cannot be written, is in use, or holds another run.
+    """
+    if settings.ensemble == "npt":
+        require_pressure(atoms, calculator)
+    conditions = {
+        **settings.conditions(),
+        "structure_sha256": structure_sha256(atoms),
+        **(provenance or {}),
+    }
+    run = Simulation(atoms.copy(), calculator, settings, folder)
+    with claim_folder(folder):
+        keep_conditions(folder, conditions)
+        start = time.monotonic()
+        run.begin_or_resume()
+        first = run.step
+        stop = run.advance(report)
+        status, reason = stop or (FINISHED, "")
+        summary = write_summary(
+            folder,
+            run.last_good,
+            conditions=conditions,
+            end={"status": status, "reason": reason, "step": run.step},
+            cost={
+                "steps_done_now": run.step - first,
+                "seconds": round(time.monotonic() - start, 1),
+            },
+        )
+    return MDResult(run.last_good, status, reason, run.step, summary)

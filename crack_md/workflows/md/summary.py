@@ -1,0 +1,88 @@
+"""summary.json and final.extxyz: a run on half a page."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from crack_md.workflows.folder import package_versions, write_json
+from crack_md.workflows.md.output import THERMO_FILE
+from crack_md.workflows.md.statistics import Line, fit_line
+
+SUMMARY_FILE = "summary.json"
+FINAL_FILE = "final.extxyz"
+FINISHED = "finished"
+
+
+def write_summary(
+    folder: Path,
+    atoms: Atoms,
+    *,
+    conditions: Mapping[str, Any],
+    end: Mapping[str, Any],
+    cost: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write how a run ended and its means, and return them.
+
+    Args:
+        folder: of the run, with thermo.csv.
+        atoms: the last good structure.
+        conditions: what decided the run.
+        end: status, reason and step.
+        cost: of this call.
+
+    Raises:
+        DataError: a file cannot be written.
+    """
+    thermo = read_thermo(folder / THERMO_FILE)
+    drift = energy_drift(thermo, len(atoms))
+    summary = {
+        **end,
+        "time_fs": end["step"] * conditions["timestep_fs"],
+        "last_frame_step": int(atoms.info["step"]),
+        "second_half": _means(thermo),
+        "conserved_energy_drift_meV_per_atom_ps": _number(drift.slope),
+        "conserved_energy_drift_error_meV_per_atom_ps": _number(drift.error),
+        "settings": dict(conditions),
+        "cost": dict(cost),
+        "versions": package_versions(),
+    }
+    temporary = folder / f".{FINAL_FILE}"
+    ase.io.write(temporary, atoms, format="extxyz")
+    temporary.replace(folder / FINAL_FILE)
+    write_json(folder / SUMMARY_FILE, summary)
+    return summary
+
+
+def read_thermo(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Return the columns of thermo.csv; empty cells are NaN."""
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        name: np.array([float(row[name] or "nan") for row in rows])
+        for name in (rows[0] if rows else ())
+    }
+
+
+def energy_drift(thermo: Mapping[str, NDArray[np.float64]], n_atoms: int) -> Line:
+    """Return the slope of the conserved energy in meV/atom/ps, and its error."""
+    time_ps = thermo["time_fs"] / 1000.0
+    return fit_line(time_ps, thermo["conserved_energy_eV"] * 1000.0 / n_atoms)
+
+
+def _means(thermo: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+    half = len(thermo["step"]) // 2
+    return {
+        name: float(values[half:].mean())
+        for name, values in thermo.items()
+        if name not in ("step", "time_fs", "conserved_energy_eV")
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if np.isfinite(value) else None
