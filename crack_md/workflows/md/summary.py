@@ -44,7 +44,7 @@ def write_summary(
     summary = {
         **end,
         "time_fs": end["step"] * conditions["timestep_fs"],
-        "last_frame_step": int(atoms.info["step"]),
+        "last_good_step": int(atoms.info["step"]),
         "second_half": _means(thermo),
         "conserved_energy_drift_meV_per_atom_ps": _number(drift.slope),
         "conserved_energy_drift_error_meV_per_atom_ps": _number(drift.error),

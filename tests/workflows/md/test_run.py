@@ -133,7 +133,7 @@ def test_table_and_trajectory_tell_the_same(tmp_path: Path):
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["status"] == "finished"
     assert summary["settings"]["timestep_fs"] == 1.0
-    assert summary["last_frame_step"] == 40
+    assert summary["last_good_step"] == 40
 
 
 def test_heat_bath_brings_the_temperature(tmp_path: Path):

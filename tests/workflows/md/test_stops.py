@@ -50,7 +50,7 @@ def test_broken_forces_end_the_run_and_keep_its_files(
     assert reason in result.reason
     assert 30 <= result.step < 45
     frames = ase.io.read(tmp_path / "trajectory.extxyz", ":")
-    assert frames[-1].info["step"] == result.summary["last_frame_step"] == 30
+    assert frames[-1].info["step"] == result.summary["last_good_step"] == 30
     assert np.isfinite(frames[-1].positions).all()
     assert np.isfinite(result.atoms.positions).all()
 

@@ -1,0 +1,236 @@
+"""Does a model conserve energy? NVE at one and at half a time step, and its Jacobian.
+
+The energy of a conservative model fluctuates with the square of the time step and does
+not drift; the part of a drift that is not conservative stays when the step is halved.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+from ase.md.velocitydistribution import Stationary
+from numpy.typing import NDArray
+
+from crack_md.errors import ConfigError
+from crack_md.workflows.folder import package_versions, write_atomically, write_json
+from crack_md.workflows.md.audit_page import audit_page
+from crack_md.workflows.md.jacobian import force_asymmetry
+from crack_md.workflows.md.output import THERMO_FILE
+from crack_md.workflows.md.run import MDResult, run_md
+from crack_md.workflows.md.settings import MDSettings
+from crack_md.workflows.md.simulation import Progress
+from crack_md.workflows.md.statistics import fit_line
+from crack_md.workflows.md.summary import FINISHED, read_thermo
+
+NVE_RUNS = ("nve", "nve_half_step")
+LIMITS: Mapping[str, Any] = MappingProxyType(
+    {
+        "drift_meV_per_atom_ps": 0.05,
+        "asymmetry": 1e-6,
+        # at Δt over that at Δt/2: 4 for small steps of a conservative model
+        "fluctuation_ratio": (3.4, 4.6),
+    }
+)
+
+Report = Callable[[str, Progress], None]
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """How long and how hard to look.
+
+    Raises:
+        ConfigError: a run too short to fit a line to.
+    """
+
+    temperature_K: float = 300.0
+    timestep_fs: float = 1.0
+    steps: int = 20_000
+    equilibration_steps: int = 2000
+    equilibration_friction_per_ps: float = 10.0
+    directions: int = 60
+    log_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what tells nothing."""
+        if self.steps < 20 * self.log_every:
+            raise ConfigError(
+                f"steps is {self.steps}; an audit needs {20 * self.log_every} or more "
+                "to fit a drift"
+            )
+
+    def runs(self) -> dict[str, MDSettings]:
+        """Return the runs of an audit: to equilibrate, at Δt, and at Δt/2."""
+        nve = MDSettings(
+            ensemble="nve",
+            temperature_K=self.temperature_K,
+            timestep_fs=self.timestep_fs,
+            steps=self.steps,
+            seed=self.seed,
+            log_every=self.log_every,
+            frames_every=1000,
+            stop_at_broken_bonds=False,
+        )
+        return {
+            "equilibration": replace(
+                nve,
+                ensemble="langevin",
+                steps=self.equilibration_steps,
+                friction_per_ps=self.equilibration_friction_per_ps,
+            ),
+            "nve": nve,
+            # as many steps: half the time, compared with the same half at Δt
+            "nve_half_step": replace(nve, timestep_fs=self.timestep_fs / 2),
+        }
+
+
+def run_audit(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    *,
+    settings: AuditSettings,
+    folder: Path,
+    precise: BaseCalculator | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> dict[str, Any]:
+    """Return how well energy is conserved; audit.json and audit.txt say the same.
+
+    The runs lie in folders of their own, and continue where they were stopped.
+
+    Args:
+        atoms: where equilibration starts.
+        calculator: what the runs use.
+        settings: temperature, time step, length.
+        folder: for all files.
+        precise: the same model in float64, for the Jacobian.
+        provenance: what else decides the numbers, such as the model.
+        report: called after every step with the name of the run.
+
+    Raises:
+        DataError: the folder cannot be written or holds another audit.
+    """
+    given = dict(provenance or {})
+    runs = _run_all(atoms, calculator, settings, folder, given, report)
+    asymmetry = force_asymmetry(
+        runs["equilibration"].atoms,
+        precise or calculator,
+        directions=settings.directions,
+        rng=np.random.default_rng(settings.seed),
+    )
+    thermo = [read_thermo(folder / name / THERMO_FILE) for name in NVE_RUNS]
+    measured = {
+        **_conservation(*thermo, n_atoms=len(atoms)),
+        "asymmetry": asdict(asymmetry),
+    }
+    audit = {
+        "formula": atoms.get_chemical_formula(mode="metal"),
+        "n_atoms": len(atoms),
+        "settings": asdict(settings),
+        **given,
+        "stopped": {
+            name: f"step {run.step}: {run.status}: {run.reason}"
+            for name, run in runs.items()
+            if run.status != FINISHED
+        },
+        **measured,
+        "limits": dict(LIMITS),
+        "verdict": _verdict(measured),
+        "versions": package_versions(),
+    }
+    audit["passes"] = all(audit["verdict"].values()) and not audit["stopped"]
+    write_json(folder / "audit.json", audit)
+    write_atomically(folder / "audit.txt", audit_page(audit).encode())
+    return audit
+
+
+def _run_all(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    settings: AuditSettings,
+    folder: Path,
+    provenance: Mapping[str, Any],
+    report: Report | None,
+) -> dict[str, MDResult]:
+    """Return equilibration and both NVE runs, which start where it ended."""
+    results: dict[str, MDResult] = {}
+    start = atoms
+    for name, run in settings.runs().items():
+        tell = None if report is None else partial(report, name)
+        results[name] = run_md(
+            start,
+            calculator,
+            settings=run,
+            folder=folder / name,
+            provenance=provenance,
+            report=tell,
+        )
+        if name == "equilibration":
+            start = results[name].atoms.copy()
+            if not start.constraints:
+                Stationary(start)  # a drifting whole holds no heat
+    return results
+
+
+def _conservation(
+    whole: Mapping[str, NDArray[np.float64]],
+    half: Mapping[str, NDArray[np.float64]],
+    *,
+    n_atoms: int,
+) -> dict[str, Any]:
+    """Return drift and fluctuation of the energy at both time steps."""
+    same_time = whole["time_fs"] <= half["time_fs"][-1]
+    window = {name: values[same_time] for name, values in whole.items()}
+    coarse, fine = _fluctuation(window, n_atoms), _fluctuation(half, n_atoms)
+    return {
+        "nve": _drift(whole, n_atoms),
+        "nve_half_step": _drift(half, n_atoms),
+        "fluctuation_at_step_meV_per_atom": coarse,
+        "fluctuation_at_half_step_meV_per_atom": fine,
+        "fluctuation_ratio": coarse / fine if fine > 0 else None,
+    }
+
+
+def _drift(
+    thermo: Mapping[str, NDArray[np.float64]], n_atoms: int
+) -> dict[str, float | None]:
+    time_ps = thermo["time_fs"] / 1000.0
+    line = fit_line(time_ps, thermo["total_energy_eV"] * 1000.0 / n_atoms)
+    duration = float(time_ps[-1] - time_ps[0])
+    spread = float(np.std(thermo["kinetic_energy_eV"]) * 1000.0 / n_atoms)
+    numbers = {
+        "duration_ps": duration,
+        "mean_temperature_K": float(thermo["temperature_K"].mean()),
+        "drift_meV_per_atom_ps": line.slope,
+        "drift_error_meV_per_atom_ps": line.error,
+        "drift_over_kinetic_spread": abs(line.slope) * duration / spread,
+    }
+    return {name: v if np.isfinite(v) else None for name, v in numbers.items()}
+
+
+def _fluctuation(thermo: Mapping[str, NDArray[np.float64]], n_atoms: int) -> float:
+    """Return the spread of the energy about its drift in meV/atom."""
+    time, energy = thermo["time_fs"], thermo["total_energy_eV"]
+    if len(time) < 3:
+        return float("nan")
+    line = np.polyfit(time - time.mean(), energy - energy.mean(), 1)
+    rest = energy - energy.mean() - np.polyval(line, time - time.mean())
+    return float(np.std(rest) * 1000.0 / n_atoms)
+
+
+def _verdict(measured: Mapping[str, Any]) -> dict[str, bool]:
+    drift = measured["nve"]["drift_meV_per_atom_ps"]
+    ratio = measured["fluctuation_ratio"]
+    low, high = LIMITS["fluctuation_ratio"]
+    return {
+        "drift": drift is not None and abs(drift) <= LIMITS["drift_meV_per_atom_ps"],
+        "step_scaling": ratio is not None and low <= ratio <= high,
+        "asymmetry": measured["asymmetry"]["value"] <= LIMITS["asymmetry"],
+    }
