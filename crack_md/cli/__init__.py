@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from crack_md.cli import bench, compare, evaluate, label, models, prepare, screen, train
+from crack_md.cli import (
+    bench,
+    compare,
+    evaluate,
+    label,
+    md,
+    models,
+    prepare,
+    screen,
+    train,
+)
 from crack_md.errors import CrackError
 
 BAD_INPUT = 2
@@ -22,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (screen, train, evaluate, compare, label, prepare, models, bench):
+for group in (screen, md, train, evaluate, compare, label, prepare, models, bench):
     group.register(app)
 
 

@@ -1,6 +1,8 @@
 """From the name of a model to its calculator and what a workflow must know of it."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
 
 import ase
 from ase.calculators.calculator import BaseCalculator
@@ -13,6 +15,7 @@ def load_potential(
     model: str,
     *,
     device: str = "auto",
+    dtype: Literal["float32", "float64"] = "float32",
     gas_energies: Mapping[str, float] | None = None,
 ) -> tuple[BaseCalculator, ModelInfo]:
     """Return the calculator of a model and its description.
@@ -20,6 +23,7 @@ def load_potential(
     Args:
         model: "default", a model file, or "emt".
         device: where a neural network runs.
+        dtype: precision of a neural network.
         gas_energies: replaces the energies of gas molecules stored in the model.
 
     Raises:
@@ -38,7 +42,7 @@ def load_potential(
         return EMT(), info
     from crack_md.calculators import CrackCalculator
 
-    calculator = CrackCalculator(model, device=device)
+    calculator = CrackCalculator(model, device=device, dtype=dtype)
     known = calculator.metadata
     info = ModelInfo(
         name=model,
@@ -49,3 +53,13 @@ def load_potential(
         or None,
     )
     return calculator, info
+
+
+def identity(info: ModelInfo) -> dict[str, str]:
+    """Return what results of two runs must share to be of one model."""
+    return {"model": Path(info.name).name, "model_sha256": info.sha256}
+
+
+def has_direct_forces(calculator: BaseCalculator) -> bool:
+    """Return whether forces are a head of a network, not the gradient of an energy."""
+    return getattr(calculator, "forces_kind", "gradient") == "direct"
