@@ -17,6 +17,7 @@ from crack_md.cli import (
     md,
     models,
     prepare,
+    relax,
     screen,
     train,
 )
@@ -32,7 +33,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (screen, md, train, evaluate, compare, label, prepare, models, bench):
+for group in (
+    screen,
+    relax,
+    md,
+    train,
+    evaluate,
+    compare,
+    label,
+    prepare,
+    models,
+    bench,
+):
     group.register(app)
 
 

@@ -47,7 +47,7 @@ def relax(
     moving = atoms.copy()
     moving.calc = calculator
     optimizer = LBFGS(moving, maxstep=maxstep, logfile=None)  # type: ignore[arg-type]
-    optimizer.attach(lambda: _require_finite(moving))
+    optimizer.attach(lambda: require_finite(moving))
     converged = bool(optimizer.run(fmax=fmax, steps=steps))
     energy = float(moving.get_potential_energy())
     forces = moving.get_forces()
@@ -79,7 +79,8 @@ def relax_fcc_constant(symbol: str, calculator: BaseCalculator) -> float:
     return best
 
 
-def _require_finite(atoms: Atoms) -> None:
+def require_finite(atoms: Atoms) -> None:
+    """Raise StructureError where the model has no number for these atoms."""
     energy, forces = atoms.get_potential_energy(), atoms.get_forces()
     if not (np.isfinite(energy) and np.isfinite(forces).all()):
         raise StructureError(

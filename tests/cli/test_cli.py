@@ -12,6 +12,7 @@ from tests.test_api import run_python
 
 COMMANDS = [
     "screen",
+    "relax",
     "md",
     "train",
     "compare",

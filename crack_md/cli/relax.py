@@ -1,0 +1,153 @@
+"""``crack-md relax``: structures to their nearest minimum."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crack_md.cli.common import (
+    FAILED,
+    AsJson,
+    Device,
+    Model,
+    described_bar,
+    going_on_later,
+    number,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module to the command line."""
+    app.command("relax")(relax)
+
+
+def relax(
+    structures: Annotated[
+        Path,
+        typer.Argument(
+            help="Structures to relax: extxyz, traj, cif, POSCAR, ASE db ..."
+        ),
+    ],
+    *,
+    model: Model = "default",
+    optimizer: Annotated[
+        str, typer.Option(help="One of ASE's: LBFGS, BFGS, FIRE, BFGSLineSearch ...")
+    ] = "LBFGS",
+    fmax: Annotated[
+        float, typer.Option(min=1e-6, help="Relax until no force exceeds this, eV/Å.")
+    ] = 0.03,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Most steps of one relaxation.")
+    ] = 300,
+    maxstep: Annotated[
+        float, typer.Option(min=1e-4, help="Longest step of an atom in Å.")
+    ] = 0.1,
+    cell: Annotated[
+        Literal["none", "isotropic", "full", "xy"],
+        typer.Option(help="What of the cell relaxes; needs a model with stress."),
+    ] = "none",
+    pressure: Annotated[float, typer.Option(help="GPa on a cell that relaxes.")] = 0.0,
+    symmetry: Annotated[
+        bool, typer.Option("--symmetry", help="Keep the symmetry of the start.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder for results; a stopped run in it goes on.")
+    ] = Path("relax-results"),
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Relax structures with any model and any ASE optimizer.
+
+    Writes results.csv (a row per structure), relaxed.extxyz, results.db, summary.json
+    and trajectories/. A structure that cannot be relaxed becomes a row that says why.
+    Exit code 1: not one structure could be relaxed; 2: unusable input.
+    """
+    from crack_md.cli.potentials import load_potential
+    from crack_md.workflows.inputs import read_entries
+    from crack_md.workflows.optimize import RelaxSettings, require_stress
+    from crack_md.workflows.relaxations import RELAXED
+
+    settings = RelaxSettings(
+        optimizer=optimizer,
+        fmax=fmax,
+        steps=steps,
+        maxstep=maxstep,
+        cell=cell,
+        pressure_GPa=pressure,
+        symmetry=symmetry,
+    )
+    entries = read_entries(structures)
+    calculator, info = load_potential(model, device=device)
+    require_stress(calculator, settings.cell)
+    with going_on_later(out):
+        summary = _relax_into(out, structures, entries, calculator, info, settings)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    else:
+        _print(summary, out)
+    if not any(summary["counts"].get(status) for status in RELAXED):
+        raise typer.Exit(FAILED)
+
+
+def _relax_into(
+    out: Path, source: Path, entries: Any, calculator: Any, info: Any, settings: Any
+) -> dict[str, Any]:
+    """Relax everything, write the files, and return the summary."""
+    from crack_md.workflows.relaxations import relax_all, write_results
+    from crack_md.workflows.store import open_store
+
+    start = time.monotonic()
+    conditions = {**settings.conditions(), "model_sha256": info.sha256}
+    with open_store(out, conditions) as store, described_bar() as show:
+        relaxed = relax_all(
+            entries,
+            calculator,
+            model=info,
+            store=store,
+            settings=settings,
+            trajectories=out / "trajectories",
+            report=lambda p: show(p.done, p.total, p.name),
+        )
+        return write_results(
+            relaxed,
+            out,
+            model=info,
+            settings=settings,
+            input={
+                "path": str(source),
+                "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+                "structures": len(entries),
+            },
+            seconds=round(time.monotonic() - start, 1),
+        )
+
+
+def _print(summary: dict[str, Any], out: Path) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("structure", "formula", "status"):
+        table.add_column(title)
+    for title in ("E / eV", "F max / eV/Å", "stress max / GPa", "steps"):
+        table.add_column(title, justify="right")
+    for row in summary["structures"]:
+        table.add_row(
+            Text(row["name"]),
+            row["formula"] or "-",
+            row["status"],
+            number(row["energy_eV"], ".4f"),
+            number(row["max_force_eV_per_A"], ".3f"),
+            number(row["max_stress_GPa"], ".3f"),
+            number(row["steps"], "d"),
+        )
+    console = Console()
+    console.print(table)
+    for row in summary["structures"]:
+        if row["error"]:
+            line = f"{row['name']}: {row['status']}: {row['error']}"
+            console.print(Text(line, style="yellow"))
+    console.print(Text(f"written to {out}/: results.csv, relaxed.extxyz ..."))
