@@ -1,0 +1,1 @@
+"""Vibrations: phonons of crystals through phonopy, modes of adsorbates by ourselves."""

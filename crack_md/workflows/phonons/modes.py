@@ -1,0 +1,124 @@
+"""Vibrations of some atoms while all others stand still: adsorbates on a surface."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import BaseCalculator
+from jaxtyping import Float
+
+from crack_md.errors import StructureError
+from crack_md.workflows.phonons.settings import Array
+from crack_md.workflows.slab import NONMETALS
+
+DISPLACEMENT_A = 0.01
+EV_PER_ROOT = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
+"""ħ√(eV/Å²/u) in eV."""
+
+
+@dataclass(frozen=True, eq=False)
+class LocalModes:
+    """Normal modes of the chosen atoms."""
+
+    indices: tuple[int, ...]
+    energy_eV: Float[Array, " mode"]
+    """ħω, negative for imaginary modes; ascending."""
+    vectors: Float[Array, "mode atom 3"]
+    """Displacements, not weighted by mass, of length 1."""
+    asymmetry: float
+    """‖H − Hᵀ‖ / ‖H‖ before the Hessian is symmetrised."""
+    max_force_eV_per_A: float
+    """On the chosen atoms where they were displaced from."""
+
+    @property
+    def wavenumber(self) -> Float[Array, " mode"]:
+        """Return the frequencies in cm⁻¹, negative for imaginary ones."""
+        return np.asarray(self.energy_eV / units.invcm)
+
+    @property
+    def zero_point_energy(self) -> float:
+        """Return ½ Σ ħω of the real modes in eV."""
+        return float(0.5 * self.energy_eV[self.energy_eV > 0].sum())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the modes ready for JSON."""
+        return {
+            "atoms": list(self.indices),
+            "frequency_per_cm": self.wavenumber.tolist(),
+            "energy_meV": (1000.0 * self.energy_eV).tolist(),
+            "n_imaginary": int((self.energy_eV < 0).sum()),
+            "zero_point_energy_eV": self.zero_point_energy,
+            "hessian_asymmetry": self.asymmetry,
+            "max_force_eV_per_A": self.max_force_eV_per_A,
+            "vectors": self.vectors.tolist(),
+        }
+
+
+def adsorbate_atoms(atoms: Atoms) -> tuple[int, ...]:
+    """Return the atoms of an adsorbate: tagged 2 as in OC20, or nonmetals on top.
+
+    Raises:
+        StructureError: there are none.
+    """
+    tags = atoms.get_tags()
+    if set(tags) == {0, 1, 2}:
+        return tuple(int(index) for index in np.flatnonzero(tags == 2))
+    symbols = np.array(atoms.get_chemical_symbols())
+    heights = atoms.positions[:, 2]
+    low = heights < 0.5 * (heights.min() + heights.max())
+    foreign = np.isin(symbols, sorted(NONMETALS - set(symbols[low]))) & ~low
+    metals = ~np.isin(symbols, sorted(NONMETALS))
+    if not foreign.any() or not metals.any():
+        raise StructureError(
+            "no adsorbate found: no atoms have tag 2 beside tags 0 and 1, and there "
+            "are no nonmetals on the upper side of a metal; set OC20's tags"
+        )
+    return tuple(int(index) for index in np.flatnonzero(foreign))
+
+
+def local_modes(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    *,
+    indices: Sequence[int],
+    displacement_A: float = DISPLACEMENT_A,
+) -> LocalModes:
+    """Return the modes of some atoms by central differences of their forces.
+
+    All others stand still, as is usual for an adsorbate that is much lighter than the
+    surface: six force calls per atom.
+
+    Args:
+        atoms: at a minimum of the model.
+        calculator: any; in float64 where it can be.
+        indices: atoms that vibrate.
+        displacement_A: how far they are moved.
+    """
+    chosen = [int(index) for index in indices]
+    moved = atoms.copy()
+    moved.set_constraint()
+    moved.calc = calculator
+    at_rest = moved.get_forces()[chosen]
+    hessian = np.empty((3 * len(chosen), 3 * len(chosen)))
+    for row, (index, axis) in enumerate((i, x) for i in chosen for x in range(3)):
+        sides = []
+        for sign in (1, -1):
+            moved.positions = atoms.positions
+            moved.positions[index, axis] += sign * displacement_A
+            sides.append(moved.get_forces()[chosen].ravel())
+        hessian[row] = (sides[1] - sides[0]) / (2 * displacement_A)
+    asymmetry = np.linalg.norm(hessian - hessian.T) / np.linalg.norm(hessian)
+    weights = np.repeat(atoms.get_masses()[chosen] ** -0.5, 3)
+    dynamical = weights[:, None] * 0.5 * (hessian + hessian.T) * weights
+    squares, vectors = np.linalg.eigh(dynamical)
+    shapes = (weights[:, None] * vectors).T
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    return LocalModes(
+        tuple(chosen),
+        np.sign(squares) * np.sqrt(np.abs(squares)) * EV_PER_ROOT,
+        shapes.reshape(len(squares), len(chosen), 3),
+        float(asymmetry),
+        float(np.linalg.norm(at_rest, axis=1).max()),
+    )

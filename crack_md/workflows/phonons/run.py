@@ -1,0 +1,175 @@
+"""Phonons of a crystal in one call, with their files."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import BaseCalculator
+from ase.io.trajectory import Trajectory
+
+from crack_md.workflows.folder import (
+    claim_folder,
+    csv_bytes,
+    keep_conditions,
+    package_versions,
+    structure_sha256,
+    write_atomically,
+    write_json,
+)
+from crack_md.workflows.optimize import RelaxSettings, optimize
+from crack_md.workflows.phonons.analysis import analyse
+from crack_md.workflows.phonons.crystal import (
+    Report,
+    compute_forces,
+    displaced_supercells,
+    load_phonopy,
+)
+from crack_md.workflows.phonons.settings import Phonons, PhononSettings
+
+RESIDUAL_FORCE = 0.01
+"""eV/Å; above this a structure is no minimum, and its phonons mean little."""
+
+
+@dataclass(frozen=True, eq=False)
+class PhononResult:
+    """Phonons of a crystal and where they were computed."""
+
+    atoms: Atoms
+    phonons: Phonons
+    summary: dict[str, Any]
+
+
+def run_phonons(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    *,
+    settings: PhononSettings,
+    folder: Path,
+    relaxation: RelaxSettings | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    report: Report | None = None,
+) -> PhononResult:
+    """Return the phonons of a crystal; phonons.json and phonopy's files hold them.
+
+    Forces that the folder has already are not computed again.
+
+    Args:
+        atoms: the crystal; any cell, the primitive one is found.
+        calculator: in float64, where it can be: forces are differentiated.
+        settings: supercell, displacement, path and mesh.
+        folder: for all files.
+        relaxation: how to relax the crystal first; None to take it as it is.
+        provenance: what else decides the numbers, such as the model.
+        report: called after every supercell with how many are done, and of how many.
+
+    Raises:
+        MissingDependencyError: phonopy is not installed.
+        StructureError: not a crystal, or the model fails on it.
+        DataError: the folder cannot be written, is in use, or holds another result.
+    """
+    load_phonopy()
+    settings.repeats(atoms)
+    conditions = {
+        **settings.conditions(),
+        "relaxation": None if relaxation is None else relaxation.conditions(),
+        "structure_sha256": structure_sha256(atoms),
+        **(provenance or {}),
+    }
+    with claim_folder(folder):
+        keep_conditions(folder, conditions)
+        crystal, rest = _at_rest(atoms, calculator, relaxation, folder)
+        phonon, supercells = displaced_supercells(crystal, settings=settings)
+        forces = compute_forces(
+            supercells, calculator, folder=folder / "forces", report=report
+        )
+        phonons = analyse(phonon, forces, settings=settings)
+        summary = {
+            "formula": crystal.get_chemical_formula(mode="metal"),
+            "supercell": phonons.repeats,
+            "supercell_atoms": len(supercells[0]),
+            "n_displacements": len(supercells),
+            **rest,
+            **_numbers(phonons),
+            "settings": conditions,
+            "versions": package_versions(),
+        }
+        _write_files(folder, phonon, phonons, summary)
+    return PhononResult(crystal, phonons, summary)
+
+
+def _at_rest(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    relaxation: RelaxSettings | None,
+    folder: Path,
+) -> tuple[Atoms, dict[str, Any]]:
+    """Return the crystal to displace, and what is left of forces and stress."""
+    path = folder / "relaxed.traj"
+    if relaxation is None:
+        crystal = atoms.copy()
+        crystal.calc = calculator
+        largest = float(np.linalg.norm(crystal.get_forces(), axis=1).max())
+        return atoms.copy(), {"relaxed": False, "max_force_eV_per_A": largest}
+    if not path.exists():
+        result = optimize(atoms, calculator, settings=relaxation)
+        temporary = folder / ".relaxed.traj"
+        ase.io.write(temporary, result.atoms)
+        temporary.replace(path)
+    with Trajectory(path) as file:
+        crystal = file[0]
+    largest = float(np.linalg.norm(crystal.get_forces(), axis=1).max())
+    rest = {"relaxed": True, "max_force_eV_per_A": largest}
+    stress = crystal.calc.results.get("stress")
+    if stress is not None:
+        rest["max_stress_GPa"] = float(np.abs(stress).max() / units.GPa)
+    rest["cell_A"] = crystal.cell.array.tolist()
+    return crystal, rest
+
+
+def _numbers(phonons: Phonons) -> dict[str, Any]:
+    thermal = phonons.thermal
+    room = int(np.abs(thermal.temperature_K - 300.0).argmin())
+    return {
+        "force_constant_asymmetry": phonons.asymmetry,
+        "sum_rule_eV_per_A2": phonons.sum_rule_eV_per_A2,
+        "max_frequency_THz": phonons.max_frequency,
+        "min_frequency_THz": phonons.min_frequency,
+        "zero_point_energy_eV": thermal.zero_point_energy_eV,
+        "n_atoms_primitive": phonons.n_atoms,
+        "at_K": float(thermal.temperature_K[room]),
+        "free_energy_eV": float(thermal.free_energy_eV[room]),
+        "entropy_eV_per_K": float(thermal.entropy_eV_per_K[room]),
+        "heat_capacity_eV_per_K": float(thermal.heat_capacity_eV_per_K[room]),
+        "imaginary_modes": [asdict(mode) for mode in phonons.imaginary],
+    }
+
+
+def _write_files(
+    folder: Path, phonon: Any, phonons: Phonons, summary: dict[str, Any]
+) -> None:
+    bands = [
+        {
+            "labels": segment.labels,
+            "q": segment.q,
+            "distance_per_A": segment.distance,
+            "frequency_THz": segment.frequency_THz,
+        }
+        for segment in phonons.segments
+    ]
+    write_json(folder / "phonons.json", {**summary, "bands": bands})
+    density, thermal = asdict(phonons.density), asdict(phonons.thermal)
+    del thermal["zero_point_energy_eV"]
+    for name, columns in (("dos.csv", density), ("thermal.csv", thermal)):
+        rows = [
+            dict(zip(columns, map(float, values), strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+        write_atomically(folder / name, csv_bytes(rows))
+    phonon.save(
+        str(folder / "phonopy_params.yaml"),
+        settings={"force_sets": True, "force_constants": True, "displacements": True},
+    )
