@@ -11,7 +11,7 @@ from ase.calculators.emt import EMT
 
 from crack_md.errors import ConfigError, DataError, StructureError
 from crack_md.workflows.optimize import RelaxSettings
-from crack_md.workflows.phonons.analysis import analyse
+from crack_md.workflows.phonons.analysis import analyse, bands
 from crack_md.workflows.phonons.run import PhononResult, run_phonons
 from crack_md.workflows.phonons.settings import PhononSettings
 from tests.workflows.phonons.crystals import (
@@ -81,6 +81,26 @@ def test_phonons_do_not_depend_on_the_cell_that_is_given(form: str, tmp_path: Pa
         ends = [s.frequency_THz[[0, -1]] for s in (one, other)]
         # another supercell interpolates otherwise; neighbors are all inside both
         assert np.allclose(*ends, atol=1e-3)
+
+
+def test_path_follows_the_axes_of_the_primitive_cell():
+    """Z is along the axis of fourfold symmetry, here the first one."""
+    import phonopy
+    from phonopy.structure.atoms import PhonopyAtoms
+
+    cell = PhonopyAtoms(
+        symbols=["Pt"], cell=np.diag([4.0, 3.0, 3.0]), scaled_positions=[[0, 0, 0]]
+    )
+    phonon = phonopy.Phonopy(cell, np.eye(3, dtype=int), primitive_matrix="P")
+    phonon.force_constants = np.zeros((1, 1, 3, 3))
+    points = {
+        label: tuple(np.round(q, 6) + 0.0)
+        for segment in bands(phonon, 0.05)
+        for label, q in zip(segment.labels, segment.q[[0, -1]], strict=True)
+    }
+    assert points["Z"] == (0.5, 0.0, 0.0)
+    assert points["X"][0] == 0.0
+    assert points["M"] == (0.0, 0.5, 0.5)
 
 
 def test_forces_of_no_energy_show_before_they_are_symmetrised(tmp_path: Path):
