@@ -14,6 +14,7 @@ COMMANDS = [
     "screen",
     "relax",
     "md",
+    "phonons",
     "train",
     "compare",
     "evaluate",

@@ -20,6 +20,7 @@ from crack_md.workflows.phonons.settings import (
 )
 
 KJ_PER_MOL = units.kJ / units.mol
+N_BINS = 400
 NAMES = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 
 
@@ -115,7 +116,7 @@ def _label(name: str) -> str:
 
 def _mesh(phonon: Any, settings: PhononSettings) -> tuple[Density, Thermal]:
     phonon.run_mesh(settings.mesh_length_A)
-    phonon.run_total_dos()
+    phonon.run_total_dos(freq_pitch=np.ptp(phonon.mesh.frequencies) / N_BINS)
     dos = phonon.total_dos
     density = Density(np.array(dos.frequency_points), np.array(dos.dos))
     # Imaginary modes and the three zeros at Γ have no place in harmonic sums.

@@ -1,7 +1,8 @@
 """Vibrations of some atoms while all others stand still: adsorbates on a surface."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,14 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 
 from crack_md.errors import StructureError
+from crack_md.workflows.folder import (
+    claim_folder,
+    keep_conditions,
+    package_versions,
+    structure_sha256,
+    write_json,
+)
+from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.slab import NONMETALS
 
@@ -122,3 +131,51 @@ def local_modes(
         float(asymmetry),
         float(np.linalg.norm(at_rest, axis=1).max()),
     )
+
+
+def run_adsorbate_modes(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    *,
+    folder: Path,
+    displacement_A: float = DISPLACEMENT_A,
+    relaxation: RelaxSettings | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the modes of the adsorbate on a slab; modes.json says the same.
+
+    Args:
+        atoms: slab and adsorbate.
+        calculator: any; in float64 where it can be.
+        folder: for modes.json.
+        displacement_A: how far each atom is moved.
+        relaxation: how to relax all free atoms first; None to take them as they are.
+        provenance: what else decides the numbers, such as the model.
+
+    Raises:
+        StructureError: there is no adsorbate.
+        DataError: the folder cannot be written, is in use, or holds another result.
+    """
+    chosen = adsorbate_atoms(atoms)
+    conditions = {
+        "displacement_A": displacement_A,
+        "relaxation": None if relaxation is None else relaxation.conditions(),
+        "structure_sha256": structure_sha256(atoms),
+        **(provenance or {}),
+    }
+    with claim_folder(folder):
+        keep_conditions(folder, conditions)
+        if relaxation is not None:
+            atoms = optimize(atoms, calculator, settings=relaxation).atoms
+        modes = local_modes(
+            atoms, calculator, indices=chosen, displacement_A=displacement_A
+        )
+        summary = {
+            "formula": atoms.get_chemical_formula(mode="metal"),
+            "symbols": [str(atoms.symbols[index]) for index in chosen],
+            **modes.as_dict(),
+            "settings": conditions,
+            "versions": package_versions(),
+        }
+        write_json(folder / "modes.json", summary)
+    return summary

@@ -30,7 +30,7 @@ class PhononSettings:
     """Repeats of the cell; None: as many as ``min_length_A`` asks for."""
     min_length_A: float = MIN_LENGTH_A
     displacement_A: float = 0.01
-    spacing_per_A: float = 0.02
+    spacing_per_A: float = 0.005
     """Distance of points along the path of bands, in 1/Å (without 2π)."""
     mesh_length_A: float = 100.0
     """Mesh of the density of states, as phonopy counts it."""
