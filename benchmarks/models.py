@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import torch
 from ase import Atoms
@@ -24,19 +25,30 @@ def benchmark_potential(name: str) -> tuple[BaseCalculator, ModelInfo]:
     """Return a calculator and its description, gas energies included.
 
     Args:
-        name: what ``crack-md screen --model`` takes, or ``nequix:WEIGHTS.nqx``. Nequix
-            writes a converted file beside the weights: give it a copy.
+        name: what `named_potential` takes.
     """
-    if name.startswith("nequix:"):
-        calculator = _nequix(Path(name.removeprefix("nequix:")))
-        weights = Path(name.removeprefix("nequix:"))
-        info = ModelInfo(weights.stem, file_sha256(weights), "total", {})
-    else:
-        calculator, info = load_potential(name)
+    calculator, info = named_potential(name)
     if info.energy_reference == "total" and not info.gas_references:
         gases = {gas: gas_energy(gas, calculator) for gas in ("H2O", "H2")}
         info = ModelInfo(info.name, info.sha256, "total", gases, info.elements)
     return calculator, info
+
+
+def named_potential(
+    name: str, *, dtype: Literal["float32", "float64"] = "float32"
+) -> tuple[BaseCalculator, ModelInfo]:
+    """Return a calculator and its description.
+
+    Args:
+        name: what ``crack-md screen --model`` takes, or ``nequix:WEIGHTS.nqx``. Nequix
+            writes a converted file beside the weights: give it a copy.
+        dtype: precision of our own models; Nequix has float32 only.
+    """
+    if not name.startswith("nequix:"):
+        return load_potential(name, dtype=dtype)
+    weights = Path(name.removeprefix("nequix:"))
+    info = ModelInfo(weights.stem, file_sha256(weights), "total", {})
+    return _nequix(weights), info
 
 
 def gas_energy(name: str, calculator: BaseCalculator) -> float:

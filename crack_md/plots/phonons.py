@@ -10,7 +10,8 @@ from crack_md.plots.style import BLUE, GRID, INK, MUTED, ORANGE, RED, png, style
 from crack_md.workflows.phonons.settings import IMAGINARY_THZ, Phonons, Segment
 
 WIDTH_IN, HEIGHT_IN = 7.2, 3.9
-COLORS = (BLUE, ORANGE)
+LOOKS = ((BLUE, "-"), (ORANGE, (0, (3, 2))))
+"""Dashed over solid: where two models agree, both are seen."""
 
 
 def bands_png(models: Mapping[str, Phonons], *, title: str = "") -> bytes:
@@ -29,10 +30,14 @@ def draw_bands(models: Mapping[str, Phonons], *, title: str = "") -> Figure:
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[4.2, 1], sharey=True)
     draw_path(left, [phonons.segments for phonons in models.values()], list(models))
-    for phonons, color in zip(models.values(), COLORS, strict=False):
+    for phonons, (color, dashes) in zip(models.values(), LOOKS, strict=False):
         density = phonons.density
         right.plot(
-            density.states_per_THz, density.frequency_THz, color=color, linewidth=1.1
+            density.states_per_THz,
+            density.frequency_THz,
+            color=color,
+            linestyle=dashes,
+            linewidth=1.1,
         )
         right.fill_betweenx(
             density.frequency_THz,
@@ -50,28 +55,32 @@ def draw_bands(models: Mapping[str, Phonons], *, title: str = "") -> Figure:
 
 
 def draw_path(
-    axes: Axes, paths: Sequence[Sequence[Segment]], names: Sequence[str]
+    axes: Axes,
+    paths: Sequence[Sequence[Segment]],
+    names: Sequence[str],
+    *,
+    legend: bool = True,
 ) -> None:
     """Draw bands along one path; imaginary parts are negative and red."""
     reach = [segments[-1].distance[-1] for segments in paths]
     lowest = 0.0
-    for segments, name, color, end in zip(paths, names, COLORS, reach, strict=False):
+    for segments, name, look, end in zip(paths, names, LOOKS, reach, strict=False):
+        color, dashes = look
         scale = reach[0] / end  # lattice constants differ a little from model to model
         for segment in segments:
             x = segment.distance * scale
             for branch in segment.frequency_THz.T:
-                axes.plot(x, branch, color=color, linewidth=1.3)
+                axes.plot(x, branch, color=color, linestyle=dashes, linewidth=1.4)
                 unstable = np.where(branch < IMAGINARY_THZ, branch, np.nan)
                 axes.plot(x, unstable, color=RED, linewidth=1.6)
             lowest = min(lowest, float(segment.frequency_THz.min()))
-        if len(names) > 1:
-            axes.plot([], [], color=color, label=name)
+        axes.plot([], [], color=color, linestyle=dashes, label=name)
     _mark_points(axes, paths[0])
     axes.axhline(0.0, color=MUTED, linewidth=0.8)
     bottom = 1.08 * lowest if lowest < IMAGINARY_THZ else 0.0
     axes.set(xlim=(0.0, reach[0]), ylim=(bottom, None))
     axes.grid(axis="y", color=GRID, linewidth=0.7)
-    if len(names) > 1:
+    if legend and len(names) > 1:
         axes.legend(loc="upper right", ncols=len(names), fontsize=8.5)
         axes.set_ylim(top=1.14 * axes.get_ylim()[1])
     if lowest < IMAGINARY_THZ:
