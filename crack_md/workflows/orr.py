@@ -1,40 +1,31 @@
-"""The oxygen reduction reaction from O* alone: free energies, limits, volcano.
+"""The oxygen reduction reaction: free energies of its steps, limits, diagrams.
 
-Computational hydrogen electrode, pH 0, relative to H2O and H+ + e-:
+Computational hydrogen electrode, pH 0, relative to 2 H2O and H+ + e-:
 
     ΔG1 = ΔG_OOH - 4.92    ΔG2 = ΔG_O - ΔG_OOH    ΔG3 = ΔG_OH - ΔG_O    ΔG4 = -ΔG_OH
 
-each + eU. The limiting potential is U_L = -max ΔG / e. OH* and OOH* are inferred from
-O* by linear scaling, so results name the scaling and the corrections they rest on.
+each + eU. The limiting potential is U_L = -max ΔG / e. Of O*, OH* and OOH* any may be
+computed; the others are inferred by linear scaling, and results say which.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
+from itertools import product
+
+from crack_md.errors import ConfigError
+from crack_md.workflows.orr_sets import (
+    CORRECTIONS,
+    DEFAULT_CORRECTIONS,
+    DEFAULT_SCALING,
+    FOUR_ELECTRONS_EV,
+    SCALINGS,
+)
 
 EQUILIBRIUM_V = 1.23
-FOUR_ELECTRONS_EV = 4.92
-
-
-@dataclass(frozen=True)
-class CorrectionSet:
-    """Zero-point, heat and entropy terms: ΔG - ΔE in eV per adsorbate at 298 K."""
-
-    name: str
-    free_minus_electronic: Mapping[str, float]
-    source: str
-
-
-@dataclass(frozen=True)
-class ScalingSet:
-    """ΔG_O = o_slope·ΔG_OH + o_offset and ΔG_OOH = ooh_slope·ΔG_OH + ooh_offset."""
-
-    name: str
-    o_slope: float
-    o_offset: float
-    ooh_slope: float
-    ooh_offset: float
-    source: str
+INTERMEDIATES = ("OOH", "O", "OH")
+STATES = ("O2", "OOH*", "O*", "OH*", "H2O")
+"""The five levels of a diagram, from left to right."""
+ELECTRONS_LEFT = (4, 3, 2, 1, 0)
 
 
 @dataclass(frozen=True)
@@ -47,9 +38,19 @@ class OrrSteps:
     step_4: float
 
     @property
+    def all(self) -> tuple[float, float, float, float]:
+        """Return the four free energies in order."""
+        return self.step_1, self.step_2, self.step_3, self.step_4
+
+    @property
     def limiting_potential(self) -> float:
         """Return the highest potential in V at which every step runs downhill."""
-        return -max(self.step_1, self.step_2, self.step_3, self.step_4)
+        return -max(self.all)
+
+    @property
+    def limiting_step(self) -> int:
+        """Return the number, 1 to 4, of the step that limits the potential."""
+        return self.all.index(max(self.all)) + 1
 
     @property
     def overpotential(self) -> float:
@@ -57,47 +58,114 @@ class OrrSteps:
         return EQUILIBRIUM_V - self.limiting_potential
 
 
-CORRECTIONS: Mapping[str, CorrectionSet] = MappingProxyType(
-    {
-        "norskov-2004": CorrectionSet(
-            "norskov-2004",
-            MappingProxyType({"O": 0.04}),
-            "ZPE 0.56 (H2O), 0.27 (H2), 0.07 (O*); TS 0.67 (H2O, 0.035 bar), 0.41 "
-            "(H2); doi:10.1021/jp047349j",
+@dataclass(frozen=True)
+class FreeEnergyDiagram:
+    """Free energies in eV of the intermediates at U = 0, relative to 2 H2O."""
+
+    dG_OOH_eV: float
+    dG_O_eV: float
+    dG_OH_eV: float
+    inferred: tuple[str, ...] = ()
+    """Which of OOH, O and OH come from scaling and not from a computation."""
+
+    @property
+    def steps(self) -> OrrSteps:
+        """Return the free energies of the four steps at U = 0."""
+        levels = self.levels()
+        return OrrSteps(*(levels[n + 1] - levels[n] for n in range(4)))
+
+    @property
+    def limiting_potential(self) -> float:
+        """Return the highest potential in V at which every step runs downhill."""
+        return self.steps.limiting_potential
+
+    @property
+    def overpotential(self) -> float:
+        """Return 1.23 V minus the limiting potential, in V."""
+        return self.steps.overpotential
+
+    def levels(self, potential_V: float = 0.0) -> tuple[float, ...]:
+        """Return the free energies in eV of `STATES` at a potential.
+
+        A state with n electrons yet to come lies at ΔG - n·eU.
+        """
+        at_zero = (
+            FOUR_ELECTRONS_EV,
+            self.dG_OOH_eV,
+            self.dG_O_eV,
+            self.dG_OH_eV,
+            0.0,
         )
-    }
-)
-SCALINGS: Mapping[str, ScalingSet] = MappingProxyType(
-    {
-        "man-2011": ScalingSet(
-            "man-2011", 2.0, 0.0, 1.0, 3.2, "doi:10.1002/cctc.201000397"
+        return tuple(
+            level - n * potential_V
+            for level, n in zip(at_zero, ELECTRONS_LEFT, strict=True)
         )
-    }
-)
-DEFAULT_CORRECTIONS = "norskov-2004"
-DEFAULT_SCALING = "man-2011"
 
 
 def free_energy(
     dE_eV: float, adsorbate: str, *, corrections: str = DEFAULT_CORRECTIONS
-) -> float:
-    """Return ΔG in eV of an adsorbate from its adsorption energy against H2O and H2."""
-    return dE_eV + CORRECTIONS[corrections].free_minus_electronic[adsorbate]
+) -> float | None:
+    """Return ΔG in eV of an adsorbate from its adsorption energy against H2O and H2.
+
+    None where the set of corrections does not hold the adsorbate.
+    """
+    correction = CORRECTIONS[corrections].free_minus_electronic.get(adsorbate)
+    return None if correction is None else dE_eV + correction
+
+
+def orr_diagram(
+    free_energies: Mapping[str, float], *, scaling: str = DEFAULT_SCALING
+) -> FreeEnergyDiagram:
+    """Return the diagram of a surface from any of ΔG_O, ΔG_OH and ΔG_OOH in eV.
+
+    What is missing comes from ΔG_OH by scaling; a missing ΔG_OH comes from ΔG_O, or
+    else from ΔG_OOH.
+
+    Raises:
+        ConfigError: none of the three is given.
+    """
+    known = {
+        name: free_energies[name] for name in INTERMEDIATES if name in free_energies
+    }
+    if not known:
+        raise ConfigError("a free-energy diagram needs at least one of O, OH and OOH")
+    lines = SCALINGS[scaling]
+    if "OH" in known:
+        dG_OH = known["OH"]
+    elif "O" in known:
+        dG_OH = (known["O"] - lines.o_offset) / lines.o_slope
+    else:
+        dG_OH = (known["OOH"] - lines.ooh_offset) / lines.ooh_slope
+    return FreeEnergyDiagram(
+        dG_OOH_eV=known.get("OOH", lines.ooh_slope * dG_OH + lines.ooh_offset),
+        dG_O_eV=known.get("O", lines.o_slope * dG_OH + lines.o_offset),
+        dG_OH_eV=dG_OH,
+        inferred=tuple(name for name in INTERMEDIATES if name not in known),
+    )
 
 
 def steps_from_oxygen(dG_O_eV: float, *, scaling: str = DEFAULT_SCALING) -> OrrSteps:
     """Return the four steps with OH* and OOH* inferred from O* by linear scaling."""
-    lines = SCALINGS[scaling]
-    dG_OH = (dG_O_eV - lines.o_offset) / lines.o_slope
-    dG_OOH = lines.ooh_slope * dG_OH + lines.ooh_offset
-    return OrrSteps(
-        step_1=dG_OOH - FOUR_ELECTRONS_EV,
-        step_2=dG_O_eV - dG_OOH,
-        step_3=dG_OH - dG_O_eV,
-        step_4=-dG_OH,
-    )
+    return orr_diagram({"O": dG_O_eV}, scaling=scaling).steps
 
 
 def limiting_potential(dG_O_eV: float, *, scaling: str = DEFAULT_SCALING) -> float:
     """Return U_L in V; for ``man-2011`` it is min(1.72 - ΔG_O/2, ΔG_O/2)."""
     return steps_from_oxygen(dG_O_eV, scaling=scaling).limiting_potential
+
+
+def limiting_potential_band(energies: Mapping[str, float]) -> tuple[float, float]:
+    """Return the lowest and highest U_L in V over all sets of corrections and scaling.
+
+    Args:
+        energies: ΔE in eV against H2O and H2 of any of O, OH and OOH.
+    """
+    potentials = []
+    for corrections, scaling in product(CORRECTIONS, SCALINGS):
+        free = {
+            name: value
+            for name, dE in energies.items()
+            if (value := free_energy(dE, name, corrections=corrections)) is not None
+        }
+        potentials.append(orr_diagram(free, scaling=scaling).limiting_potential)
+    return min(potentials), max(potentials)

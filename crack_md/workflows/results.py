@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from crack_md.workflows.orr import DEFAULT_CORRECTIONS, DEFAULT_SCALING
+from crack_md.workflows.orr_sets import DEFAULT_CORRECTIONS, DEFAULT_SCALING
 from crack_md.workflows.relax import MAXSTEP_A
 
 ADSORBED = ("converged", "not_converged")

@@ -184,7 +184,7 @@ class _Run:
             dG = None if dE is None else self._free_energy(dE)
             yield SiteResult(record, site.elements, site.multiplicity, dE, dG)
 
-    def _free_energy(self, dE: float) -> float:
+    def _free_energy(self, dE: float) -> float | None:
         name = self.settings.corrections
         return free_energy(dE, self.adsorbate.name, corrections=name)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.errors import DataError
-from crack_md.workflows.orr import CORRECTIONS, SCALINGS
+from crack_md.workflows.orr_sets import CORRECTIONS, SCALINGS
 from crack_md.workflows.results import (
     ScreenResult,
     ScreenSettings,
