@@ -1,6 +1,5 @@
 """The command about surfaces: ``crack-md screen``."""
 
-import hashlib
 import json
 import time
 from collections.abc import Iterator
@@ -115,6 +114,7 @@ def _screen_into(
 ) -> dict[str, Any]:
     """Run the screening, write its files, and return the summary."""
     from crack_md.plots.volcano import volcano_png
+    from crack_md.workflows.inputs import input_sha256
     from crack_md.workflows.screen import screen as run_screen
     from crack_md.workflows.store import open_store
     from crack_md.workflows.tables import write_atomically, write_tables
@@ -135,7 +135,7 @@ def _screen_into(
             out,
             input={
                 "path": str(surfaces),
-                "sha256": hashlib.sha256(surfaces.read_bytes()).hexdigest(),
+                "sha256": input_sha256(surfaces),
                 "structures": len(entries),
             },
             seconds=round(time.monotonic() - start, 1),

@@ -1,5 +1,6 @@
-"""Structures in, whatever file they come in: one entry per row, good or bad."""
+"""Structures in, whatever they come in: one entry per row, good or bad."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -9,10 +10,16 @@ import ase.io
 from ase import Atoms
 from ase.db import connect
 
-from crack_md.errors import DataError, MissingDependencyError
+from crack_md.errors import ConfigError, DataError, MissingDependencyError
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
+IN_FOLDERS = frozenset(
+    [".db", ".aselmdb", ".extxyz", ".xyz", ".traj", ".cif", ".vasp", ".poscar", ".xsf"]
+)
+"""Endings that are read from a folder; other files there are none of our business."""
+VASP_NAMES = ("CONTCAR", "POSCAR")
 NAME_KEYS = ("name", "slab", "label", "slab_id")
+EXPECTED = "an ASE database, extxyz, traj, cif, POSCAR, or a folder of these"
 
 
 @dataclass(frozen=True)
@@ -24,29 +31,109 @@ class Entry:
     error: str = ""
 
 
-def read_entries(path: Path) -> tuple[Entry, ...]:
-    """Return all structures of a file under unique names.
+def read_entries(path: Path, *, select: str | None = None) -> tuple[Entry, ...]:
+    """Return all structures of a file or folder under unique names.
 
-    A row that cannot be read becomes an entry with an error; the rest goes on.
+    A row that cannot be read becomes an entry with an error; the rest goes on. So does
+    a file of a folder.
+
+    Args:
+        path: a file, or a folder that is searched to its depth.
+        select: which rows of ASE databases to take, in ASE's words: ``metal=Pt,z<9``.
 
     Raises:
         DataError: the file is missing, empty, or nothing ASE can read.
+        ConfigError: ``select`` makes no sense, or there is no database to select from.
     """
-    if not path.exists():
-        raise DataError(
-            f"no such file: '{path}'; expected slabs in an ASE database, extxyz, traj, "
-            "cif or POSCAR"
+    files = structure_files(path)
+    if select is not None and not any(file.suffix in DATABASES for file in files):
+        raise ConfigError(
+            f"--select works on ASE databases, and '{path}' holds none; leave it out"
         )
     if path.is_dir():
-        raise DataError(f"'{path}' is a folder; give a file with slabs")
-    rows = _database_rows if path.suffix in DATABASES else _file_frames
-    entries = tuple(rows(path))
+        entries = tuple(
+            entry for file in files for entry in _of_folder(file, path, select)
+        )
+    else:
+        entries = tuple(_rows(path, select))
     if not entries:
-        raise DataError(f"'{path}' holds no structures; expected at least one slab")
+        chosen = f" that match --select '{select}'" if select is not None else ""
+        raise DataError(
+            f"'{path}' holds no structures{chosen}; expected at least one slab"
+        )
     return _with_unique_names(entries)
 
 
-def _database_rows(path: Path) -> Iterator[Entry]:
+def structure_files(path: Path) -> tuple[Path, ...]:
+    """Return the file, or the structure files in a folder, by name.
+
+    Where a folder holds both a POSCAR and a CONTCAR, the latter is taken: it is where
+    the relaxation ended.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not path.exists():
+        raise DataError(f"no such file: '{path}'; expected slabs in {EXPECTED}")
+    if not path.is_dir():
+        return (path,)
+    files = []
+    for file in sorted(path.rglob("*")):
+        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
+        if hidden or not file.is_file():
+            continue
+        if file.name in VASP_NAMES:
+            contcar = file.with_name("CONTCAR")
+            relaxed = contcar.exists() and contcar.stat().st_size > 0
+            if (file.name == "CONTCAR") == relaxed:
+                files.append(file)
+        elif file.suffix.lower() in IN_FOLDERS:
+            files.append(file)
+    if not files:
+        raise DataError(
+            f"the folder '{path}' holds no structures; expected files named "
+            f"{', '.join(VASP_NAMES)} or *{', *'.join(sorted(IN_FOLDERS))}"
+        )
+    return tuple(files)
+
+
+def input_sha256(path: Path) -> str:
+    """Return the hash of a file, or of the names and content of a folder's files."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    total = hashlib.sha256()
+    for file in structure_files(path):
+        total.update(str(file.relative_to(path)).encode() + b"\0")
+        total.update(hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _rows(path: Path, select: str | None) -> Iterator[Entry]:
+    if path.suffix in DATABASES:
+        return _database_rows(path, select)
+    return _file_frames(path)
+
+
+def _of_folder(file: Path, folder: Path, select: str | None) -> Iterator[Entry]:
+    """Yield the entries of one file under names that say where it lies."""
+    inside = file.relative_to(folder)
+    stem = inside.parent if file.name in VASP_NAMES else inside.with_suffix("")
+    place = str(stem) if str(stem) != "." else file.name
+    try:
+        entries = list(_rows(file, select))
+    except DataError as error:
+        yield Entry(place, None, str(error))
+        return
+    if not entries and select is None:
+        yield Entry(place, None, f"'{file}' holds no structures")
+    for entry in entries:
+        unnamed = entry.name.startswith(f"{file.stem}-")
+        number = entry.name.removeprefix(f"{file.stem}-")
+        several = f"{place}-{number}" if len(entries) > 1 else place
+        yield replace(entry, name=several if unnamed else entry.name)
+
+
+def _database_rows(path: Path, select: str | None) -> Iterator[Entry]:
     kind = "aselmdb" if path.suffix == ".aselmdb" else "extract_from_name"
     try:
         database = connect(path, type=kind, use_lock_file=False)
@@ -59,6 +146,15 @@ def _database_rows(path: Path) -> Iterator[Entry]:
         raise _unreadable(path, error) from error
     except Exception as error:
         raise _unreadable(path, error) from error
+    if select is not None:
+        try:
+            chosen = {row.id for row in database.select(select, columns=["id"])}
+        except Exception as error:  # ASE raises what its parser happens to raise
+            raise ConfigError(
+                f"cannot read --select '{select}': {_short(error)}; expected "
+                "conditions on columns such as metal=Pt,coverage<0.5 or a formula"
+            ) from error
+        ids = [number for number in ids if number in chosen]
     for row_id in ids:
         name = f"{path.stem}-{row_id}"
         try:
@@ -96,8 +192,7 @@ def _file_frames(path: Path) -> Iterator[Entry]:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(
-        f"cannot read '{path}': {_short(error)}; expected slabs in an ASE database, "
-        "extxyz, traj, cif or POSCAR"
+        f"cannot read '{path}': {_short(error)}; expected slabs in {EXPECTED}"
     )
 
 

@@ -5,8 +5,8 @@ import pytest
 from ase.build import fcc111
 from ase.db import connect
 
-from crack_md.errors import DataError
-from crack_md.workflows.inputs import read_entries
+from crack_md.errors import ConfigError, DataError
+from crack_md.workflows.inputs import input_sha256, read_entries
 
 SLAB = fcc111("Pt", (1, 1, 4), vacuum=8.0, periodic=True)
 SLAB.info.clear()
@@ -83,8 +83,90 @@ def test_hopeless_files(
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
-def test_missing_file_and_folder(tmp_path: Path) -> None:
+def test_missing_file_and_empty_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         read_entries(tmp_path / "absent.db")
-    with pytest.raises(DataError, match="is a folder"):
+    (tmp_path / "notes.txt").write_text("no structure")
+    with pytest.raises(DataError, match=r"folder.*holds no structures.*CONTCAR"):
         read_entries(tmp_path)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder as people keep them: calculations, collections, notes."""
+    for name in ("one/POSCAR", "one/CONTCAR", "two/POSCAR", "more/two.extxyz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+    ase.io.write(tmp_path / "one" / "POSCAR", SLAB)
+    ase.io.write(tmp_path / "one" / "CONTCAR", SLAB * (2, 1, 1))
+    ase.io.write(tmp_path / "two" / "POSCAR", SLAB)
+    (tmp_path / "two" / "CONTCAR").touch()  # VASP was killed
+    ase.io.write(tmp_path / "more" / "two.extxyz", [SLAB, SLAB])
+    ase.io.write(tmp_path / "Cu.cif", SLAB)
+    (tmp_path / "damaged.cif").write_text("nothing")
+    (tmp_path / "OUTCAR").write_text("nothing")
+    (tmp_path / ".hidden").mkdir()
+    ase.io.write(tmp_path / ".hidden" / "old.cif", SLAB)
+    connect(tmp_path / "empty.db").count()
+    return tmp_path
+
+
+def test_folder_is_read_to_its_depth(folder: Path) -> None:
+    entries = {entry.name: entry for entry in read_entries(folder)}
+    assert list(entries) == [
+        *("Cu", "damaged", "empty", "more/two-1", "more/two-2", "one", "two")
+    ]
+    assert "no structures" in entries["empty"].error
+    assert entries["damaged"].atoms is None
+    assert "damaged.cif" in entries["damaged"].error
+    relaxed, given = entries["one"].atoms, entries["two"].atoms
+    assert relaxed is not None
+    assert given is not None
+    assert (len(relaxed), len(given)) == (8, 4)
+
+
+def test_hash_of_a_folder_knows_names_and_content(folder: Path) -> None:
+    hashes = {input_sha256(folder)}
+    (folder / "OUTCAR").write_text("other")
+    assert {input_sha256(folder)} == hashes
+    (folder / "Cu.cif").rename(folder / "Ni.cif")
+    hashes.add(input_sha256(folder))
+    ase.io.write(folder / "Ni.cif", SLAB * (1, 2, 1))
+    hashes.add(input_sha256(folder))
+    assert len(hashes) == 3
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "slabs.db"
+    database = connect(path)
+    for number, metal in enumerate(("Pt", "Cu", "Pt")):
+        atoms = SLAB.copy()
+        atoms.symbols[:] = metal
+        database.write(
+            atoms, name=f"{metal}-{number}", metal=metal, strain=0.1 * number
+        )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("select", "names"),
+    [
+        (None, ["Pt-0", "Cu-1", "Pt-2"]),
+        ("metal=Pt", ["Pt-0", "Pt-2"]),
+        ("metal=Pt,strain<0.1", ["Pt-0"]),
+        ("Cu", ["Cu-1"]),
+        ("id=3", ["Pt-2"]),
+    ],
+)
+def test_selected_rows(table: Path, select: str | None, names: list[str]) -> None:
+    assert [entry.name for entry in read_entries(table, select=select)] == names
+
+
+def test_selections_that_make_no_sense(table: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no structures that match --select 'metal=Au'"):
+        read_entries(table, select="metal=Au")
+    with pytest.raises(ConfigError, match="cannot read --select 'a=b=c'"):
+        read_entries(table, select="a=b=c")
+    ase.io.write(tmp_path / "a.cif", SLAB)
+    with pytest.raises(ConfigError, match="--select works on ASE databases"):
+        read_entries(tmp_path / "a.cif", select="metal=Pt")
