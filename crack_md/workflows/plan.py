@@ -11,7 +11,8 @@ from crack_md.workflows.inputs import Entry
 from crack_md.workflows.relax import relax_fcc_constant
 from crack_md.workflows.results import ModelInfo, ScreenSettings
 from crack_md.workflows.sites import Site, find_sites
-from crack_md.workflows.slab import Slab, SlabError, prepare_slab
+from crack_md.workflows.slab import Slab, prepare_slab
+from crack_md.workflows.slab_checks import SlabError
 
 PT111_NAME = "Pt(111) reference"
 PT_RPBE_A = 3.99

@@ -12,33 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-from crack_md.errors import StructureError
 from crack_md.workflows.contact import exposed_atoms
+from crack_md.workflows.slab_checks import (
+    LAYER_GAP_A,
+    SlabError,
+    check_structure,
+    refuse_adsorbate,
+)
 
 MIN_VACUUM_A = 6.0
 """Wider than any gap inside a layered crystal, narrower than any useful vacuum."""
 ADDED_VACUUM_A = 15.0
 """Given to slabs whose normal direction was not periodic and has no room."""
-LAYER_GAP_A = 0.4
-"""Atoms closer than this along the normal share a layer; (211) layers are 0.7 apart."""
-OVERLAP_A = 0.7
-"""Nuclei nearer than this (H-H in H2 is 0.74 Å) mean a broken structure."""
-NONMETALS = frozenset(["H", "C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "I"])
-
-
-class SlabError(StructureError):
-    """A structure that cannot be screened; ``status`` is what its table row says."""
-
-    def __init__(self, status: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-
-    def __reduce__(self) -> tuple[type["SlabError"], tuple[str, str]]:
-        """Keep the status when the error crosses a process boundary."""
-        return SlabError, (self.status, str(self))
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +37,8 @@ class Slab:
     """Layer of every atom, 0 at the bottom."""
     surface: NDArray[np.int_]
     """Indices of the atoms that an adsorbate from above can touch."""
+    preparation: tuple[str, ...] = ()
+    """What was done to the structure as given, in words for its table row."""
 
     @property
     def n_layers(self) -> int:
@@ -60,48 +49,48 @@ class Slab:
 def prepare_slab(atoms: Atoms, *, adsorbate: str = "O") -> Slab:
     """Return the slab with its surface up, tagged and fixed; the input is not changed.
 
+    Args:
+        atoms: a slab, free along one cell vector.
+        adsorbate: symbol of the atom that will bind; its size decides what is surface.
+
     Raises:
         SlabError: not a slab with one free surface to adsorb on.
     """
     check_structure(atoms)
-    slab = _upright(atoms, _vacuum_axis(atoms))
+    slab, turned = _upright(atoms, _vacuum_axis(atoms))
     layer = _layers(slab.positions[:, 2])
-    _refuse_adsorbate(slab, layer)
+    refuse_adsorbate(slab, layer)
     surface = exposed_atoms(slab, adsorbate=adsorbate)
-    if set(slab.get_tags()) != {0, 1} or slab.get_tags()[layer == 0].any():
-        slab.set_tags(np.isin(np.arange(len(slab)), surface).astype(int))
-    if not slab.constraints:
-        # One layer cannot be split in two: it stays free.
-        slab.set_constraint(FixAtoms(mask=layer < (layer.max() + 1) // 2))
+    tagged = _tag(slab, layer, surface)
+    held = _fix(slab, layer)
     if set(np.flatnonzero(layer == layer.max())) <= _fixed(slab):
         raise SlabError(
             "surface_fixed",
             "all atoms of the top layer are fixed; free them or turn the slab over",
         )
-    return Slab(slab, layer, surface)
+    return Slab(slab, layer, surface, (*turned, tagged, held))
 
 
-def check_structure(atoms: Atoms) -> None:
-    """Raise SlabError("bad_structure") for what no model could be asked about."""
+def _tag(slab: Atoms, layer: NDArray[np.int_], surface: NDArray[np.int_]) -> str:
+    """Set OC20's tags in place unless they are there, and return what was done."""
+    given = slab.get_tags()
+    if set(given) == {0, 1} and not given[layer == 0].any():
+        return f"tags kept: {int(given.sum())} surface atoms"
+    slab.set_tags(np.isin(np.arange(len(slab)), surface).astype(int))
+    why = "were missing" if not given.any() else "were not OC20's"
+    return f"tags {why}: {len(surface)} surface atoms found"
 
-    def refuse(reason: str) -> None:
-        raise SlabError("bad_structure", reason)
 
-    if len(atoms) == 0:
-        refuse("the structure has no atoms")
-    if not np.isfinite(atoms.positions).all():
-        refuse("positions are not finite (NaN or infinity); repair or drop the row")
-    if not np.isfinite(atoms.cell.array).all():
-        refuse("the cell is not finite (NaN or infinity); repair or drop the row")
-    if (atoms.numbers < 1).any():
-        refuse("atoms of unknown element (atomic number 0, 'X'); name their elements")
-    periodic = atoms.cell.array[atoms.pbc]
-    if len(periodic) and np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
-        refuse("periodic along a cell vector that is zero or parallel to another")
-    first, second = neighbor_list("ij", atoms, OVERLAP_A)
-    if len(first):
-        names = [f"{atoms.symbols[i]} (atom {i})" for i in (first[0], second[0])]
-        refuse(f"{names[0]} and {names[1]} are closer than {OVERLAP_A} Å")
+def _fix(slab: Atoms, layer: NDArray[np.int_]) -> str:
+    """Fix the lower half in place unless constraints are there; say what was done."""
+    if slab.constraints:
+        return f"constraints kept: {len(_fixed(slab))} of {len(slab)} atoms fixed"
+    # One layer cannot be split in two: it stays free.
+    n_layers = int(layer.max()) + 1
+    slab.set_constraint(FixAtoms(mask=layer < n_layers // 2))
+    if n_layers == 1:
+        return "nothing fixed: one layer"
+    return f"fixed the lower {n_layers // 2} of {n_layers} layers"
 
 
 def _vacuum_axis(atoms: Atoms) -> int:
@@ -118,13 +107,14 @@ def _vacuum_axis(atoms: Atoms) -> int:
         raise SlabError(
             "no_surface",
             f"no vacuum of {MIN_VACUUM_A:g} Å or more along any cell vector: this is a "
-            "bulk; cut a slab from it and add vacuum (for instance ase.build.surface)",
+            "bulk; cut slabs from it with --miller, for instance --miller 111",
         )
     if len(open_axes) > 1:
+        flags = " ".join("TF"[not periodic] for periodic in atoms.pbc)
         raise SlabError(
             "no_surface",
-            f"open along {len(open_axes)} cell vectors: a molecule or a wire, not a "
-            "slab; a slab is periodic along two directions",
+            f"open along {len(open_axes)} cell vectors (pbc {flags}): a molecule or a "
+            "wire, not a slab; a slab is periodic along two directions",
         )
     return open_axes[0]
 
@@ -138,13 +128,13 @@ def _largest_gap(atoms: Atoms, axis: int) -> tuple[float, float]:
     return float(widths[widest]), float(scaled[(widest + 1) % len(scaled)])
 
 
-def _upright(atoms: Atoms, axis: int) -> Atoms:
-    """Return a whole slab with the vacuum along c and the normal along +z."""
-    slab = atoms.copy()
+def _upright(atoms: Atoms, axis: int) -> tuple[Atoms, list[str]]:
+    """Return a whole slab with the normal along +z, and what was done to it."""
+    slab, done = atoms.copy(), []
     slab.calc = None
     periodic = bool(slab.pbc[axis])
-    if periodic:
-        _unwrap(slab, axis)
+    if periodic and _unwrap(slab, axis):
+        done.append("joined across the cell boundary")
     cell = slab.cell.complete().array[[axis - 2, axis - 1, axis]]
     if np.linalg.det(cell) < 0:
         cell = cell[[1, 0, 2]]
@@ -159,21 +149,27 @@ def _upright(atoms: Atoms, axis: int) -> Atoms:
                 "FixAtoms cannot be turned with it; turn it before screening",
             )
         slab.rotate(normal, "z", rotate_cell=True)
+        done.append("turned upright")
     needed = np.ptp(slab.positions[:, 2]) + ADDED_VACUUM_A
+    if not periodic:
+        done.append("made periodic along its normal")
     if not periodic and slab.cell[2, 2] < needed:
         slab.cell[2] *= needed / slab.cell[2, 2]
+        done.append(f"{ADDED_VACUUM_A:g} Å of vacuum added")
     slab.pbc = True
-    return slab
+    return slab, done
 
 
-def _unwrap(slab: Atoms, axis: int) -> None:
-    """Join, in place, a slab that the cell boundary cuts in two."""
+def _unwrap(slab: Atoms, axis: int) -> bool:
+    """Join, in place, a slab that the cell boundary cuts in two; say whether it did."""
     _, start = _largest_gap(slab, axis)
     scaled = slab.cell.scaled_positions(slab.positions)[:, axis]
     # Round-off may put the lowest atom just under the start: it must not jump up.
     images = np.floor(scaled - start + 1e-6)
-    images -= images.min() if len(set(images)) == 1 else 0.0
+    cut = len(set(images)) > 1
+    images -= 0.0 if cut else images.min()
     slab.positions -= images[:, None] * slab.cell[axis]
+    return cut
 
 
 def _layers(heights: NDArray[np.float64]) -> NDArray[np.int_]:
@@ -182,43 +178,6 @@ def _layers(heights: NDArray[np.float64]) -> NDArray[np.int_]:
     layer = np.empty(len(heights), dtype=int)
     layer[order] = np.concatenate([[0], np.cumsum(steps)])
     return layer
-
-
-def _refuse_adsorbate(slab: Atoms, layer: NDArray[np.int_]) -> None:
-    """Raise SlabError("has_adsorbate") when something sits on the surface already.
-
-    Two signs: non-metal atoms on top of a slab whose lower half has none of their
-    element (so oxide slabs pass), and tags that OC20 or ASE give to adsorbates.
-    """
-    symbols = np.array(slab.get_chemical_symbols())
-    heights = slab.positions[:, 2]
-    low = heights < heights.mean()
-    foreign = np.isin(symbols, sorted(NONMETALS - set(symbols[low]))) & ~low
-    substrate = heights[~foreign]
-    on_top = foreign & (heights > substrate.max() - LAYER_GAP_A)
-    tagged = _tagged_as_adsorbate(slab.get_tags(), layer)
-    guests = np.flatnonzero(on_top | tagged)
-    if len(guests):
-        names = ", ".join(sorted(set(symbols[guests])))
-        raise SlabError(
-            "has_adsorbate",
-            f"the surface already carries {len(guests)} atoms of an adsorbate "
-            f"({names}); give the clean slab",
-        )
-
-
-def _tagged_as_adsorbate(
-    tags: NDArray[np.int_], layer: NDArray[np.int_]
-) -> NDArray[np.bool_]:
-    """Return a mask of the atoms in the top layer that tags call an adsorbate."""
-    top = layer == layer.max()
-    if layer.max() == 0 or np.ptp(tags) == 0:
-        return np.zeros(len(tags), dtype=bool)
-    bottom = tags[layer == 0]
-    oc20 = bool((bottom == 0).all()) and set(tags) == {0, 1, 2}
-    ase_build = bool((bottom > 1).all())
-    marked = (tags == 2) if oc20 else (tags == 0) if ase_build else np.zeros_like(top)
-    return np.asarray(marked & top, dtype=bool)
 
 
 def _fixed(slab: Atoms) -> set[int]:

@@ -5,7 +5,8 @@ from ase.build import add_adsorbate, bulk, fcc111, fcc211, molecule
 from ase.constraints import FixAtoms
 
 from crack_md.workflows.sites import find_sites
-from crack_md.workflows.slab import SlabError, prepare_slab
+from crack_md.workflows.slab import prepare_slab
+from crack_md.workflows.slab_checks import SlabError
 
 
 def platinum() -> Atoms:
@@ -40,6 +41,56 @@ def test_keeps_what_the_user_fixed_and_tagged() -> None:
     slab = prepare_slab(atoms).atoms
     assert fixed(slab) == [0, 1, 2, 3]
     assert slab.get_tags().tolist() == tags
+
+
+@pytest.mark.parametrize(
+    ("change", "notes"),
+    [
+        ("none", ("tags were missing: 4 surface atoms found",)),
+        ("ase_tags", ("tags were not OC20's: 4 surface atoms found",)),
+        ("oc20_tags", ("tags kept: 8 surface atoms",)),
+        ("turned", ("turned upright", "tags were missing: 4 surface atoms found")),
+        (
+            "cut",
+            (
+                "joined across the cell boundary",
+                "tags were missing: 4 surface atoms found",
+            ),
+        ),
+        (
+            "open",
+            (
+                "made periodic along its normal",
+                "tags were missing: 4 surface atoms found",
+            ),
+        ),
+    ],
+)
+def test_row_says_what_was_done(change: str, notes: tuple[str, ...]) -> None:
+    atoms = platinum()
+    if change != "ase_tags":
+        atoms.set_tags([0] * 8 + [1] * 8 if change == "oc20_tags" else 0)
+    if change == "turned":
+        atoms.rotate(30.0, (1, 2, 3), rotate_cell=True)
+    if change == "cut":
+        atoms.positions[:, 2] += 9.0
+        atoms.wrap()
+    if change == "open":
+        atoms.pbc = (True, True, False)
+    fix = "fixed the lower 2 of 4 layers"
+    assert prepare_slab(atoms).preparation == (*notes, fix)
+
+
+def test_row_says_what_was_kept_and_added() -> None:
+    atoms = fcc111("Pt", (2, 2, 4))
+    atoms.set_constraint(FixAtoms([0, 1]))
+    notes = prepare_slab(atoms).preparation
+    assert "15 Å of vacuum added" in notes
+    assert "constraints kept: 2 of 16 atoms fixed" in notes
+    assert (
+        "nothing fixed: one layer"
+        in prepare_slab(fcc111("Pt", (1, 1, 1), vacuum=8.0)).preparation
+    )
 
 
 def test_input_is_left_alone() -> None:
@@ -103,6 +154,23 @@ def with_overlap() -> Atoms:
     return slab
 
 
+def with_squeezed_pair() -> Atoms:
+    """1.3 Å: farther than any overlap of hydrogen, nearer than platinum can be."""
+    slab = platinum()
+    slab.positions[3] = slab.positions[2] + [0, 0, 1.3]
+    return slab
+
+
+def without_pbc() -> Atoms:
+    slab = platinum()
+    slab.pbc = False
+    return slab
+
+
+def one_atom() -> Atoms:
+    return Atoms("Pt", cell=[2.5, 2.5, 2.5], pbc=True)
+
+
 def all_fixed() -> Atoms:
     slab = platinum()
     slab.set_constraint(FixAtoms(range(16)))
@@ -122,7 +190,10 @@ def flat_cell() -> Atoms:
         (molecule("H2O", vacuum=8.0), "no_surface", "molecule"),
         (Atoms(), "bad_structure", "no atoms"),
         (with_nan(), "bad_structure", "NaN"),
-        (with_overlap(), "bad_structure", "closer than"),
+        (with_overlap(), "bad_structure", r"atom 2.*atom 3.*0\.00 Å.*closer than"),
+        (with_squeezed_pair(), "bad_structure", r"1\.30 Å apart"),
+        (without_pbc(), "no_surface", "pbc F F F"),
+        (one_atom(), "no_surface", "bulk; cut slabs from it with --miller"),
         (flat_cell(), "bad_structure", "cell vector"),
         (with_oxygen(tagged=True), "has_adsorbate", "O"),
         (with_oxygen(tagged=False), "has_adsorbate", "O"),
