@@ -98,7 +98,8 @@ def exposed_atoms(
 ) -> NDArray[np.int_]:
     """Return the atoms that a ball lowered from above touches first somewhere."""
     surface = ContactSurface.around(atoms, adsorbate)
-    steps = np.arange(-surface.reach.max(), surface.reach.max() + spacing_A, spacing_A)
+    # Zero is among the offsets: a deep atom may be touched from straight above alone.
+    steps = spacing_A * np.arange(-(n := int(surface.reach.max() / spacing_A)), n + 1)
     disc = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
     return np.array(
         [i for i in range(len(atoms)) if _is_exposed(surface.near(i), disc)]

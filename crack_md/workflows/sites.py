@@ -26,6 +26,8 @@ MERGE_A = 0.5
 """fcc, bridge and hcp of Ni(111), the narrowest common surface, are 0.72 Å apart."""
 SYMMETRY_TOLERANCE_A = 0.1
 MIN_HEIGHT_A = 0.6
+EVEN_RATIO = 1.12
+"""Sides of a hollow: 1 on fcc(111), up to 1.1 when rattled, 1.155 on bcc(110)."""
 KINDS = ("ontop", "bridge", "fcc", "hcp", "hollow", "4fold")
 
 
@@ -145,7 +147,7 @@ def _kind(
 def _is_even(corners: Points, *, sides: int) -> bool:
     """Return whether the shortest ``sides`` distances between corners are alike."""
     lengths = sorted(np.linalg.norm(p - q) for p, q in combinations(corners, 2))
-    return bool(lengths[sides - 1] < 1.25 * lengths[0])
+    return bool(lengths[sides - 1] < EVEN_RATIO * lengths[0])
 
 
 def _atom_below(feet: Points, surface: ContactSurface) -> bool:

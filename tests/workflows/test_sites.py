@@ -3,7 +3,17 @@ from collections import Counter
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bcc100, fcc100, fcc110, fcc111, fcc211, hcp0001
+from ase.build import (
+    bcc100,
+    bcc110,
+    bulk,
+    fcc100,
+    fcc110,
+    fcc111,
+    fcc211,
+    hcp0001,
+    surface,
+)
 
 from crack_md.workflows.sites import find_sites
 from crack_md.workflows.slab import prepare_slab
@@ -36,6 +46,21 @@ def test_other_facets() -> None:
         label.split("-")[0] for label in counted(fcc110("Ni", (2, 2, 4), vacuum=8.0))
     )
     assert kinds == {"ontop": 1, "bridge": 2, "hollow": 1}
+
+
+def test_bcc_hollows_are_no_fcc_or_hcp() -> None:
+    iron = bcc110("Fe", (2, 2, 4), vacuum=8.0)
+    assert counted(iron) == {"ontop": 4, "bridge-1": 4, "bridge-2": 8, "hollow": 8}
+
+
+@pytest.mark.parametrize("top", ["Ni", "Al"])
+def test_atom_deep_in_a_hollow_does_not_hide_it(top: str) -> None:
+    """On Al-terminated NiAl(100) the ball rests on four Al and the Ni beneath."""
+    other = "Al" if top == "Ni" else "Ni"
+    lattice = bulk(f"{other}{top}", "cesiumchloride", a=2.88)
+    slab = surface(lattice, (1, 0, 0), 3, vacuum=8.0, periodic=True)
+    assert slab.symbols[slab.positions[:, 2].argmax()] == top
+    assert counted(slab) == {"ontop": 1, "bridge": 2, "4fold": 1}
 
 
 def test_step_has_edge_bridge_and_fourfold() -> None:
