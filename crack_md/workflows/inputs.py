@@ -29,6 +29,10 @@ class Entry:
     name: str
     atoms: Atoms | None
     error: str = ""
+    status: str = "unreadable"
+    """What the table says where there are no atoms."""
+    notes: tuple[str, ...] = ()
+    """What was done to get here, in words for the table."""
 
 
 def read_entries(path: Path, *, select: str | None = None) -> tuple[Entry, ...]:

@@ -34,7 +34,7 @@ class SlabPlan:
 def plan_slab(entry: Entry, *, model: ModelInfo, adsorbate: str = "O") -> SlabPlan:
     """Return the prepared slab of an entry and its sites, or the reason why not."""
     if entry.atoms is None:
-        return SlabPlan(entry.name, "", None, (), "unreadable", entry.error)
+        return SlabPlan(entry.name, "", None, (), entry.status, entry.error)
     formula = entry.atoms.get_chemical_formula(mode="metal")
     try:
         slab = prepare_slab(entry.atoms, adsorbate=adsorbate)

@@ -58,7 +58,7 @@ def prepare_slab(atoms: Atoms, *, adsorbate: str = "O") -> Slab:
     """
     check_structure(atoms)
     slab, turned = _upright(atoms, _vacuum_axis(atoms))
-    layer = _layers(slab.positions[:, 2])
+    layer = layers(slab.positions[:, 2])
     refuse_adsorbate(slab, layer)
     surface = exposed_atoms(slab, adsorbate=adsorbate)
     tagged = _tag(slab, layer, surface)
@@ -95,14 +95,7 @@ def _fix(slab: Atoms, layer: NDArray[np.int_]) -> str:
 
 def _vacuum_axis(atoms: Atoms) -> int:
     """Return the one cell axis along which the structure is interrupted by vacuum."""
-    complete = atoms.cell.complete()
-    volume = abs(np.linalg.det(complete.array))
-    open_axes = []
-    for axis in range(3):
-        base = np.cross(complete[axis - 2], complete[axis - 1])
-        height = volume / np.linalg.norm(base)
-        if not atoms.pbc[axis] or _largest_gap(atoms, axis)[0] * height > MIN_VACUUM_A:
-            open_axes.append(axis)
+    open_axes = vacuum_axes(atoms)
     if not open_axes:
         raise SlabError(
             "no_surface",
@@ -117,6 +110,19 @@ def _vacuum_axis(atoms: Atoms) -> int:
             "wire, not a slab; a slab is periodic along two directions",
         )
     return open_axes[0]
+
+
+def vacuum_axes(atoms: Atoms) -> list[int]:
+    """Return the cell axes that are not periodic or cross 6 Å and more of nothing."""
+    complete = atoms.cell.complete()
+    volume = abs(np.linalg.det(complete.array))
+    open_axes = []
+    for axis in range(3):
+        base = np.cross(complete[axis - 2], complete[axis - 1])
+        height = volume / np.linalg.norm(base)
+        if not atoms.pbc[axis] or _largest_gap(atoms, axis)[0] * height > MIN_VACUUM_A:
+            open_axes.append(axis)
+    return open_axes
 
 
 def _largest_gap(atoms: Atoms, axis: int) -> tuple[float, float]:
@@ -172,7 +178,8 @@ def _unwrap(slab: Atoms, axis: int) -> bool:
     return cut
 
 
-def _layers(heights: NDArray[np.float64]) -> NDArray[np.int_]:
+def layers(heights: NDArray[np.float64]) -> NDArray[np.int_]:
+    """Return the layer of every atom, 0 at the bottom, from heights in Å."""
     order = np.argsort(heights)
     steps = np.diff(heights[order]) > LAYER_GAP_A
     layer = np.empty(len(heights), dtype=int)
