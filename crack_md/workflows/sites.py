@@ -8,27 +8,24 @@ differ by the atom straight beneath. Symmetry comes from spglib, restricted to t
 operations that leave the upper side up.
 """
 
-import warnings
-from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-import spglib
 from ase import Atoms
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
 from crack_md.workflows.contact import ContactSurface, Points, resting_points
+from crack_md.workflows.site_labels import KINDS, formula, labelled
 from crack_md.workflows.slab import Slab
+from crack_md.workflows.surface_symmetry import flat_cell, surface_operations
 
 MERGE_A = 0.5
 """fcc, bridge and hcp of Ni(111), the narrowest common surface, are 0.72 Å apart."""
-SYMMETRY_TOLERANCE_A = 0.1
 MIN_HEIGHT_A = 0.6
 EVEN_RATIO = 1.12
 """Sides of a hollow: 1 on fcc(111), up to 1.1 when rattled, 1.155 on bcc(110)."""
-KINDS = ("ontop", "bridge", "fcc", "hcp", "hollow", "4fold")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +33,7 @@ class Site:
     """One class of symmetry-equivalent adsorption sites."""
 
     label: str
-    """Kind, numbered where a slab has several of it: ``fcc`` or ``fcc-2``."""
+    """Unique on the slab: ``fcc`` or ``fcc-2``, on alloys ``fcc-Pt2Ru``."""
     kind: str
     position: Points
     """Å; at the height where covalent radii touch."""
@@ -46,6 +43,16 @@ class Site:
     """Elements of the contacts, then of the nearest atoms beneath: ``Pt3/Ni``."""
     members: Points
     """(member, 3) positions of all equivalent sites in the cell."""
+
+    @property
+    def coordination(self) -> int:
+        """Return how many atoms the adsorbate stands on, images included."""
+        return len(self.contacts)
+
+    @property
+    def environment(self) -> str:
+        """Return the kind and the elements of the contacts: ``fcc-Pt2Ru``."""
+        return f"{self.kind}-{self.elements.partition('/')[0]}"
 
     @property
     def multiplicity(self) -> int:
@@ -62,9 +69,20 @@ def find_sites(slab: Slab, *, adsorbate: str = "O") -> tuple[Site, ...]:
     """
     surface = ContactSurface.around(slab.atoms, adsorbate)
     points = _merge(resting_points(surface, slab.surface), slab.atoms)
-    described = [_describe(point, surface, slab) for point in points]
-    sites = _distinct(described, slab.atoms)
-    return _labelled(sites)
+    described = [describe(point, surface, slab) for point in points]
+    sites = sorted(_distinct(described, slab.atoms), key=_order)
+    labels = labelled(
+        [(site.kind, site.elements) for site in sites],
+        one_element=len(set(slab.atoms.symbols)) == 1,
+        one_on_top=len(set(slab.atoms.symbols[slab.surface])) == 1,
+    )
+    named = zip(sites, labels, strict=True)
+    return tuple(replace(site, label=label) for site, label in named)
+
+
+def _order(site: Site) -> tuple[int, str, float, float]:
+    x, y = np.round(site.position[:2], 3)
+    return KINDS.index(site.kind), site.elements, float(x), float(y)
 
 
 def _merge(points: list[Points], atoms: Atoms) -> list[Points]:
@@ -85,17 +103,12 @@ def lateral_vectors(vectors: Points, atoms: Atoms) -> Points:
     """Return minimum-image vectors in the surface plane, their z set to zero."""
     flat = np.array(vectors, dtype=float)
     flat[:, 2] = 0.0
-    shortest: Points = find_mic(flat, _flat_cell(atoms), pbc=(True, True, False))[0]
+    shortest: Points = find_mic(flat, flat_cell(atoms), pbc=(True, True, False))[0]
     return shortest
 
 
-def _flat_cell(atoms: Atoms) -> Points:
-    cell = atoms.cell.array.copy()
-    cell[2, :2] = 0.0  # a lean of c matters in the vacuum only
-    return cell
-
-
-def _describe(point: Points, surface: ContactSurface, slab: Slab) -> Site:
+def describe(point: Points, surface: ContactSurface, slab: Slab) -> Site:
+    """Return the site that an adsorbate at a point is on, as yet without a label."""
     touching = surface.touching(point)
     # A near-duplicate average may hang a little above what it stands on.
     if len(touching) == 0:
@@ -111,8 +124,8 @@ def _describe(point: Points, surface: ContactSurface, slab: Slab) -> Site:
     floor = surface.positions[touching, 2].mean() + MIN_HEIGHT_A
     height = max([floor, *contact])
     symbols = slab.atoms.symbols
-    top = str(_formula(symbols[surface.index[touching]]))
-    below = str(_formula(symbols[surface.index[beneath]]))
+    top = str(formula(symbols[surface.index[touching]]))
+    below = str(formula(symbols[surface.index[beneath]]))
     position = np.array([point[0], point[1], height])
     return Site(
         label=kind,
@@ -163,15 +176,10 @@ def _atom_below(feet: Points, surface: ContactSurface) -> bool:
     return bool((one_layer_down & (sideways < 0.35 * spacing)).any())
 
 
-def _formula(symbols: list[str]) -> str:
-    counts = sorted(Counter(symbols).items(), key=lambda item: (-item[1], item[0]))
-    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts)
-
-
 def _distinct(sites: list[Site], atoms: Atoms) -> list[Site]:
     """Return one site per symmetry class, with all members of the class."""
-    rotations, translations = _surface_operations(atoms)
-    cell = _flat_cell(atoms)
+    rotations, translations = surface_operations(atoms)
+    cell = flat_cell(atoms)
     left = list(sites)
     classes: list[Site] = []
     while left:
@@ -196,47 +204,3 @@ def _distinct(sites: list[Site], atoms: Atoms) -> list[Site]:
         classes.append(replace(first, members=members))
         left = [site for site in left if all(site is not member for member in same)]
     return classes
-
-
-def _surface_operations(atoms: Atoms) -> tuple[Points, Points]:
-    """Return rotations and translations (scaled) that keep the upper side up."""
-    cell = _flat_cell(atoms)
-    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
-    with warnings.catch_warnings():
-        # spglib 2.7 announces exceptions instead of None: both are handled here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            found = spglib.get_symmetry(
-                (cell.tolist(), scaled.tolist(), atoms.numbers.tolist()),
-                symprec=SYMMETRY_TOLERANCE_A,
-            )
-        except spglib.SpglibError:
-            found = None
-    if found is None:
-        return np.eye(3)[None], np.zeros((1, 3))
-    rotations, translations = found["rotations"], found["translations"]
-    keep = [index for index, turn in enumerate(rotations) if _keeps_top(turn)]
-    return rotations[keep].astype(float), translations[keep]
-
-
-def _keeps_top(rotation: NDArray[np.int_]) -> bool:
-    mixes = rotation[2, :2].any() or rotation[:2, 2].any()
-    return bool(rotation[2, 2] == 1 and not mixes)
-
-
-def _labelled(sites: list[Site]) -> tuple[Site, ...]:
-    """Return the sites sorted by kind, numbered where a kind occurs more than once."""
-
-    def order(site: Site) -> tuple[int, str, float, float]:
-        x, y = np.round(site.position[:2], 3)
-        return KINDS.index(site.kind), site.elements, float(x), float(y)
-
-    counts = Counter(site.kind for site in sites)
-    seen: Counter[str] = Counter()
-    named: list[Site] = []
-    for site in sorted(sites, key=order):
-        seen[site.kind] += 1
-        several = counts[site.kind] > 1
-        label = f"{site.kind}-{seen[site.kind]}" if several else site.kind
-        named.append(replace(site, label=label))
-    return tuple(named)

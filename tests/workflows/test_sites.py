@@ -60,7 +60,8 @@ def test_atom_deep_in_a_hollow_does_not_hide_it(top: str) -> None:
     lattice = bulk(f"{other}{top}", "cesiumchloride", a=2.88)
     slab = surface(lattice, (1, 0, 0), 3, vacuum=8.0, periodic=True)
     assert slab.symbols[slab.positions[:, 2].argmax()] == top
-    assert counted(slab) == {"ontop": 1, "bridge": 2, "4fold": 1}
+    sites = find_sites(prepare_slab(slab))
+    assert Counter(site.kind for site in sites) == {"ontop": 1, "bridge": 1, "4fold": 1}
 
 
 def test_step_has_edge_bridge_and_fourfold() -> None:
@@ -121,6 +122,34 @@ def test_ordered_alloy_sites_and_their_elements() -> None:
         ("hcp", "Pt3"): 1,
     }
     assert sum(site.multiplicity for site in sites) == 4 + 12 + 4 + 4
+
+
+def test_labels_say_what_an_alloy_site_is_made_of() -> None:
+    sites = {site.label: site for site in find_sites(prepare_slab(ordered_alloy()))}
+    assert list(sites) == [
+        *("ontop-Cu", "ontop-Pt"),
+        *("bridge-CuPt", "bridge-Pt2-1", "bridge-Pt2-2"),
+        *("fcc-Pt2Cu", "fcc-Pt3", "hcp-Pt2Cu", "hcp-Pt3"),
+    ]
+    assert sites["fcc-Pt2Cu"].environment == "fcc-Pt2Cu"
+    assert sites["fcc-Pt2Cu"].coordination == 3
+    assert sites["bridge-CuPt"].coordination == 2
+
+
+def test_labels_name_the_atoms_beneath_where_the_top_is_alike() -> None:
+    slab = fcc111("Pt", (2, 2, 4), vacuum=8.0)
+    slab.numbers[8] = 28
+    labels = [site.label for site in find_sites(prepare_slab(slab))]
+    assert {"hcp-Pt3/Ni", "hcp-Pt3/Pt", "fcc-Pt3/Pt2Ni", "fcc-Pt3/Pt3"} <= set(labels)
+    assert len(set(labels)) == len(labels)
+    slab.numbers[8:12] = 28  # a whole layer: kinds are enough again
+    labels = [site.label for site in find_sites(prepare_slab(slab))]
+    assert labels == ["ontop", "bridge", "fcc", "hcp"]
+
+
+def test_labels_of_a_pure_step_are_numbered() -> None:
+    labels = counted(fcc211("Pt", (3, 2, 4), vacuum=8.0))
+    assert {"ontop-1", "ontop-2", "fcc-1", "fcc-2", "4fold"} <= set(labels)
 
 
 def test_skin_is_told_apart_by_the_atoms_beneath() -> None:
