@@ -186,14 +186,10 @@ def _distinct(sites: list[Site], atoms: Atoms) -> list[Site]:
         first = left[0]
         scaled = np.linalg.solve(cell.T, first.position)
         copies = (rotations @ scaled + translations) @ cell
-        distances = np.array(
-            [
-                np.linalg.norm(
-                    lateral_vectors(copies - site.position, atoms), axis=1
-                ).min()
-                for site in left
-            ]
-        )
+        positions = np.array([site.position for site in left])
+        apart = (copies[None, :] - positions[:, None]).reshape(-1, 3)
+        lateral = np.linalg.norm(lateral_vectors(apart, atoms), axis=1)
+        distances = lateral.reshape(len(left), -1).min(axis=1)
         same = [
             site
             for site, distance in zip(left, distances, strict=True)
