@@ -68,6 +68,16 @@ class ContactSurface:
         distance = np.linalg.norm(self.positions - point, axis=1)
         return bool((distance > self.reach - OVERLAP_TOLERANCE_A).all())
 
+    def landing(self, lateral: Points) -> Points:
+        """Return where the ball comes to rest when it is lowered at a place."""
+        offset_2 = ((self.positions[:, :2] - lateral) ** 2).sum(axis=1)
+        below = offset_2 < self.reach**2
+        heights = self.positions[below, 2] + np.sqrt(
+            self.reach[below] ** 2 - offset_2[below]
+        )
+        floor = self.positions[:, 2].min()
+        return np.array([*lateral, heights.max(initial=floor)])
+
     def touching(self, point: Points) -> NDArray[np.int_]:
         """Return the images that a ball at ``point`` rests on."""
         distance = np.linalg.norm(self.positions - point, axis=1)
