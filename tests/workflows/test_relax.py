@@ -6,8 +6,8 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from crack_md.errors import StructureError
-from crack_md.workflows.relax import relax, relax_fcc_constant
+from crack_md.errors import ConfigError, StructureError
+from crack_md.workflows.relax import optimizer_named, relax, relax_fcc_constant
 
 
 class Broken(Calculator):
@@ -55,6 +55,80 @@ def test_says_when_it_did_not_converge() -> None:
 def test_refuses_energies_that_are_not_numbers() -> None:
     with pytest.raises(StructureError, match="not finite"):
         relax(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.6]]), Broken())
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        *("LBFGS", "BFGS", "FIRE", "FIRE2", "MDMin", "GPMin", "QuasiNewton"),
+        *("BFGSLineSearch", "LBFGSLineSearch", "GoodOldQuasiNewton", "RFO"),
+    ],
+)
+def test_every_optimizer_finds_the_same_minimum(optimizer: str) -> None:
+    slab = fcc111("Cu", (1, 1, 4), a=3.4, vacuum=8.0)
+    slab.set_constraint(FixAtoms([0, 1]))
+    lowest = relax(slab, EMT(), fmax=1e-3).energy
+    result = relax(slab, EMT(), fmax=1e-2, optimizer=optimizer)
+    assert result.status == "converged"
+    assert result.max_force < 1e-2
+    assert result.energy == pytest.approx(lowest, abs=1e-4)
+
+
+def test_steps_are_no_longer_than_allowed() -> None:
+    start = Atoms("Cu2", [[0, 0, 0], [0, 0, 1.6]])
+    for optimizer in ("LBFGS", "FIRE", "RFO"):
+        one = relax(start, EMT(), steps=1, maxstep=0.01, optimizer=optimizer)
+        moved = np.linalg.norm(one.atoms.positions - start.positions, axis=1)
+        assert 0 < moved.max() < 0.01 + 1e-9
+
+
+@pytest.mark.parametrize("name", ["Newton", "CellAwareBFGS", "ODE12r", "Optimizer"])
+def test_unknown_optimizers(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"'{name}'; expected one of:.*FIRE.*LBFGS"):
+        optimizer_named(name)
+
+
+class Swirl(Calculator):
+    """A harmonic well with a constant force of 0.2 eV/Å on top that has no potential.
+
+    Like direct forces of a network: their largest never falls below 0.2 eV/Å.
+    """
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):  # type: ignore[no-untyped-def]
+        super().calculate(atoms, properties, system_changes)
+        x, y, z = atoms.positions.T
+        outward = np.hypot(x, y) + 1e-9
+        around = np.stack([-y / outward, x / outward, 0 * z], axis=1)
+        self.results = {
+            "energy": float((atoms.positions**2).sum() / 2),
+            "forces": -atoms.positions + 0.2 * around,
+        }
+
+
+def test_forces_that_no_longer_fall_are_a_plateau() -> None:
+    start = Atoms("Cu", [[1.0, 0.5, 0.8]])
+    result = relax(start, Swirl(), plateau_steps=20)
+    assert result.status == "plateau"
+    assert result.plateau
+    assert result.n_steps < 150
+    assert 0.19 < result.max_force < 0.25
+    # The frame that is kept is the one of the smallest force, with its own energy.
+    assert result.energy == pytest.approx((result.atoms.positions**2).sum() / 2)
+    without = relax(start, Swirl(), steps=150)
+    assert without.status == "not_converged"
+    assert without.n_steps == 150
+
+
+def test_slow_convergence_is_no_plateau() -> None:
+    slab = fcc111("Cu", (1, 1, 4), a=3.4, vacuum=8.0)
+    options = {"fmax": 1e-4, "maxstep": 0.002}
+    usual = relax(slab, EMT(), **options)
+    watched = relax(slab, EMT(), **options, plateau_steps=60)
+    assert watched.status == "converged"
+    assert watched.n_steps == usual.n_steps
+    assert watched.energy == usual.energy
 
 
 @pytest.mark.parametrize("metal", ["Pt", "Cu", "Au"])
