@@ -12,13 +12,11 @@ import typer
 from crack_md.cli import (
     bench,
     compare,
+    domain,
     evaluate,
     label,
-    md,
     models,
-    phonons,
     prepare,
-    relax,
     screen,
     train,
 )
@@ -34,19 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (
-    screen,
-    relax,
-    md,
-    phonons,
-    train,
-    evaluate,
-    compare,
-    label,
-    prepare,
-    models,
-    bench,
-):
+for group in (screen, train, evaluate, compare, label, prepare, models, domain):
     group.register(app)
 
 

@@ -10,6 +10,7 @@
     elements            atomic numbers of the training data
     forces              "gradient" or "direct"
     provenance          teacher, data, losses, config, metrics, citation, licence
+    feature_statistics  by atomic number, of the training data; may be missing
 
 Such a file is always read with ``weights_only=True``.
 """
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from crack_md.errors import CheckpointError
 from crack_md.models.equiformer_config import EquiformerV2Config, Forces
+from crack_md.models.feature_statistics import FeatureStatistics
 from crack_md.models.force_field import (
     EnergyReference,
     EnergyScale,
@@ -76,6 +78,8 @@ def save_model(
         "forces": config.forces,
         "provenance": plain({**metadata.provenance, **(provenance or {})}),
     }
+    if metadata.feature_statistics is not None:
+        content["feature_statistics"] = metadata.feature_statistics.plain()
     # A buffer, because torch.save writes the name of a path into the file: equal
     # models would differ in their hash.
     buffer = io.BytesIO()
@@ -142,6 +146,7 @@ def model_from(raw: RawCheckpoint) -> ForceField:
         gas_references=_part(raw, "gas_references", dict),
         provenance=_part(raw, "provenance", dict),
         sha256=raw.sha256,
+        feature_statistics=_feature_statistics(raw),
     )
     network = filled_network(config, tensors, source=str(raw.path))
     return ForceField(network, _scale(raw), metadata).eval()
@@ -159,6 +164,12 @@ def _architecture(raw: RawCheckpoint) -> EquiformerV2Config:
         expected = f"'{config.forces}', as its architecture says"
         raise _wrong(raw, "forces", repr(forces), expected)
     return config
+
+
+def _feature_statistics(raw: RawCheckpoint) -> FeatureStatistics | None:
+    if "feature_statistics" not in raw.content:
+        return None
+    return FeatureStatistics.from_plain(_part(raw, "feature_statistics", dict))
 
 
 def _scale(raw: RawCheckpoint) -> EnergyScale:

@@ -12,6 +12,7 @@ from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
 from crack_md.models.base import Prediction
 from crack_md.models.equiformer_config import Forces
 from crack_md.models.equiformer_v2 import EquiformerV2, NetworkOutput
+from crack_md.models.feature_statistics import FeatureStatistics
 from crack_md.models.norms import set_any_order
 from crack_md.neighbors import NeighborRule
 
@@ -44,6 +45,7 @@ class ModelMetadata:
             scale of a total-energy model.
         provenance: teacher, data, losses, metrics, citation, licence.
         sha256: of the file that the model was read from; empty for a new model.
+        feature_statistics: of the training data, where they were taken.
     """
 
     energy_reference: EnergyReference
@@ -51,6 +53,7 @@ class ModelMetadata:
     gas_references: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
+    feature_statistics: FeatureStatistics | None = None
 
 
 class ForceField(nn.Module):

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 CUSHION = 1.5
 SKIN_A = 0.3
 DISQUALIFYING = (
-    "out_of_domain",
     "desorbed",
     "dissociated",
     "intercalated",
     "surface_changed",
+    "out_of_domain",
 )
 """In the order in which they become the status of a site."""
 
