@@ -1,0 +1,187 @@
+"""What a screening left in its folder, read back for ranking and for the report.
+
+Columns and statuses that this reader does not know are carried along untouched.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from crack_md.errors import DataError
+from crack_md.workflows.activity import Volcano
+from crack_md.workflows.orr import DEFAULT_SCALING
+
+Row = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A slab that the screening has ranked, at its best site."""
+
+    slab: str
+    formula: str
+    start: str
+    """Label of the site where the relaxation began."""
+    site: str
+    """Label of the site where it ended."""
+    dE_eV: float
+    dG_eV: float
+    spread_eV: float | None
+    """Standard deviation of a committee, where the screening ran one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Screening:
+    """The tables and the summary of a results folder."""
+
+    folder: Path
+    slabs: tuple[Row, ...]
+    sites: tuple[Row, ...]
+    summary: Mapping[str, Any]
+
+    @property
+    def adsorbate(self) -> str:
+        """Return what was adsorbed."""
+        return str(self.settings.get("adsorbate", "O"))
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Return the settings of the screening."""
+        return self.summary.get("settings") or {}
+
+    @property
+    def model(self) -> Mapping[str, Any]:
+        """Return what is known of the model."""
+        return self.summary.get("model") or {}
+
+    @property
+    def volcano(self) -> Volcano:
+        """Return the limiting potential as a function of the adsorbate's ΔG.
+
+        Raises:
+            ConfigError: it is no intermediate of the reaction.
+        """
+        scaling = str(self.settings.get("scaling", DEFAULT_SCALING))
+        return Volcano.named(self.adsorbate, scaling)
+
+    @property
+    def energy_column(self) -> str:
+        """Return the name of the column with ΔE."""
+        return f"dE_{self.adsorbate}_H2O_H2_eV"
+
+    @property
+    def free_energy_column(self) -> str:
+        """Return the name of the column with ΔG."""
+        return f"dG_{self.adsorbate}_eV"
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return the ranked slabs, best first."""
+        found = []
+        for row in self.slabs:
+            rank = number(row, "rank")
+            dE, dG = (
+                number(row, self.energy_column),
+                number(row, self.free_energy_column),
+            )
+            if rank is None or dE is None or dG is None:
+                continue
+            start = row.get("best_site", "")
+            candidate = Candidate(
+                slab=row["slab"],
+                formula=row.get("formula", ""),
+                start=start,
+                site=row.get("final_site") or start,
+                dE_eV=dE,
+                dG_eV=dG,
+                spread_eV=number(row, f"dE_{self.adsorbate}_std_eV"),
+            )
+            found.append((rank, candidate))
+        return tuple(c for _, c in sorted(found, key=lambda pair: pair[0]))
+
+
+def read_screening(folder: Path) -> Screening:
+    """Return what ``crack-md screen --out folder`` has written.
+
+    Raises:
+        DataError: the folder holds no finished screening, or its files are damaged.
+    """
+    missing = [
+        name
+        for name in ("results.csv", "sites.csv", "summary.json")
+        if not (folder / name).is_file()
+    ]
+    if missing:
+        raise DataError(
+            f"'{folder}' holds no finished screening: no {', '.join(missing)}; give "
+            "the --out folder of crack-md screen, after it has run to its end"
+        )
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"cannot read '{folder / 'summary.json'}': {error}; run crack-md screen "
+            "again with this --out to write it anew"
+        ) from error
+    slabs, sites = read_rows(folder / "results.csv"), read_rows(folder / "sites.csv")
+    return Screening(folder, slabs, sites, summary)
+
+
+def read_rows(path: Path) -> tuple[Row, ...]:
+    """Return the rows of a table by column; what a short row lacks is empty.
+
+    Raises:
+        DataError: it cannot be read, or is not a table with a column ``slab``.
+    """
+    return tuple(row for _, row in read_numbered_rows(path))
+
+
+def read_numbered_rows(path: Path) -> tuple[tuple[int, Row], ...]:
+    """Return rows as `read_rows` does, each with the number of its line in the file.
+
+    Raises:
+        DataError: it cannot be read, or is not a table with a column ``slab``.
+    """
+    try:
+        # utf-8-sig: spreadsheets put a mark before the first column
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot read '{path}': {reason}") from error
+    header = text.partition("\n")[0].strip()
+    # where a comma is the decimal point, spreadsheets part columns by semicolons
+    delimiter = ";" if ";" in header and "," not in header else ","
+    reader = csv.DictReader(
+        io.StringIO(text), delimiter=delimiter, restval="", strict=True
+    )
+    try:
+        rows = tuple((reader.line_num, _stripped(row)) for row in reader)
+    except csv.Error as error:
+        raise DataError(f"'{path}', line {reader.line_num}: {error}") from error
+    if "slab" not in [name.strip() for name in reader.fieldnames or ()]:
+        raise DataError(
+            f"'{path}' has no column 'slab'; found: {header[:80] or 'an empty file'}"
+        )
+    return rows
+
+
+def number(row: Row, column: str) -> float | None:
+    """Return a number of a row; None where it is absent, no number or not finite."""
+    try:
+        value = float(row.get(column, ""))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _stripped(row: Mapping[str | None, Any]) -> Row:
+    # a row longer than its header has a list without a name
+    return {
+        (name or "").strip(): str(value).strip() for name, value in row.items() if name
+    }

@@ -1,0 +1,93 @@
+"""Results folders made up for tests: tables and a summary, without a relaxation."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crack_md.workflows.orr import limiting_potential
+
+ENERGIES = {"Pt3Ni(111)": 1.70, "Pt(111)": 1.62, "Pd(111)": 1.55, "Au(111)": 2.61}
+"""ΔE of O* in eV on fcc."""
+FAILED = {
+    "slab": "bulk",
+    "formula": "Pt4",
+    "status": "no_surface",
+    "error": "no vacuum",
+}
+
+
+def write_screening(
+    folder: Path,
+    energies: Mapping[str, float] = ENERGIES,
+    *,
+    spread: Mapping[str, float] | None = None,
+    summary: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a folder as ``crack-md screen`` would, hcp 0.1 eV above fcc everywhere."""
+    potential = {name: limiting_potential(dE + 0.04) for name, dE in energies.items()}
+    order = sorted(energies, key=lambda name: -potential[name])
+    slabs = [
+        {
+            "rank": rank,
+            "slab": name,
+            "formula": name.split("(")[0],
+            "status": "ok",
+            "best_site": "bridge",
+            "final_site": "fcc",
+            "dE_O_H2O_H2_eV": energies[name],
+            "dG_O_eV": energies[name] + 0.04,
+            "U_L_V": potential[name],
+            "overpotential_V": 1.23 - potential[name],
+            "n_sites": 3,
+            "n_valid_sites": 2,
+            **({} if spread is None else {"dE_O_std_eV": spread[name]}),
+        }
+        for rank, name in enumerate(order, start=1)
+    ]
+    sites = [
+        {
+            "slab": name,
+            "formula": name.split("(")[0],
+            "site": start,
+            "status": status,
+            "final_site": final,
+            "dE_O_H2O_H2_eV": None if status == "desorbed" else energies[name] + extra,
+        }
+        for name in order
+        for start, final, status, extra in (
+            ("bridge", "fcc", "converged", 0.0),
+            ("hcp", "hcp", "converged", 0.1),
+            ("ontop", "", "desorbed", 0.0),
+        )
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    write_csv(folder / "results.csv", [*slabs, FAILED])
+    write_csv(folder / "sites.csv", sites)
+    settings = {
+        "adsorbate": "O",
+        "fmax_eV_per_A": 0.03,
+        "steps": 300,
+        "maxstep_A": 0.1,
+        "corrections": "norskov-2004",
+        "scaling": "man-2011",
+    }
+    told = {
+        "settings": settings,
+        "model": {"name": "test", "sha256": "abc", "energy_reference": "total"},
+        "versions": {"python": "3"},
+        **(summary or {}),
+    }
+    (folder / "summary.json").write_text(json.dumps(told))
+    return folder
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Write rows as a table with the columns of all of them."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path

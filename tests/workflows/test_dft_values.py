@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from crack_md.errors import DataError
+from crack_md.workflows.dft_values import read_reference_values
+from crack_md.workflows.results_folder import Screening, read_screening
+from tests.workflows.screenings import write_screening
+
+
+@pytest.fixture
+def screening(tmp_path: Path) -> Screening:
+    return read_screening(write_screening(tmp_path / "results"))
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "dft.csv"
+    path.write_text(text)
+    return path
+
+
+def test_values_are_matched_with_sites(tmp_path: Path, screening: Screening) -> None:
+    text = "slab,site,adsorbate,dE\nPt(111),,,1.5\nPd(111),hcp,O*,1.7\nPt(111),,OH,0\n"
+    platinum, palladium = read_reference_values(written(tmp_path, text), screening)
+    assert (platinum.slab, platinum.site, platinum.is_best) == ("Pt(111)", "fcc", True)
+    assert (platinum.dft_eV, platinum.model_eV) == (1.5, 1.62)
+    assert (palladium.site, palladium.is_best) == ("hcp", False)
+    assert palladium.model_eV == pytest.approx(1.65)
+
+
+def test_named_best_site_is_the_best(tmp_path: Path, screening: Screening) -> None:
+    path = written(tmp_path, "slab,site,dE_eV\nPt(111),fcc,1.5\n")
+    assert read_reference_values(path, screening)[0].is_best
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slab,dE\nPt(111),x\n", "line 2: 'x' is no energy in eV"),
+        ("slab,dE\nPt(111),nan\n", "line 2: 'nan' is no energy in eV"),
+        ("slab,dE\n\nPt(111)\n", "line 3: '' is no energy in eV"),
+        (
+            "slab,dE\nPt(11),1\n",
+            r"no result for a slab 'Pt\(11\)'; did you .* 'Pt\(111",
+        ),
+        ("slab,dE\nbulk,1\n", "line 2: the screening has no result for a slab 'bulk'"),
+        ("slab,site,dE\nPt(111),top,1\n", "no converged site 'top'; it has: fcc, hcp"),
+        ("slab,site,dE\nPt(111),ontop,1\n", "no converged site 'ontop'"),
+        ("slab,dE\nPt(111),1\nPt(111),2\n", r"line 3: 'Pt\(111\)' fcc is there twice"),
+        ("slab,energy\nPt(111),1\n", "no column with energies; expected slab, dE_eV"),
+        ("slab,dE,dE_eV\nPt(111),1,1\n", "more than one column with energies"),
+        ("name,dE\nPt(111),1\n", "no column 'slab'"),
+        ("slab,dE\n", "no column with energies|holds no value"),
+        ("slab,adsorbate,dE\nPt(111),OH,1\n", "holds no value for O"),
+    ],
+)
+def test_one_clear_line_for_what_is_wrong(
+    tmp_path: Path, screening: Screening, text: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        read_reference_values(written(tmp_path, text), screening)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path: Path, screening: Screening) -> None:
+    with pytest.raises(DataError, match=r"no such file: .*absent\.csv"):
+        read_reference_values(tmp_path / "absent.csv", screening)
