@@ -1,0 +1,163 @@
+"""Re-scoring, with EMT on what EMT has screened: the numbers must come back."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import fcc111
+from ase.calculators.emt import EMT
+
+from crack_md.errors import CrackError
+from crack_md.workflows.inputs import read_entries
+from crack_md.workflows.rescore import read_rescored, rescore
+from crack_md.workflows.results import ModelInfo, ScreenSettings
+from crack_md.workflows.results_folder import Screening, read_screening
+from crack_md.workflows.screen import screen
+from crack_md.workflows.store import open_store
+from crack_md.workflows.structures import Structures
+from crack_md.workflows.tables import write_tables
+
+GASES = {"H2O": 2.2, "H2": 2.5}
+EMT_MODEL = ModelInfo("emt", "emt", "total", GASES)
+METALS = ("Pt", "Pd", "Cu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("screened")
+    frames = []
+    for name, metal in [*zip(METALS, METALS, strict=True), ("7", "Pt")]:
+        atoms = fcc111(metal, (1, 1, 3), vacuum=8.0, periodic=True)
+        atoms.info = {"name": name}
+        frames.append(atoms)
+    ase.io.write(out / "slabs.extxyz", frames)
+    settings = ScreenSettings(fmax=0.05)
+    with open_store(out, settings.conditions(EMT_MODEL)) as store:
+        entries = read_entries(out / "slabs.extxyz")
+        result = screen(entries, EMT(), model=EMT_MODEL, store=store, settings=settings)
+        write_tables(result, out)
+    return out
+
+
+@pytest.fixture
+def screening(folder: Path) -> Screening:
+    (folder / "rescored.jsonl").unlink(missing_ok=True)
+    return read_screening(folder)
+
+
+def test_the_same_model_gives_the_same_energies(screening: Screening) -> None:
+    found = rescore(screening, EMT(), model=EMT_MODEL, top=9)
+    assert len(found) == 4
+    for result in found:
+        assert result.status == "single_point"
+        assert result.dE_eV == pytest.approx(result.screened_eV, abs=2e-4)
+        assert result.moved_A == 0.0
+
+
+def test_relaxing_on_from_a_minimum_stays_there(screening: Screening) -> None:
+    (best,) = rescore(screening, EMT(), model=EMT_MODEL, top=1, relaxes=True)
+    assert best.slab == screening.candidates[0].slab
+    assert best.status == "converged"
+    assert best.dE_eV == pytest.approx(best.screened_eV, abs=2e-4)
+
+
+def test_missing_gas_energies_are_those_of_the_model(screening: Screening) -> None:
+    with_gases = rescore(screening, EMT(), model=EMT_MODEL, top=1)
+    other = replace(EMT_MODEL, sha256="other", gas_references={"H2O": 2.2})
+    found = rescore(screening, EMT(), model=other, top=1)
+    h2 = Atoms("H2", [[0, 0, 0], [0, 0, 0.78]])
+    h2.calc = EMT()
+    from ase.optimize import BFGS
+
+    BFGS(h2, logfile=None).run(fmax=0.005)
+    shift = float(h2.get_potential_energy()) - GASES["H2"]
+    energies = [result[0].dE_eV for result in (with_gases, found)]
+    assert energies[0] is not None
+    assert energies[1] == pytest.approx(energies[0] + shift, abs=1e-3)
+
+
+class Adsorption(EMT):
+    """An adsorption-energy model: refuses clean slabs, says -1 eV for any other."""
+
+    def calculate(self, atoms: Any = None, *args: Any, **kwargs: Any) -> None:
+        super().calculate(atoms, *args, **kwargs)
+        assert "O" in atoms.symbols
+        self.results["energy"] = -1.0
+
+
+def test_adsorption_energies_are_taken_as_they_are(screening: Screening) -> None:
+    model = ModelInfo("oc20", "oc20", "adsorption")
+    found = rescore(screening, Adsorption(), model=model, top=2)
+    assert [result.dE_eV for result in found] == [-1.0, -1.0]
+
+
+class Broken(EMT):
+    """Fails on copper."""
+
+    def calculate(self, atoms: Any = None, *args: Any, **kwargs: Any) -> None:
+        if "Cu" in atoms.symbols:
+            raise CrackError("no\ncopper")
+        super().calculate(atoms, *args, **kwargs)
+
+
+def test_a_failure_is_a_result_and_is_tried_again(screening: Screening) -> None:
+    found = {r.slab: r for r in rescore(screening, Broken(), model=EMT_MODEL, top=9)}
+    assert found["Cu"].status == "failed"
+    assert found["Cu"].error == "CrackError: no copper"
+    assert not found["Cu"].counts
+    assert found["Pt"].counts
+    again = rescore(screening, EMT(), model=EMT_MODEL, top=9)
+    assert all(result.counts for result in again)
+
+
+def test_nothing_is_computed_twice(screening: Screening) -> None:
+    first = rescore(screening, EMT(), model=EMT_MODEL, top=2)
+    path = screening.folder / "rescored.jsonl"
+    path.write_text(path.read_text() + '{"slab": "Pt", "si')  # a run that was killed
+    calls: list[str] = []
+
+    class Counting(EMT):
+        def calculate(self, atoms: Any = None, *args: Any, **kwargs: Any) -> None:
+            calls.append(str(atoms.symbols))
+            super().calculate(atoms, *args, **kwargs)
+
+    steps: list[tuple[int, int, str]] = []
+    again = rescore(
+        screening,
+        Counting(),
+        model=EMT_MODEL,
+        top=3,
+        report=lambda *step: steps.append(step),
+    )
+    assert again[:2] == first
+    assert len(calls) == 2  # covered and clean slab of the third
+    assert [step[:2] for step in steps] == [(0, 3), (1, 3), (2, 3)]
+    assert len(read_rescored(screening.folder)) == 3
+
+
+def test_structures_of_doubles_and_of_names_like_numbers(screening: Screening) -> None:
+    """'7' is Pt over again: it is stored once, under the first name."""
+    structures = Structures.of(screening)
+    named = {candidate.slab: candidate for candidate in screening.candidates}
+    first, double = structures.adsorbed(named["Pt"]), structures.adsorbed(named["7"])
+    assert first is not None
+    assert double is not None
+    assert np.array_equal(first.positions, double.positions)
+    assert first.symbols[-1] == "O"
+    clean = structures.clean(named["7"])
+    assert clean is not None
+    assert len(clean) == len(first) - 1
+
+
+def test_no_database_no_structures(screening: Screening, tmp_path: Path) -> None:
+    for name in ("results.csv", "sites.csv", "summary.json"):
+        (tmp_path / name).write_bytes((screening.folder / name).read_bytes())
+    found = rescore(read_screening(tmp_path), EMT(), model=EMT_MODEL, top=1)
+    assert [result.status for result in found] == ["missing"]
+    (tmp_path / "results.db").write_text("no database")
+    found = rescore(read_screening(tmp_path), EMT(), model=EMT_MODEL, top=1)
+    assert [result.status for result in found] == ["missing"]
