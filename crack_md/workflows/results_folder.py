@@ -24,6 +24,7 @@ Row = Mapping[str, str]
 class Candidate:
     """A slab that the screening has ranked, at its best site."""
 
+    rank: int
     slab: str
     formula: str
     start: str
@@ -94,6 +95,7 @@ class Screening:
                 continue
             start = row.get("best_site", "")
             candidate = Candidate(
+                rank=int(rank),
                 slab=row["slab"],
                 formula=row.get("formula", ""),
                 start=start,
@@ -102,8 +104,8 @@ class Screening:
                 dG_eV=dG,
                 spread_eV=number(row, f"dE_{self.adsorbate}_std_eV"),
             )
-            found.append((rank, candidate))
-        return tuple(c for _, c in sorted(found, key=lambda pair: pair[0]))
+            found.append(candidate)
+        return tuple(sorted(found, key=lambda candidate: candidate.rank))
 
 
 def read_screening(folder: Path) -> Screening:
