@@ -15,8 +15,11 @@ from crack_md.cli import (
     domain,
     evaluate,
     label,
+    md,
     models,
+    phonons,
     prepare,
+    relax,
     screen,
     train,
 )
@@ -32,7 +35,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (screen, train, evaluate, compare, label, prepare, models, domain):
+for group in (
+    screen,
+    relax,
+    md,
+    phonons,
+    train,
+    evaluate,
+    compare,
+    label,
+    prepare,
+    models,
+    domain,
+    bench,
+):
     group.register(app)
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr import FOUR_ELECTRONS_EV, SCALINGS, ScalingSet
+from crack_md.workflows.orr_sets import FOUR_ELECTRONS_EV, SCALINGS, ScalingSet
 
 INTERMEDIATES = ("O", "OH", "OOH")
 

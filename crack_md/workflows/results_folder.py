@@ -15,7 +15,7 @@ from typing import Any
 
 from crack_md.errors import DataError
 from crack_md.workflows.activity import Volcano
-from crack_md.workflows.orr import DEFAULT_SCALING
+from crack_md.workflows.orr_sets import DEFAULT_SCALING
 
 Row = Mapping[str, str]
 

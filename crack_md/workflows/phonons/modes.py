@@ -20,7 +20,7 @@ from crack_md.workflows.folder import (
 )
 from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.settings import Array
-from crack_md.workflows.slab import NONMETALS
+from crack_md.workflows.slab_checks import NONMETALS
 
 DISPLACEMENT_A = 0.01
 EV_PER_ROOT = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
