@@ -23,6 +23,7 @@ COMMANDS = [
     "convert",
     "info",
     "bench",
+    "domain",
 ]
 
 
