@@ -103,7 +103,7 @@ def _tsne(points: Floats, seed: int) -> Floats:
             "scikit-learn", extra="report", purpose="the map of embeddings"
         ) from None
     perplexity = min(30.0, (len(points) - 1) / 3)
-    found: Floats = TSNE(
-        perplexity=perplexity, init="pca", random_state=seed
-    ).fit_transform(points)
-    return found
+    found = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(
+        points
+    )
+    return np.asarray(found, dtype=float)  # some versions compute in float32
