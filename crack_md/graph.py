@@ -98,7 +98,9 @@ def batch_graphs(graphs: Sequence[AtomGraph]) -> AtomGraph:
     return AtomGraph(*(torch.cat(column) for column in zip(*padded, strict=True)))
 
 
-def padded_graph(graph: AtomGraph, n_atoms: int, width: int) -> AtomGraph:
+def padded_graph(
+    graph: AtomGraph, n_atoms: int, width: int, n_structures: int | None = None
+) -> AtomGraph:
     """Return the graph with more atoms and slots, for code that wants fixed shapes.
 
     Added atoms have no neighbors and belong to one more structure without a cell, which
@@ -108,7 +110,10 @@ def padded_graph(graph: AtomGraph, n_atoms: int, width: int) -> AtomGraph:
         graph: one or several structures.
         n_atoms: atoms of the new graph, at least those of the old one.
         width: slots of the new table, at least those of the old one.
+        n_structures: room for so many structures beside the one of added atoms, at
+            least those of the old graph; None for no more.
     """
+    spare = (n_structures or graph.n_structures) - graph.n_structures + 1
     graph = _widened(graph, width)
     missing = n_atoms - graph.n_atoms
     own = torch.arange(graph.n_atoms, n_atoms, device=graph.batch.device)
@@ -119,8 +124,8 @@ def padded_graph(graph: AtomGraph, n_atoms: int, width: int) -> AtomGraph:
         atomic_numbers=torch.cat(
             [graph.atomic_numbers, graph.atomic_numbers[:1].expand(missing)]
         ),
-        cell=pad(graph.cell, (0, 0, 0, 0, 0, 1)),
-        pbc=pad(graph.pbc, (0, 0, 0, 1)),
+        cell=pad(graph.cell, (0, 0, 0, 0, 0, spare)),
+        pbc=pad(graph.pbc, (0, 0, 0, spare)),
         batch=pad(graph.batch, (0, missing), value=graph.n_structures),
         neighbors=torch.cat([graph.neighbors, own.unsqueeze(1).expand(-1, width)]),
         cell_shift=pad(graph.cell_shift, (0, 0, 0, 0, 0, missing)),

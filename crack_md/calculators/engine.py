@@ -28,6 +28,10 @@ LARGEST_KEPT = (32 << 20) - (64 << 10)
 """Bytes; just below the largest block that changes what glibc keeps."""
 HEADROOM = 1 / 8
 """Buckets are about this far apart: so much work is wasted at most."""
+BATCH_WASTE = 2
+"""A batch takes a known shape up to so many times its size: compiling takes longer."""
+MAX_SHAPES = 64
+"""Beyond these PyTorch refuses to compile; its own limit is 8."""
 RATTLE_A = 0.01
 """How far atoms are moved for the check: ideal structures have no forces to compare."""
 AGREEMENT = {torch.float32: 2e-4, torch.float64: 1e-9}
@@ -40,6 +44,8 @@ class Shape(NamedTuple):
     n_atoms: int
     width: int
     stress: bool
+    n_structures: int = 1
+    """Room for so many: 1, or in a batch as many as there are atoms."""
 
 
 class EagerEngine:
@@ -60,9 +66,10 @@ class CompiledEngine:
 
     Graphs of one bucket share compiled code, so molecular dynamics never compiles
     twice: atoms are padded to the next bucket, and tables of neighbors to the widest
-    seen of that bucket, with some headroom. The first call of a shape is compared with
-    the eager model on rattled positions; where they disagree, or compilation fails, the
-    eager model serves from then on, with a warning.
+    seen of that bucket, with some headroom. Batches, whose sizes vary more, also take a
+    shape up to twice their size if there is one. The first call of a shape is compared
+    with the eager model on rattled positions; where they disagree, or compilation
+    fails, the eager model serves from then on, with a warning.
 
     Args:
         model: In eval mode, on its device.
@@ -101,16 +108,35 @@ class CompiledEngine:
 
     def _shape(self, graph: AtomGraph, *, stress: bool) -> Shape:
         n_atoms, width = graph.mask.shape
-        n_atoms = bucket_of(n_atoms)
+        if graph.n_structures > 1:
+            return self._shape_of_batch(n_atoms, width, stress=stress)
+        size = bucket_of(n_atoms)
+        return Shape(size, self._known_width(size, width), stress)
+
+    def _shape_of_batch(self, n_atoms: int, width: int, *, stress: bool) -> Shape:
+        known = [
+            shape
+            for shape in self.start_up_s
+            if shape.n_structures > 1
+            and shape.stress == stress
+            and shape.width >= width
+            and n_atoms <= shape.n_atoms <= BATCH_WASTE * n_atoms
+        ]
+        if known:
+            return min(known)
+        size = bucket_of(math.ceil(n_atoms * (1 + HEADROOM)))
+        return Shape(size, self._known_width(size, width), stress, n_structures=size)
+
+    def _known_width(self, n_atoms: int, width: int) -> int:
         known = self._widths.get(n_atoms, 0)
         if width > known:
             strict = self.model.network.config.neighbors == "strict"
             known = width if strict else _rounded(width * (1 + HEADROOM), WIDTH_STEP)
             self._widths[n_atoms] = known
-        return Shape(n_atoms, known, stress)
+        return known
 
     def _evaluate(self, graph: AtomGraph, shape: Shape) -> Prediction:
-        padded = padded_graph(graph, shape.n_atoms, shape.width)
+        padded = padded_graph(graph, shape.n_atoms, shape.width, shape.n_structures)
         if graph.mask.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()
         answer = self._compiled(padded, stress=shape.stress)
@@ -125,8 +151,10 @@ class CompiledEngine:
             positions=graph.positions + RATTLE_A * moved.to(graph.positions)
         )
         try:
-            with _quiet():
+            with _quiet(), torch._dynamo.config.patch(recompile_limit=MAX_SHAPES):
                 answer = self._evaluate(graph, shape)
+        except torch.OutOfMemoryError:
+            raise  # a smaller batch may do
         except Exception as error:  # every part of the compiler has its own
             self._give_up(f"cannot be compiled ({_brief(error)})")
             return

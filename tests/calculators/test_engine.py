@@ -76,7 +76,7 @@ def test_a_thousand_steps_of_dynamics_compile_once(rule: str, forces: str) -> No
     model = tiny_model(neighbors=rule, forces=forces, dtype=torch.float32)
     atoms = oxygen_slab(rattle=0.05)
     atoms.calc = CrackCalculator(model, compile=False)
-    atoms.calc.engines = [quick(atoms.calc.models[0])]
+    atoms.calc.engines[:] = [quick(atoms.calc.models[0])]
     atoms.set_velocities(0.02 * np.random.default_rng(0).normal(size=(len(atoms), 3)))
     dynamics = VelocityVerlet(atoms, 2 * units.fs)
     edges = set()
@@ -97,6 +97,48 @@ def test_other_sizes_get_code_of_their_own() -> None:
             engine(graph_of(model, atoms))
     assert engine.n_compiled == 2
     assert counters["stats"]["unique_graphs"] == 2
+
+
+def test_pytorch_may_compile_more_shapes_than_its_own_limit() -> None:
+    model = tiny_model()
+    engine = quick(model)
+    with torch._dynamo.config.patch(recompile_limit=1), torch.no_grad():
+        engine(graph_of(model, water()))
+        engine(graph_of(model, oxygen_slab()))
+    assert engine.n_compiled == 2
+
+
+def test_batches_share_shapes_up_to_twice_their_size() -> None:
+    model = tiny_model()
+    engine = quick(model)
+    for count, n_compiled in ((7, 1), (8, 1), (6, 1), (5, 1), (3, 2), (2, 2)):
+        slabs = [water(), *(oxygen_slab(seed=seed) for seed in range(count))]
+        graph = graph_of(model, *slabs)
+        with torch.no_grad():
+            found, expected = (e(graph, stress=False) for e in (engine, model))
+        torch.testing.assert_close(found.energy, expected.energy)
+        torch.testing.assert_close(found.forces, expected.forces)
+        assert engine.n_compiled == n_compiled
+        assert counters["stats"]["unique_graphs"] == n_compiled
+
+
+def test_running_out_of_memory_does_not_end_compiled_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = tiny_model()
+    engine = quick(model)
+
+    def exhausted(*_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    graph = graph_of(model, oxygen_slab())
+    with monkeypatch.context() as patched:
+        patched.setattr(engine, "_evaluate", exhausted)
+        with pytest.raises(torch.OutOfMemoryError):
+            engine(graph)
+    with torch.no_grad():
+        engine(graph)
+    assert engine.n_compiled == 1
 
 
 def test_a_compiler_that_fails_leaves_the_model(
@@ -132,7 +174,7 @@ def test_wrong_code_is_found_at_the_first_call() -> None:
 
 def test_copies_and_pickles_compile_for_themselves() -> None:
     calculator = CrackCalculator(tiny_model(), compile=False)
-    calculator.engines = [quick(calculator.models[0])]
+    calculator.engines[:] = [quick(calculator.models[0])]
     energies = []
     for one in (calculator, copy.deepcopy(calculator)):
         atoms = oxygen_slab()
