@@ -1,5 +1,37 @@
-"""ASE calculators around the models."""
+"""Models at work: ASE calculators, batches of structures, dynamics of many replicas.
 
-from crack_md.calculators.crack import CrackCalculator
+Names are loaded when they are first used: what needs no PyTorch does not load it.
+Workflows import from the modules that do without, as `concurrent`.
+"""
 
-__all__ = ["CrackCalculator"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from crack_md.calculators.concurrent import run_together
+    from crack_md.calculators.crack import CrackCalculator
+    from crack_md.calculators.evaluator import BatchEvaluator
+    from crack_md.calculators.langevin import Langevin
+    from crack_md.calculators.replicas import Replicas
+
+__all__ = [
+    "BatchEvaluator",
+    "CrackCalculator",
+    "Langevin",
+    "Replicas",
+    "run_together",
+]
+
+_HOMES = {
+    "BatchEvaluator": "evaluator",
+    "CrackCalculator": "crack",
+    "Langevin": "langevin",
+    "Replicas": "replicas",
+    "run_together": "concurrent",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -4,6 +4,7 @@ import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import ase
 import numpy as np
@@ -17,7 +18,9 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
 from crack_md.calculators import CrackCalculator
+from crack_md.calculators.batched import Trajectory
 from crack_md.errors import CheckpointError, ConfigError, CrackError, StructureError
+from crack_md.graph import AtomGraph
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ModelMetadata
 from tests.factories import ELEMENTS, oxygen_slab, tiny_model, water
@@ -199,6 +202,26 @@ def test_a_committee_shares_one_list_per_rule() -> None:
     ]
     energies = [calc.get_potential_energy(atoms) for calc in alone]
     assert atoms.get_potential_energy() == pytest.approx(np.mean(energies))
+
+
+def test_graphs_are_made_by_builders_that_stay() -> None:
+    calc, atoms = calculator(), oxygen_slab()
+    trajectory, asked = Trajectory(), []
+    for name, builders in (
+        ("ase", calc.graph_builders),
+        ("batch", calc.evaluator.graph_builders(trajectory)),
+    ):
+        for rule, build in builders.items():
+
+            def counted(atoms: ase.Atoms, n: str = name, b: Any = build) -> AtomGraph:
+                asked.append(n)
+                return b(atoms)
+
+            builders[rule] = counted
+    calc.get_potential_energy(atoms)
+    calc.calculate_many([atoms], trajectories=[trajectory])
+    calc.calculate_many([atoms])
+    assert asked == ["ase", "batch"]
 
 
 def test_files_names_and_precision(tmp_path: Path) -> None:

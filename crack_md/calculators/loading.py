@@ -1,0 +1,68 @@
+"""Models for a calculator: files, names or objects, on one device in one precision."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from crack_md.errors import ConfigError
+from crack_md.models.checkpoint import load_model
+from crack_md.models.force_field import ForceField
+from crack_md.models.precision import with_products_in
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,
+}
+"""Precision of all but the large products."""
+
+Source = str | Path | ForceField
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """Return the device of a name; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda[:index]'"
+        ) from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: no GPU is available; use device='cpu'")
+    return found
+
+
+def load_members(
+    sources: Sequence[Source], device: torch.device, dtype: str
+) -> list[ForceField]:
+    """Return the models of a committee, ready for use and never trained.
+
+    Raises:
+        CheckpointError: a model file cannot be used.
+        ConfigError: no model, an unknown precision, or energies of unlike meaning.
+    """
+    if not sources:
+        raise ConfigError("an empty list of models; expected at least one")
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {dtype!r}; expected one of {sorted(DTYPES)}")
+    models = []
+    for source in sources:
+        model = source if isinstance(source, ForceField) else load_model(source)
+        model = model.to(device=device, dtype=DTYPES[dtype]).eval()
+        if dtype == "bfloat16":
+            model = with_products_in(model, torch.bfloat16)
+        models.append(model.requires_grad_(requires_grad=False))
+    references = {model.metadata.energy_reference for model in models}
+    if len(references) > 1:
+        raise ConfigError(
+            "a committee of total-energy and adsorption-energy models; "
+            "expected members with the same energy reference"
+        )
+    return models
