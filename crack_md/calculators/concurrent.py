@@ -1,0 +1,137 @@
+"""Many relaxations or simulations at a time: their calls share forward passes.
+
+Each task runs in a thread of its own with an ordinary ASE calculator, so optimizers,
+constraints and filters work as ever. The thread that consumes the results evaluates: as
+soon as every running task waits for an answer, all of their structures go in one batch.
+
+Nothing here knows PyTorch: workflows may use it, with any ASE calculator.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
+
+from ase.calculators.calculator import BaseCalculator
+
+from crack_md.calculators.batched import BatchCalculator, Results
+from crack_md.calculators.task import Ending, Request, Task
+from crack_md.errors import ConfigError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+GRACE_S = 2.0
+"""How long an interrupted run waits for tasks that are busy elsewhere."""
+
+
+def run_together(
+    function: Callable[[Item, Any], Result],
+    items: Iterable[Item],
+    calculator: BatchCalculator | BaseCalculator,
+    *,
+    width: int = 64,
+) -> Iterator[tuple[Item, Result | Exception]]:
+    """Yield every item with ``function(item, calculator)``, or with its exception.
+
+    Results come as tasks end, which need not be the order of the items; the next item
+    is then taken. The batch of every round is fixed by the items alone, never by the
+    timing of threads. It differs from that of another `width`, so results do by
+    rounding. Closing the iterator, an error of the loop over it, or Ctrl-C ends all
+    tasks at their next call of the calculator.
+
+    Args:
+        function: gets a calculator that is valid in its own thread until it returns. It
+            must not wait for other tasks, nor draw from global random numbers.
+        items: read lazily, one for each task that starts.
+        calculator: `CrackCalculator`; another ASE calculator does one item after the
+            other, in this thread.
+        width: tasks at a time.
+
+    Raises:
+        ConfigError: a width below 1.
+    """
+    if width < 1:
+        raise ConfigError(f"width is {width}; expected 1 or more tasks at a time")
+    if isinstance(calculator, BatchCalculator):
+        return _Server(function, calculator).run(items, width)
+    return _one_by_one(function, items, calculator)
+
+
+def _one_by_one(
+    function: Callable[[Item, Any], Result],
+    items: Iterable[Item],
+    calculator: BaseCalculator,
+) -> Iterator[tuple[Item, Result | Exception]]:
+    for item in items:
+        outcome: Result | Exception
+        try:
+            outcome = function(item, calculator)
+        except Exception as error:  # the result of this task, as in the docstring
+            outcome = error
+        yield item, outcome
+
+
+class _Server(Generic[Item, Result]):
+    """Starts tasks, evaluates what they ask for, and hands out what they return."""
+
+    def __init__(
+        self, function: Callable[[Item, Any], Result], calculator: BatchCalculator
+    ) -> None:
+        self.function, self.calculator = function, calculator
+        self.inbox: SimpleQueue[Request | Ending] = SimpleQueue()
+        self.active: set[Task[Item]] = set()
+        self.waiting: list[Request] = []
+
+    def run(
+        self, items: Iterable[Item], width: int
+    ) -> Iterator[tuple[Item, Result | Exception]]:
+        """Yield what tasks return; see `run_together`."""
+        remaining = enumerate(items)
+        try:
+            self._start(islice(remaining, width))
+            while self.active:
+                event = self.inbox.get()
+                if isinstance(event, Request):
+                    self.waiting.append(event)
+                else:
+                    self.active.remove(event.task)
+                    if event.is_fatal:
+                        raise event.outcome
+                    yield event.task.item, event.outcome
+                    self._start(islice(remaining, 1))
+                # a task has one request at most: then nobody is left to wait for
+                if self.waiting and len(self.waiting) == len(self.active):
+                    self._answer()
+        finally:
+            self._stop()
+
+    def _start(self, items: Iterable[tuple[int, Item]]) -> None:
+        for number, item in items:
+            task = Task(number, item, self.inbox)
+            task.start(self.function, self.calculator)
+            self.active.add(task)
+
+    def _answer(self) -> None:
+        """Evaluate all requests, in the order of the items, and let the tasks go on."""
+        asked = sorted(self.waiting, key=lambda request: request.task.number)
+        self.waiting = []
+        replies: Sequence[Results | BaseException]
+        try:
+            replies = self.calculator.calculate_many(
+                [request.atoms for request in asked],
+                trajectories=[request.task.trajectory for request in asked],
+            )
+        except Exception as error:  # each task decides what it makes of it
+            replies = [error] * len(asked)
+        for request, reply in zip(asked, replies, strict=True):
+            request.task.answer(reply)
+
+    def _stop(self) -> None:
+        """End the tasks that are left: there are some only if something went wrong."""
+        for task in self.active:
+            task.stop()
+        deadline = time.monotonic() + GRACE_S
+        for task in self.active:
+            task.join(max(deadline - time.monotonic(), 0.0))
