@@ -21,6 +21,7 @@ OPTIONAL = [
     "phonopy",
     "plotly",
     "ray",
+    "seekpath",
     "torch_sim",
 ]
 

@@ -33,12 +33,13 @@ class Diffusion:
 
 
 def surface_path(frames: Sequence[Atoms], *, adsorbate: int) -> Float[Array, "frame 2"]:
-    """Return the path in Å of an atom over the surface, through cell boundaries.
+    """Return x and y in Å of an atom over the surface, through cell boundaries.
 
     The motion of all other atoms' center is taken off. Frames must be so close that
     no atom moves by half a cell between two of them.
     """
     path = np.zeros((len(frames), 2))
+    path[0] = frames[0].positions[adsorbate, :2]
     others = np.arange(len(frames[0])) != adsorbate
     masses = frames[0].get_masses()[others, None]
     for number in range(1, len(frames)):
