@@ -10,11 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crack_md.errors import ConfigError
+from crack_md.errors import ConfigError, StructureError
 from crack_md.progress import build_progress
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from crack_md.workflows.results import ModelInfo
 
 FAILED = 1
 INTERRUPTED = 130
@@ -60,6 +62,20 @@ def read_structure(path: Path, index: int) -> "Atoms":
         raise ConfigError(f"'{path}': {entry.error}; choose another one with --index")
     check_structure(entry.atoms)
     return entry.atoms
+
+
+def require_known_elements(atoms: "Atoms", info: "ModelInfo") -> None:
+    """Refuse elements that the model was not trained on, before a file is made.
+
+    Raises:
+        StructureError: the structure has some.
+    """
+    unknown = set(atoms.symbols) - (info.elements or set(atoms.symbols))
+    if unknown:
+        raise StructureError(
+            f"the model was not trained on {', '.join(sorted(unknown))}; it knows "
+            f"{', '.join(sorted(info.elements or ()))}"
+        )
 
 
 @contextmanager

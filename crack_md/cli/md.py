@@ -17,6 +17,7 @@ from crack_md.cli.common import (
     number,
     print_facts,
     read_structure,
+    require_known_elements,
 )
 
 
@@ -140,6 +141,7 @@ def _run(
     from crack_md.workflows.md.summary import FINISHED
 
     calculator, info = load_potential(model, device=device)
+    require_known_elements(atoms, info)
     _warn_of_direct_forces(calculator)
     with going_on_later(out), described_bar() as show:
         result = run_md(
@@ -196,6 +198,7 @@ def _audit(
         seed=settings.seed,
     )
     calculator, info = load_potential(model, device=device)
+    require_known_elements(atoms, info)
     precise, _ = load_potential(model, device=device, dtype="float64")
     _warn_of_direct_forces(calculator)
     with going_on_later(out), described_bar() as show:

@@ -16,6 +16,7 @@ from crack_md.cli.common import (
     going_on_later,
     print_facts,
     read_structure,
+    require_known_elements,
 )
 from crack_md.errors import ConfigError
 
@@ -84,6 +85,7 @@ def phonons(
     relaxation = RelaxSettings(fmax=fmax, steps=500) if relax else None
     atoms = read_structure(structure, index)
     calculator, info = _potential(model, device)
+    require_known_elements(atoms, info)
     work = _modes if adsorbate_modes else _bands
     with going_on_later(out):
         work(atoms, calculator, info, settings, relaxation, out, as_json)

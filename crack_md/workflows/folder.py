@@ -46,15 +46,22 @@ def claim_folder(folder: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def keep_conditions(folder: Path, conditions: Mapping[str, Any]) -> None:
+def keep_conditions(
+    folder: Path, conditions: Mapping[str, Any], *, has_results: bool
+) -> None:
     """Store what decides the numbers of a run, or check that it has not changed.
+
+    Args:
+        folder: of the run.
+        conditions: ready for JSON.
+        has_results: whether the folder holds anything that depends on them yet.
 
     Raises:
         DataError: the folder holds the run of other conditions.
     """
     path = folder / SETTINGS_FILE
     now = json.loads(json.dumps(conditions))
-    if not path.exists():
+    if not (has_results and path.exists()):
         write_json(path, now)
         return
     found = read_json(path)
@@ -108,7 +115,9 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON for people: indented, with every letter as it is."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, default=_plain)
+    text = json.dumps(
+        content, indent=2, ensure_ascii=False, allow_nan=False, default=_plain
+    )
     write_atomically(path, (text + "\n").encode())
 
 

@@ -130,6 +130,7 @@ def test_model_of_ours_resumes_to_the_same_bits(tmp_path: Path):
     ("arguments", "message"),
     [
         (["absent.traj"], "no such file: 'absent.traj'"),
+        (["iron.traj"], "the model was not trained on Fe; it knows Ag, "),
         (["slab.traj", "--index", "3"], "--index is 3, and 'slab.traj' has 1"),
         (["slab.traj", "--temperature", "-3"], "temperature_K is -3.0"),
         (["slab.traj", "--ensemble", "npt"], "npt needs a bulk"),
@@ -142,9 +143,11 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     slab: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
 ):
     monkeypatch.chdir(slab.parent)
+    ase.io.write("iron.traj", bulk("Fe"))
+    before = sorted(path.name for path in slab.parent.iterdir())
     given = arguments if "--model" in arguments else [*arguments, "--model", "emt"]
     done = crack_md("md", *given)
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
-    assert sorted(path.name for path in slab.parent.iterdir()) == ["slab.traj"]
+    assert sorted(path.name for path in slab.parent.iterdir()) == before

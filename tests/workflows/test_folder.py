@@ -40,10 +40,13 @@ def test_folder_that_is_a_file(tmp_path: Path):
 
 
 def test_conditions_survive_and_differ(tmp_path: Path):
-    keep_conditions(tmp_path, {"a": 0.1, "b": [1, 2]})
-    keep_conditions(tmp_path, {"a": 0.1, "b": (1, 2)})
+    keep_conditions(tmp_path, {"a": 0.1, "b": [1, 2]}, has_results=False)
+    keep_conditions(tmp_path, {"a": 0.1, "b": (1, 2)}, has_results=True)
+    other = {"a": 0.2, "b": [1, 2], "c": 3}
     with pytest.raises(DataError, match=r"a 0\.1 \(now 0\.2\), c None \(now 3\)"):
-        keep_conditions(tmp_path, {"a": 0.2, "b": [1, 2], "c": 3})
+        keep_conditions(tmp_path, other, has_results=True)
+    keep_conditions(tmp_path, other, has_results=False)
+    assert read_json(tmp_path / "settings.json") == other
 
 
 def test_files_are_whole_or_absent(tmp_path: Path):
@@ -58,6 +61,8 @@ def test_json_and_csv_keep_every_digit(tmp_path: Path):
     assert read_json(tmp_path / "a.json") == {"x": [0.0, 1 / 3], "name": "Å"}
     assert csv_bytes([{"a": 1 / 3, "b": "x"}]) == b"a,b\n0.3333333333333333,x\n"
     (tmp_path / "a.json").write_text(json.dumps({})[:1])
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "b.json", float("nan"))
     with pytest.raises(DataError, match="damaged"):
         read_json(tmp_path / "a.json")
 

@@ -17,7 +17,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.md.velocitydistribution import Stationary
 from numpy.typing import NDArray
 
-from crack_md.errors import ConfigError
+from crack_md.errors import ConfigError, StructureError
 from crack_md.workflows.folder import package_versions, write_atomically, write_json
 from crack_md.workflows.md.audit_page import audit_page
 from crack_md.workflows.md.jacobian import force_asymmetry
@@ -116,6 +116,7 @@ def run_audit(
 
     Raises:
         DataError: the folder cannot be written or holds another audit.
+        StructureError: equilibration leaves physics.
     """
     given = dict(provenance or {})
     runs = _run_all(atoms, calculator, settings, folder, given, report)
@@ -173,10 +174,20 @@ def _run_all(
             report=tell,
         )
         if name == "equilibration":
+            _require_finished(results[name])
             start = results[name].atoms.copy()
             if not start.constraints:
                 Stationary(start)  # a drifting whole holds no heat
     return results
+
+
+def _require_finished(equilibration: MDResult) -> None:
+    if equilibration.status != FINISHED:
+        raise StructureError(
+            f"equilibration ended early, at step {equilibration.step}: "
+            f"{equilibration.status}: {equilibration.reason}; there is no start to "
+            "measure from"
+        )
 
 
 def _conservation(
@@ -194,7 +205,7 @@ def _conservation(
         "nve_half_step": _drift(half, n_atoms),
         "fluctuation_at_step_meV_per_atom": coarse,
         "fluctuation_at_half_step_meV_per_atom": fine,
-        "fluctuation_ratio": coarse / fine if fine > 0 else None,
+        "fluctuation_ratio": coarse / fine if coarse and fine else None,
     }
 
 
@@ -215,11 +226,13 @@ def _drift(
     return {name: v if np.isfinite(v) else None for name, v in numbers.items()}
 
 
-def _fluctuation(thermo: Mapping[str, NDArray[np.float64]], n_atoms: int) -> float:
-    """Return the spread of the energy about its drift in meV/atom."""
+def _fluctuation(
+    thermo: Mapping[str, NDArray[np.float64]], n_atoms: int
+) -> float | None:
+    """Return the spread of the energy about its drift in meV/atom, if it can be had."""
     time, energy = thermo["time_fs"], thermo["total_energy_eV"]
     if len(time) < 3:
-        return float("nan")
+        return None
     line = np.polyfit(time - time.mean(), energy - energy.mean(), 1)
     rest = energy - energy.mean() - np.polyval(line, time - time.mean())
     return float(np.std(rest) * 1000.0 / n_atoms)

@@ -12,7 +12,7 @@ from ase.calculators.calculator import BaseCalculator
 from crack_md.workflows.folder import claim_folder, keep_conditions, structure_sha256
 from crack_md.workflows.md.npt import require_pressure
 from crack_md.workflows.md.settings import MDSettings
-from crack_md.workflows.md.simulation import Progress, Simulation
+from crack_md.workflows.md.simulation import RESTART_FILE, Progress, Simulation
 from crack_md.workflows.md.summary import FINISHED, write_summary
 
 
@@ -63,7 +63,8 @@ def run_md(
     }
     run = Simulation(atoms.copy(), calculator, settings, folder)
     with claim_folder(folder):
-        keep_conditions(folder, conditions)
+        has_begun = (folder / RESTART_FILE).exists()
+        keep_conditions(folder, conditions, has_results=has_begun)
         start = time.monotonic()
         run.begin_or_resume()
         first = run.step

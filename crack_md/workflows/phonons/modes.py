@@ -22,6 +22,7 @@ from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.slab_checks import NONMETALS
 
+MODES_FILE = "modes.json"
 DISPLACEMENT_A = 0.01
 EV_PER_ROOT = units._hbar * 1e10 / np.sqrt(units._e * units._amu)
 """ħ√(eV/Å²/u) in eV."""
@@ -164,7 +165,8 @@ def run_adsorbate_modes(
         **(provenance or {}),
     }
     with claim_folder(folder):
-        keep_conditions(folder, conditions)
+        has_results = (folder / MODES_FILE).exists()
+        keep_conditions(folder, conditions, has_results=has_results)
         if relaxation is not None:
             atoms = optimize(atoms, calculator, settings=relaxation).atoms
         modes = local_modes(
@@ -177,5 +179,5 @@ def run_adsorbate_modes(
             "settings": conditions,
             "versions": package_versions(),
         }
-        write_json(folder / "modes.json", summary)
+        write_json(folder / MODES_FILE, summary)
     return summary

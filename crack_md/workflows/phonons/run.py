@@ -30,6 +30,7 @@ from crack_md.workflows.phonons.crystal import (
 )
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings
 
+RELAXED_FILE = "relaxed.traj"
 RESIDUAL_FORCE = 0.01
 """eV/Å; above this a structure is no minimum, and its phonons mean little."""
 
@@ -80,7 +81,9 @@ def run_phonons(
         **(provenance or {}),
     }
     with claim_folder(folder):
-        keep_conditions(folder, conditions)
+        known = [folder / "forces", folder / RELAXED_FILE]
+        has_results = any(path.exists() for path in known)
+        keep_conditions(folder, conditions, has_results=has_results)
         crystal, rest = _at_rest(atoms, calculator, relaxation, folder)
         phonon, supercells = displaced_supercells(crystal, settings=settings)
         forces = compute_forces(
@@ -108,7 +111,7 @@ def _at_rest(
     folder: Path,
 ) -> tuple[Atoms, dict[str, Any]]:
     """Return the crystal to displace, and what is left of forces and stress."""
-    path = folder / "relaxed.traj"
+    path = folder / RELAXED_FILE
     if relaxation is None:
         crystal = atoms.copy()
         crystal.calc = calculator
@@ -116,7 +119,7 @@ def _at_rest(
         return atoms.copy(), {"relaxed": False, "max_force_eV_per_A": largest}
     if not path.exists():
         result = optimize(atoms, calculator, settings=relaxation)
-        temporary = folder / ".relaxed.traj"
+        temporary = folder / f".{RELAXED_FILE}"
         ase.io.write(temporary, result.atoms)
         temporary.replace(path)
     with Trajectory(path) as file:

@@ -9,10 +9,10 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 
-from crack_md.errors import ConfigError
+from crack_md.errors import ConfigError, StructureError
 from crack_md.workflows.md.audit import AuditSettings, run_audit
 from crack_md.workflows.md.jacobian import force_asymmetry
-from tests.workflows.harmonic import LinearForces
+from tests.workflows.harmonic import LinearForces, Scripted
 
 
 def matrices(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -105,6 +105,27 @@ def test_forces_that_are_no_gradient_are_found_out(tmp_path: Path):
     page = (tmp_path / "audit.txt").read_text()
     assert "Drift within 0.05 meV/atom/ps: NO" in page
     assert "Not passed." in page
+
+
+def test_a_run_that_explodes_is_no_number_and_no_pass(tmp_path: Path):
+    start = atoms(4)
+    stiffness = -np.eye(12)
+    stiffness[0, 1], stiffness[1, 0] = 60.0, -60.0
+    found = audit(
+        LinearForces(start.positions, stiffness),
+        start,
+        tmp_path,
+        timestep_fs=1.0,
+        log_every=30,
+        equilibration_friction_per_ps=1000.0,
+    )
+    assert not found["passes"]
+    assert "too_hot" in found["stopped"]["nve"]
+    assert found["fluctuation_ratio"] is None
+    assert "nve ended early, step" in (tmp_path / "audit.txt").read_text()
+    broken = Scripted(after=50, forces=float("nan"))
+    with pytest.raises(StructureError, match="equilibration ended early, at step"):
+        audit(broken, start, tmp_path / "broken")
 
 
 def test_too_short_an_audit_is_refused():
