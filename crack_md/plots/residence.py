@@ -46,11 +46,13 @@ def residence_png(
     """
     with style():
         figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
-        grid = figure.add_gridspec(2, 2, width_ratios=[1, 1.15])
+        grid = figure.add_gridspec(2, 2, width_ratios=[1.1, 1])
         duration = (len(path) - 1) * residence.time_per_frame_fs / 1000.0
         draw_path_over_slab(figure.add_subplot(grid[:, 0]), slab, path, duration)
         draw_timeline(figure.add_subplot(grid[0, 1]), residence)
-        draw_displacement(figure.add_subplot(grid[1, 1]), diffusion)
+        draw_displacement(
+            figure.add_subplot(grid[1, 1]), diffusion, n_hops=len(residence.hops)
+        )
         figure.suptitle(title, x=0.01, ha="left", fontsize=11.5, fontweight="bold")
         return png(figure)
 
@@ -119,6 +121,7 @@ def draw_timeline(axes: Axes, residence: Residence) -> None:
     axes.set_yticks(range(len(stays)), names)
     axes.tick_params(axis="y", length=0)
     axes.set(xlim=(0, len(occupied) * step), xlabel="time / ps")
+    axes.set_ylim(-0.7, max(len(stays), 3) - 0.3)
     axes.set_title(f"{len(residence.hops)} hops", loc="left")
     axes.grid(axis="x", color=GRID, linewidth=0.7)
     axes.set_axisbelow(True)
@@ -132,17 +135,23 @@ def _caption(stay: Stay) -> str:
     return f"{share}, {mean:.2f} ± {error:.2f} ps a stay"
 
 
-def draw_displacement(axes: Axes, diffusion: Diffusion) -> None:
-    """Draw the mean square displacement and the line that D was taken from."""
+def draw_displacement(axes: Axes, diffusion: Diffusion, *, n_hops: int) -> None:
+    """Draw the mean square displacement and the line that D was taken from.
+
+    Without a hop there is swinging only, and a fitted line means nothing.
+    """
     lag = diffusion.lag_fs / 1000.0
     axes.plot(lag, diffusion.msd_A2, "o", color=BLUE, markersize=4)
+    axes.set(xlabel="time / ps", ylabel="displacement² / Å²")
+    axes.set(xlim=(0, None), ylim=(0, None))
+    axes.grid(color=GRID, linewidth=0.7)
+    if n_hops == 0:
+        axes.set_title("no hop, no diffusion", loc="left")
+        return
     fitted = lag >= FIT_FROM / FIT_TO * lag[-1]
     line = np.polyfit(lag[fitted], diffusion.msd_A2[fitted], 1)
     axes.plot(lag[fitted], np.polyval(line, lag[fitted]), color=MUTED, linewidth=1.2)
     value, error = diffusion.coefficient_cm2_per_s, diffusion.error_cm2_per_s
-    axes.set(xlabel="time / ps", ylabel="mean square displacement / Å²")
-    axes.set(xlim=(0, None), ylim=(0, None))
     axes.set_title(
         f"D = ({1e5 * value:.1f} ± {1e5 * error:.1f}) · 10⁻⁵ cm²/s", loc="left"
     )
-    axes.grid(color=GRID, linewidth=0.7)

@@ -47,13 +47,20 @@ def test_spans_of_the_timeline_are_the_stays():
 
 def test_displacement_shows_the_line_of_the_coefficient():
     axes = Figure().add_subplot()
-    draw_displacement(axes, diffusion())
+    draw_displacement(axes, diffusion(), n_hops=2)
     points, line = axes.lines
     slope = np.ptp(line.get_ydata()) / np.ptp(line.get_xdata())
     assert slope == pytest.approx(1.0)  # Å²/ps
     assert min(line.get_xdata()) >= 0.1
     assert len(points.get_xdata()) == 25
     assert axes.get_title(loc="left") == "D = (2.5 ± 0.1) · 10⁻⁵ cm²/s"
+
+
+def test_without_a_hop_there_is_no_coefficient():
+    axes = Figure().add_subplot()
+    draw_displacement(axes, diffusion(), n_hops=0)
+    assert axes.get_title(loc="left") == "no hop, no diffusion"
+    assert len(axes.lines) == 1
 
 
 def test_surface_covers_the_path_beyond_the_cell():
