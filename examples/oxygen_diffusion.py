@@ -75,7 +75,7 @@ def simulate(
 def print_stays(found: Residence) -> None:
     """Print one line per class of sites, and the hops between them."""
     for stay in found.stays:
-        mean = "never left"
+        mean = "never left" if stay.time_fs else "not visited"
         if stay.mean_residence_fs is not None and stay.residence_error_fs is not None:
             mean = f"{stay.mean_residence_fs:.0f} ± {stay.residence_error_fs:.0f} fs"
         print(f"{stay.label:7} {stay.elements:9} {100 * stay.share:5.1f} %  {mean}")

@@ -66,35 +66,36 @@ def draw_path_over_slab(
     cell = slab.cell.array[:2, :2]
     reach = np.ceil(np.abs(np.array([low, high]) @ np.linalg.inv(cell))).max() + 2
     images = list(product(range(-int(reach), int(reach) + 1), repeat=2))
+    on_top = {str(slab.symbols[i]) for i in np.flatnonzero(depth < LAYER_A)}
     for index in np.argsort(-depth):
         layer = int(depth[index] // LAYER_A)
         if layer >= 2 * LAYERS:
             continue
-        radius = ATOM_SCALE * float(covalent_radii[slab.numbers[index]])
+        number, name = slab.numbers[index], str(slab.symbols[index])
+        color = 1 - (1 - jmol_colors[number]) * (0.4**layer)
         for image in images:
-            x, y = slab.positions[index, :2] + np.array(image) @ cell
-            if not (low[0] - 2 < x < high[0] + 2 and low[1] - 2 < y < high[1] + 2):
+            center = slab.positions[index, :2] + np.array(image) @ cell
+            if (center < low - 2).any() or (center > high + 2).any():
                 continue
-            color = 1 - (1 - jmol_colors[slab.numbers[index]]) * (0.4**layer)
-            axes.add_patch(Circle((x, y), radius, fc=color, ec="white", lw=1.0))
-            if layer == 0:
-                name = str(slab.symbols[index])
-                axes.text(
-                    x, y, name, ha="center", va="center", fontsize=7.5, clip_on=True
-                )
+            radius = ATOM_SCALE * float(covalent_radii[number])
+            axes.add_patch(Circle(tuple(center), radius, fc=color, ec="white", lw=1.0))
+            inside = (center > low + 0.4).all() and (center < high - 0.4).all()
+            # beneath the top layer only what is not in it is named
+            if inside and (layer == 0 or name not in on_top):
+                x, y = center
+                axes.text(x, y, name, ha="center", va="center", fontsize=7.5)
     pieces = np.stack([path[:-1], path[1:]], axis=1)
     lines = LineCollection(list(pieces), cmap="viridis", linewidths=0.8, zorder=4)
     lines.set_array(np.linspace(0.0, duration_ps, len(pieces)))
     axes.add_collection(lines)
-    bar = axes.figure.colorbar(
-        lines, ax=axes, orientation="horizontal", shrink=0.7, aspect=30, pad=0.02
-    )
-    bar.set_label("time / ps")
-    bar.outline.set_visible(False)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), aspect="equal")
     axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_visible(False)
+    inset = axes.inset_axes((0.15, -0.05, 0.7, 0.025))
+    bar = axes.figure.colorbar(lines, cax=inset, orientation="horizontal")
+    bar.set_label("time / ps")
+    bar.outline.set_visible(False)
 
 
 def draw_timeline(axes: Axes, residence: Residence) -> None:
