@@ -78,7 +78,7 @@ def print_stays(found: Residence) -> None:
         mean = "never left" if stay.time_fs else "not visited"
         if stay.mean_residence_fs is not None and stay.residence_error_fs is not None:
             mean = f"{stay.mean_residence_fs:.0f} ± {stay.residence_error_fs:.0f} fs"
-        print(f"{stay.label:7} {stay.elements:9} {100 * stay.share:5.1f} %  {mean}")
+        print(f"{stay.name:16} {100 * stay.share:5.1f} %  {mean}")
     for (start, end), count in sorted(found.hop_counts().items()):
         print(f"{start} -> {end}: {count}")
 

@@ -118,7 +118,7 @@ def draw_timeline(axes: Axes, residence: Residence) -> None:
             fontsize=8.5,
             color=INK,
         )
-    names = [f"{stay.label}  {stay.elements}" for stay in reversed(stays)]
+    names = [stay.name for stay in reversed(stays)]
     axes.set_yticks(range(len(stays)), names)
     axes.tick_params(axis="y", length=0)
     axes.set(xlim=(0, len(occupied) * step), xlabel="time / ps")

@@ -59,6 +59,12 @@ class Stay:
     residence_error_fs: float | None
     """Standard error of an exponential waiting time: τ/√n."""
 
+    @property
+    def name(self) -> str:
+        """Return label and elements, these once only."""
+        known = self.elements in self.label
+        return self.label if known else f"{self.label}  {self.elements}"
+
 
 @dataclass(frozen=True, eq=False)
 class Residence:

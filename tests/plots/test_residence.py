@@ -14,11 +14,13 @@ from crack_md.workflows.residence import Hop, Place, Residence, Stay
 
 
 def residence() -> Residence:
-    places = tuple(Place(label, np.zeros(3), np.array([0])) for label in ("fcc", "hcp"))
+    places = tuple(
+        Place(label, np.zeros(3), np.array([0])) for label in ("fcc", "hcp-Pt3/Pt")
+    )
     occupied = np.array([-1, 0, 0, 1, 1, 0, 0, 0, 0, 0])
     stays = (
         Stay("fcc", "Pt3/Pt3", 4, 700.0, 7 / 9, 1, 700.0, 700.0),
-        Stay("hcp", "Pt3/Pt", 4, 200.0, 2 / 9, 1, 200.0, 200.0),
+        Stay("hcp-Pt3/Pt", "Pt3/Pt", 4, 200.0, 2 / 9, 1, 200.0, 200.0),
         Stay("4fold", "Pt4", 1, 0.0, 0.0, 0, None, None),
     )
     return Residence(places, occupied, stays, (Hop(300, 0, 1), Hop(500, 1, 0)), 100.0)
@@ -39,7 +41,7 @@ def test_spans_of_the_timeline_are_the_stays():
     assert spans[0] == [pytest.approx((0.3, 0.5))]
     assert spans[1] == [pytest.approx((0.1, 0.3)), pytest.approx((0.5, 1.0))]
     labels = [text.get_text() for text in axes.get_yticklabels()]
-    assert labels == ["hcp  Pt3/Pt", "fcc  Pt3/Pt3"]
+    assert labels == ["hcp-Pt3/Pt", "fcc  Pt3/Pt3"]
     captions = [text.get_text() for text in axes.texts]
     assert captions[1] == "78 %, 0.70 ± 0.70 ps a stay"
     assert axes.get_title(loc="left") == "2 hops"
