@@ -24,6 +24,7 @@ from crack_md.workflows.uncertainty import (
     DEFAULT_LEVEL,
     SPREAD_FLOOR_EV,
     AssumedErrors,
+    ErrorPart,
     Estimates,
     student_quantile,
 )
@@ -73,17 +74,13 @@ class Calibration:
     ) -> Estimates:
         """Return corrected energies; errors of the predictions are carried along."""
         away = predicted.center_eV - self.pivot_eV
-        spread = 1.0 if spread_eV is None else _floored(spread_eV)
-        fitted = np.stack(
-            [np.full_like(away, self.value_error_eV), self.slope_error * away], axis=1
+        spread = np.ones_like(away) if spread_eV is None else _floored(spread_eV)
+        shared = [np.full_like(away, self.value_error_eV), self.slope_error * away]
+        part = ErrorPart(
+            np.stack(shared, axis=1), self.residual * spread, self.degrees_of_freedom
         )
-        return Estimates(
-            self.value_eV + self.slope * away,
-            np.hstack([self.slope * predicted.shared_eV, fitted]),
-            np.hypot(self.slope * predicted.independent_eV, self.residual * spread),
-            # the fewest: an interval should rather be too wide
-            min(self.degrees_of_freedom, predicted.degrees_of_freedom),
-        )
+        carried = [before.times(self.slope) for before in predicted.parts]
+        return Estimates(self.value_eV + self.slope * away, (*carried, part))
 
 
 def calibrate(

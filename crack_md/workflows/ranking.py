@@ -96,14 +96,14 @@ def _predicted(
     again = {r.slab: r.dE_eV for r in rescored if r.counts and r.dE_eV is not None}
     known = {i: again[c.slab] for i, c in enumerate(candidates) if c.slab in again}
     if not known:
-        return Estimates.exact(screened), None
+        return Estimates(screened), None
     between = calibrate(
         screened[list(known)],
         np.array(list(known.values())),
         assumed=settings.assumed,
         level=settings.level,
     )
-    return between.apply(Estimates.exact(screened)).with_known(known), between
+    return between.apply(Estimates(screened)).with_known(known), between
 
 
 def _estimated(
@@ -121,7 +121,7 @@ def _estimated(
     at = np.array([index[value.slab] for value in reference])
     model = np.array([value.model_eV for value in reference])
     if between is not None:
-        model = between.apply(Estimates.exact(model)).center_eV
+        model = between.apply(Estimates(model)).center_eV
     best = np.array([value.is_best for value in reference])
     model = np.where(best, predicted.center_eV[at], model)
     correction = calibrate(

@@ -74,7 +74,7 @@ def rescore(
         model: what is known of it. Where gas energies are missing they are computed.
         top: how many slabs, best first.
         relaxes: relax clean and covered slabs on, with the settings of the screening.
-        report: called with how many are done, how many there are, and which is next.
+        report: called with how many are done, how many there are, and the next slab.
 
     Raises:
         DataError: the folder cannot be written.
@@ -92,6 +92,8 @@ def rescore(
             result = run.rescored(candidate)
             _append(screening.folder, result)
         results.append(result)
+    if report is not None:
+        report(len(chosen), len(chosen), "")
     return tuple(results)
 
 

@@ -1,11 +1,11 @@
 r"""Adsorption energies with honest errors, partly common to all slabs.
 
-    E_k = center_k + (Σ_c shared_kc z_c + independent_k e_k) / √(χ²_ν / ν)
+    E_k = center_k + Σ_parts (Σ_c shared_kc z_c + independent_k e_k) / √(χ²_ν / ν)
 
-with z and e standard normal: each E_k by itself is Student-t distributed with ν degrees
-of freedom around its center, Gaussian for ν = ∞. What is shared (an offset of the
-functional, a slope fitted to few points) moves slabs together and leaves most ranks
-alone; what is independent does not.
+with z and e standard normal: each part by itself is Student-t distributed with its ν
+degrees of freedom, Gaussian for ν = ∞. What is shared (an offset of the functional, a
+slope fitted to few points) moves slabs together and leaves most ranks alone; what is
+independent does not.
 """
 
 from collections.abc import Mapping
@@ -23,25 +23,62 @@ SPREAD_FLOOR_EV = 0.01
 
 
 @dataclass(frozen=True, eq=False)
-class Estimates:
-    """Adsorption energies in eV, one per slab, as a joint distribution."""
+class ErrorPart:
+    """Errors in eV with one cause for their size: one estimate of a scatter."""
 
-    center_eV: Float[ndarray, " slab"]
     shared_eV: Float[ndarray, "slab cause"]
     independent_eV: Float[ndarray, " slab"]
     degrees_of_freedom: float = np.inf
 
-    @classmethod
-    def exact(cls, center_eV: Float[ndarray, " slab"]) -> "Estimates":
-        """Return energies without an error."""
-        center = np.asarray(center_eV, dtype=float)
-        return cls(center, np.zeros((len(center), 0)), np.zeros(len(center)))
+    @property
+    def scale(self) -> Float[ndarray, " slab"]:
+        """Return the scale in eV of each slab's t distribution."""
+        return np.sqrt((self.shared_eV**2).sum(axis=-1) + self.independent_eV**2)
+
+    def times(self, factor: float | Float[ndarray, " slab"]) -> "ErrorPart":
+        """Return the errors of energies that are multiplied by a factor."""
+        factors = np.broadcast_to(factor, self.independent_eV.shape)
+        return replace(
+            self,
+            shared_eV=factors[:, None] * self.shared_eV,
+            independent_eV=np.abs(factors) * self.independent_eV,
+        )
+
+    def sample(
+        self, n: int, random: np.random.Generator
+    ) -> Float[ndarray, "draw slab"]:
+        """Return joint draws in eV around zero."""
+        n_slabs, n_causes = self.shared_eV.shape
+        shared = random.standard_normal((n, n_causes)) @ self.shared_eV.T
+        noise = shared + random.standard_normal((n, n_slabs)) * self.independent_eV
+        if np.isfinite(self.degrees_of_freedom):
+            freedom = self.degrees_of_freedom
+            noise /= np.sqrt(random.chisquare(freedom, n) / freedom)[:, None]
+        return noise
+
+
+@dataclass(frozen=True, eq=False)
+class Estimates:
+    """Adsorption energies in eV, one per slab, as a joint distribution."""
+
+    center_eV: Float[ndarray, " slab"]
+    parts: tuple[ErrorPart, ...] = ()
+    """Independent of each other."""
 
     @property
     def scale(self) -> Float[ndarray, " slab"]:
-        """Return the standard error of each energy in eV (the scale of its t)."""
-        shared = (self.shared_eV**2).sum(axis=-1)
-        return np.sqrt(shared + self.independent_eV**2)
+        """Return the standard error of each energy in eV."""
+        squares = [part.scale**2 for part in self.parts]
+        return np.sqrt(np.sum(squares, axis=0) + np.zeros_like(self.center_eV))
+
+    @property
+    def degrees_of_freedom(self) -> Float[ndarray, " slab"]:
+        """Return those of each energy; for several parts by Welch and Satterthwaite."""
+        weights = [p.scale**4 / p.degrees_of_freedom for p in self.parts]
+        below = np.sum(weights, axis=0) + np.zeros_like(self.center_eV)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            freedom = self.scale**4 / below
+        return np.where(below > 0, freedom, np.inf)
 
     def interval(
         self, level: float = DEFAULT_LEVEL
@@ -53,23 +90,18 @@ class Estimates:
     def sample(self, n: int, *, seed: int) -> Float[ndarray, "draw slab"]:
         """Return joint draws in eV; the same seed gives the same draws."""
         random = np.random.default_rng(seed)
-        n_slabs, n_causes = self.shared_eV.shape
-        shared = random.standard_normal((n, n_causes)) @ self.shared_eV.T
-        noise = shared + random.standard_normal((n, n_slabs)) * self.independent_eV
-        if np.isfinite(self.degrees_of_freedom):
-            freedom = self.degrees_of_freedom
-            noise /= np.sqrt(random.chisquare(freedom, n) / freedom)[:, None]
-        return self.center_eV + noise
+        draws = np.tile(self.center_eV, (n, 1))
+        for part in self.parts:
+            draws += part.sample(n, random)
+        return draws
 
     def with_known(self, known: Mapping[int, float]) -> "Estimates":
         """Return the estimates with some energies replaced by known ones."""
-        center, shared = self.center_eV.copy(), self.shared_eV.copy()
-        independent = self.independent_eV.copy()
-        for index, value in known.items():
-            center[index], shared[index], independent[index] = value, 0.0, 0.0
-        return replace(
-            self, center_eV=center, shared_eV=shared, independent_eV=independent
-        )
+        center = self.center_eV.copy()
+        center[list(known)] = list(known.values())
+        errs = np.ones(len(center))
+        errs[list(known)] = 0.0
+        return Estimates(center, tuple(part.times(errs) for part in self.parts))
 
 
 class ErrorModel(Protocol):
@@ -100,20 +132,19 @@ class AssumedErrors:
         self, predicted: Estimates, spread_eV: Float[ndarray, " slab"] | None = None
     ) -> Estimates:
         """Return the predictions with these errors on top of theirs."""
-        common = np.full((len(predicted.center_eV), 1), self.shared_eV)
-        spread = 0.0 if spread_eV is None else spread_eV
-        squares = predicted.independent_eV**2 + self.independent_eV**2 + spread**2
-        return Estimates(
-            predicted.center_eV,
-            np.hstack([predicted.shared_eV, common]),
-            np.sqrt(squares),
-            predicted.degrees_of_freedom,
+        n = len(predicted.center_eV)
+        spread = np.zeros(n) if spread_eV is None else spread_eV
+        part = ErrorPart(
+            np.full((n, 1), self.shared_eV), np.hypot(self.independent_eV, spread)
         )
+        return Estimates(predicted.center_eV, (*predicted.parts, part))
 
 
-def student_quantile(level: float, degrees_of_freedom: float) -> float:
+def student_quantile(
+    level: float, degrees_of_freedom: Float[ndarray, " slab"] | float
+) -> Float[ndarray, " slab"]:
     """Return how many scales on either side hold this share of a t distribution."""
-    return float(stdtrit(degrees_of_freedom, 0.5 + level / 2))
+    return np.asarray(stdtrit(degrees_of_freedom, 0.5 + level / 2))
 
 
 def committee_spread(

@@ -1,4 +1,4 @@
-"""Results folders made up for tests: tables and a summary, without a relaxation."""
+"""Results folders for tests: made up, or of a small screening with EMT."""
 
 import csv
 import json
@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ase.io
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
+
+from crack_md.workflows.inputs import read_entries
 from crack_md.workflows.orr import limiting_potential
+from crack_md.workflows.results import ModelInfo, ScreenSettings
+from crack_md.workflows.screen import screen
+from crack_md.workflows.store import open_store
+from crack_md.workflows.tables import write_tables
 
 ENERGIES = {"Pt3Ni(111)": 1.70, "Pt(111)": 1.62, "Pd(111)": 1.55, "Au(111)": 2.61}
 """ΔE of O* in eV on fcc."""
@@ -91,3 +100,27 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
         writer.writeheader()
         writer.writerows(rows)
     return path
+
+
+GASES = {"H2O": 2.2, "H2": 2.5}
+EMT_MODEL = ModelInfo("emt", "emt", "total", GASES)
+METALS = {"Pt": "Pt", "Pd": "Pd", "Cu": "Cu", "7": "Pt"}
+"""Slab to metal; the last is the first one over again, under an awkward name."""
+
+
+def run_screening(folder: Path, *, size: int = 1) -> Path:
+    """Screen four slabs and a bulk with EMT, as ``crack-md screen`` does."""
+    frames = [bulk("Au", cubic=True)]
+    frames[0].info = {"name": "bulk"}
+    for name, metal in METALS.items():
+        atoms = fcc111(metal, (size, size, 3), vacuum=8.0, periodic=True)
+        atoms.info = {"name": name}
+        frames.append(atoms)
+    folder.mkdir(parents=True, exist_ok=True)
+    ase.io.write(folder / "slabs.extxyz", frames)
+    settings = ScreenSettings(fmax=0.05)
+    with open_store(folder, settings.conditions(EMT_MODEL)) as store:
+        entries = read_entries(folder / "slabs.extxyz")
+        result = screen(entries, EMT(), model=EMT_MODEL, store=store, settings=settings)
+        write_tables(result, folder)
+    return folder

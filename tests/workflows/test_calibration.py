@@ -21,7 +21,7 @@ def test_known_line_is_found_and_leaves_no_error() -> None:
     found = calibrate(x, 0.25 + 0.9 * x)
     assert found.kind == "line"
     assert (found.offset, found.slope) == pytest.approx((0.25, 0.9), abs=1e-12)
-    corrected = found.apply(Estimates.exact(np.array([3.0, -1.0])))
+    corrected = found.apply(Estimates(np.array([3.0, -1.0])))
     assert corrected.center_eV == pytest.approx([2.95, -0.65], abs=1e-12)
     assert corrected.scale == pytest.approx(0.0, abs=1e-12)
     assert found.left_out is not None
@@ -33,7 +33,7 @@ def test_interval_of_an_offset_by_hand() -> None:
     x = np.array([1.0, 1.5, 2.0])
     found = calibrate(x, x + np.array([0.1, 0.2, 0.3]))
     assert (found.kind, found.degrees_of_freedom) == ("offset", 2)
-    low, high = found.apply(Estimates.exact(np.array([5.0]))).interval(0.95)
+    low, high = found.apply(Estimates(np.array([5.0]))).interval(0.95)
     half = T_95[2] * 0.1 * np.sqrt(4 / 3)
     assert (low[0], high[0]) == pytest.approx((5.2 - half, 5.2 + half), abs=1e-9)
 
@@ -43,15 +43,15 @@ def test_interval_of_a_line_by_hand() -> None:
     x = np.array([0.0, 1.0, 2.0, 3.0])
     found = calibrate(x, x + 1.0 + np.array([0.1, -0.1, -0.1, 0.1]))
     assert found.slope == pytest.approx(1.0)
-    low, high = found.apply(Estimates.exact(np.array([4.0]))).interval(0.95)
+    low, high = found.apply(Estimates(np.array([4.0]))).interval(0.95)
     half = T_95[2] * np.sqrt(0.02) * np.sqrt(1 + 1 / 4 + 2.5**2 / 5)
     assert (low[0], high[0]) == pytest.approx((5.0 - half, 5.0 + half), abs=1e-9)
 
 
 def test_two_values_are_worth_little() -> None:
     found = calibrate(np.array([1.0, 2.0]), np.array([1.1, 2.3]))
-    scale = found.apply(Estimates.exact(np.array([1.5]))).scale[0]
-    low, high = found.apply(Estimates.exact(np.array([1.5]))).interval(0.95)
+    scale = found.apply(Estimates(np.array([1.5]))).scale[0]
+    low, high = found.apply(Estimates(np.array([1.5]))).interval(0.95)
     assert high[0] - low[0] == pytest.approx(2 * T_95[1] * scale)
     assert high[0] - low[0] > 4.0
 
@@ -59,7 +59,7 @@ def test_two_values_are_worth_little() -> None:
 def test_one_value_borrows_the_scatter() -> None:
     assumed = AssumedErrors(independent_eV=0.2)
     found = calibrate(np.array([1.0]), np.array([1.3]), assumed=assumed)
-    corrected = found.apply(Estimates.exact(np.array([2.0])))
+    corrected = found.apply(Estimates(np.array([2.0])))
     assert corrected.center_eV == pytest.approx([2.3])
     assert corrected.scale == pytest.approx([0.2 * np.sqrt(2)])
     low, _ = corrected.interval(0.95)
@@ -73,16 +73,16 @@ def test_scale_of_a_committee_without_a_correction() -> None:
     found = calibrate(x, x + np.array([0.3, -0.2]), spread_eV=spread, kind="none")
     assert found.residual == pytest.approx(np.sqrt(12.5))
     assert found.degrees_of_freedom == 2
-    wide = found.apply(Estimates.exact(np.array([3.0])), np.array([0.2]))
+    wide = found.apply(Estimates(np.array([3.0])), np.array([0.2]))
     assert wide.center_eV == pytest.approx([3.0])
     assert wide.scale == pytest.approx([0.2 * np.sqrt(12.5)])
 
 
 def test_equal_spreads_change_nothing() -> None:
     x, y = scattered(9)
-    plain = calibrate(x, y).apply(Estimates.exact(np.array([0.1, 3.0])))
+    plain = calibrate(x, y).apply(Estimates(np.array([0.1, 3.0])))
     found = calibrate(x, y, spread_eV=np.full(9, 0.07))
-    spread = found.apply(Estimates.exact(np.array([0.1, 3.0])), np.full(2, 0.07))
+    spread = found.apply(Estimates(np.array([0.1, 3.0])), np.full(2, 0.07))
     assert spread.center_eV == pytest.approx(plain.center_eV)
     assert spread.scale == pytest.approx(plain.scale)
 
@@ -103,7 +103,7 @@ def test_leave_one_out_is_what_fitting_again_gives(n: int, weighted: bool) -> No
             kind=found.kind,
         )
         here = None if spread is None else spread[i : i + 1]
-        predicted = others.apply(Estimates.exact(x[i : i + 1]), here)
+        predicted = others.apply(Estimates(x[i : i + 1]), here)
         missed.append(y[i] - predicted.center_eV[0])
         low, high = predicted.interval(0.95)
         inside += int(low[0] <= y[i] <= high[0])
@@ -118,7 +118,7 @@ def test_intervals_cover_what_they_promise() -> None:
     inside = 0
     for seed in range(2000):
         x, y = scattered(6, seed=seed)
-        found = calibrate(x[1:], y[1:]).apply(Estimates.exact(x[:1]))
+        found = calibrate(x[1:], y[1:]).apply(Estimates(x[:1]))
         low, high = found.interval(0.90)
         inside += int(low[0] <= y[0] <= high[0])
     assert inside / 2000 == pytest.approx(0.90, abs=0.02)

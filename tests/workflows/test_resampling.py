@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crack_md.workflows.resampling import rank_statistics
-from crack_md.workflows.uncertainty import Estimates
+from crack_md.workflows.uncertainty import ErrorPart, Estimates
 
 
 def test_four_draws_by_hand() -> None:
@@ -30,9 +30,8 @@ def test_certain_order() -> None:
 def test_two_slabs_follow_the_normal_distribution() -> None:
     """P(E1 > E2) = Φ(0.1 / √(0.1² + 0.1²)) = 0.7602; a shared error cancels."""
     for shared in (0.0, 5.0):
-        estimates = Estimates(
-            np.array([1.1, 1.0]), np.full((2, 1), shared), np.array([0.1, 0.1])
-        )
+        part = ErrorPart(np.full((2, 1), shared), np.array([0.1, 0.1]))
+        estimates = Estimates(np.array([1.1, 1.0]), (part,))
         found = rank_statistics(estimates.sample(100_000, seed=2), top=1)
         assert found.p_best == pytest.approx([0.7602, 0.2398], abs=0.005)
 

@@ -4,43 +4,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import fcc111
 from ase.calculators.emt import EMT
+from ase.optimize import BFGS
 
 from crack_md.errors import CrackError
-from crack_md.workflows.inputs import read_entries
 from crack_md.workflows.rescore import read_rescored, rescore
-from crack_md.workflows.results import ModelInfo, ScreenSettings
+from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.results_folder import Screening, read_screening
-from crack_md.workflows.screen import screen
-from crack_md.workflows.store import open_store
 from crack_md.workflows.structures import Structures
-from crack_md.workflows.tables import write_tables
-
-GASES = {"H2O": 2.2, "H2": 2.5}
-EMT_MODEL = ModelInfo("emt", "emt", "total", GASES)
-METALS = ("Pt", "Pd", "Cu")
+from tests.workflows.screenings import EMT_MODEL, GASES, run_screening
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("screened")
-    frames = []
-    for name, metal in [*zip(METALS, METALS, strict=True), ("7", "Pt")]:
-        atoms = fcc111(metal, (1, 1, 3), vacuum=8.0, periodic=True)
-        atoms.info = {"name": name}
-        frames.append(atoms)
-    ase.io.write(out / "slabs.extxyz", frames)
-    settings = ScreenSettings(fmax=0.05)
-    with open_store(out, settings.conditions(EMT_MODEL)) as store:
-        entries = read_entries(out / "slabs.extxyz")
-        result = screen(entries, EMT(), model=EMT_MODEL, store=store, settings=settings)
-        write_tables(result, out)
-    return out
+    return run_screening(tmp_path_factory.mktemp("screened"))
 
 
 @pytest.fixture
@@ -71,8 +51,6 @@ def test_missing_gas_energies_are_those_of_the_model(screening: Screening) -> No
     found = rescore(screening, EMT(), model=other, top=1)
     h2 = Atoms("H2", [[0, 0, 0], [0, 0, 0.78]])
     h2.calc = EMT()
-    from ase.optimize import BFGS
-
     BFGS(h2, logfile=None).run(fmax=0.005)
     shift = float(h2.get_potential_energy()) - GASES["H2"]
     energies = [result[0].dE_eV for result in (with_gases, found)]
@@ -135,7 +113,7 @@ def test_nothing_is_computed_twice(screening: Screening) -> None:
     )
     assert again[:2] == first
     assert len(calls) == 2  # covered and clean slab of the third
-    assert [step[:2] for step in steps] == [(0, 3), (1, 3), (2, 3)]
+    assert [step[:2] for step in steps] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert len(read_rescored(screening.folder)) == 3
 
 
