@@ -1,0 +1,1 @@
+"""The report of a screening: one page that opens anywhere, without a network."""

@@ -1,0 +1,234 @@
+"""The volcano as SVG: whole without scripts, and ready for the page's script.
+
+The script reads ``data-x``, ``data-y``, ``data-low`` and ``data-high`` of every point,
+in eV and V, to move points when the reader zooms, and to tell about them.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from crack_md.plots.screening.axes import Axes, line, text, ticks
+from crack_md.plots.screening.markup import Markup, join, tag
+from crack_md.plots.screening.view import ReportView, SlabView
+from crack_md.workflows.activity import Volcano
+from crack_md.workflows.orr import EQUILIBRIUM_V, SCALINGS
+
+WIDTH, HEIGHT = 1080, 470
+LEFT, TOP, RIGHT, BOTTOM = 70, 44, 66, 56
+FEW = 60
+"""Slabs up to which all intervals and most names are drawn."""
+MAX_LABELS = 24
+LABEL_PX, LINE_PX = 6.6, 14
+KINDS = {"platinum": "Pt", "metal": "other pure metals", "alloy": "alloys, skins"}
+
+
+def draw_volcano(view: ReportView, volcano: Volcano) -> Markup:
+    """Return the volcano with one point per ranked slab."""
+    points = [slab for slab in view.ranked if slab.U_L_V is not None]
+    axes = _axes(points, volcano)
+    adsorbate = view.screening.adsorbate
+    return tag(
+        "svg",
+        tag("clipPath", _frame(axes), id="plot-area"),
+        _overpotential_axis(axes),
+        axes.grid(
+            f"ΔG({adsorbate}*) / eV, against H₂O and H₂",
+            "limiting potential / V vs RHE",
+        ),
+        _legend(points, volcano),
+        tag(
+            "g",
+            *_curves(axes, volcano),
+            *(_point(slab, axes, len(points)) for slab in reversed(points)),
+            *_labels(points, axes, volcano),
+            clip_path="url(#plot-area)",
+            class_="data",
+        ),
+        tag("rect", class_="selection", hidden=True),
+        id="volcano-chart",
+        class_="chart",
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label="Limiting potential over adsorption free energy; the table below "
+        "has the same numbers",
+        data_plot=json.dumps([axes.left, axes.top, axes.width, axes.height]),
+        data_range=json.dumps([*axes.x_range, *axes.y_range]),
+    )
+
+
+def kind_of(slab: SlabView) -> str:
+    """Return to which kind of surface a slab belongs: a key of `KINDS`."""
+    elements = set(re.findall(r"[A-Z][a-z]?", slab.formula))
+    if elements == {"Pt"}:
+        return "platinum"
+    return "metal" if len(elements) == 1 else "alloy"
+
+
+def _axes(points: Sequence[SlabView], volcano: Volcano) -> Axes:
+    """Return axes that show all points, and always the apex."""
+    apex, top = volcano.apex
+    energies = [slab.dG_eV for slab in points if slab.dG_eV is not None]
+    low, high = min([apex - 0.6, *energies]), max([apex + 0.6, *energies])
+    margin = 0.05 * (high - low)
+    floor = min([0.2, *(slab.U_L_V or 0.0 for slab in points)]) - 0.08
+    return Axes(
+        LEFT,
+        TOP,
+        WIDTH - LEFT - RIGHT,
+        HEIGHT - TOP - BOTTOM,
+        (low - margin, high + margin),
+        (floor, top + 0.14 * (top - floor)),
+    )
+
+
+def _frame(axes: Axes) -> Markup:
+    return tag("rect", x=axes.left, y=axes.top, width=axes.width, height=axes.height)
+
+
+def _curves(axes: Axes, volcano: Volcano) -> list[Markup]:
+    """Return the volcano, and paler ones by the other scalings."""
+    others = [s for s in SCALINGS if s != volcano.lines.name]
+    drawn = [
+        _curve(axes, Volcano.named(volcano.adsorbate, name), "curve other")
+        for name in others
+    ]
+    return [*drawn, _curve(axes, volcano, "curve")]
+
+
+def _curve(axes: Axes, volcano: Volcano, class_: str) -> Markup:
+    # straight between its corners: these and two far ends are all of it
+    x = np.array(
+        [volcano.corners[0] - 30.0, *volcano.corners, volcano.corners[-1] + 30]
+    )
+    y = volcano.potential(x)
+    pixels = [(axes.x(float(a)), axes.y(float(b))) for a, b in zip(x, y, strict=True)]
+    return tag(
+        "polyline",
+        points=" ".join(f"{a:.1f},{b:.1f}" for a, b in pixels),
+        class_=class_,
+        data_x=json.dumps(x.round(6).tolist()),
+        data_y=json.dumps(y.round(6).tolist()),
+    )
+
+
+def _point(slab: SlabView, axes: Axes, n_points: int) -> Markup:
+    """Return the mark of a slab, its interval, and its name for readers of titles."""
+    assert slab.dG_eV is not None
+    assert slab.U_L_V is not None
+    x, y = axes.x(slab.dG_eV), axes.y(slab.U_L_V)
+    low, high = slab.free_energy_interval or (slab.dG_eV, slab.dG_eV)
+    interval = line(axes.x(low) - x, 0.0, axes.x(high) - x, 0.0, "interval")
+    few = n_points <= FEW
+    return tag(
+        "g",
+        tag("title", f"{slab.name}: ΔG {slab.dG_eV:.2f} eV, U_L {slab.U_L_V:.2f} V"),
+        *([interval] if slab.free_energy_interval else []),
+        _mark(kind_of(slab)),
+        class_=f"point {kind_of(slab)}{'' if few else ' many'}",
+        transform=f"translate({x:.2f} {y:.2f})",
+        data_slab=slab.index,
+        data_x=f"{slab.dG_eV:.6f}",
+        data_y=f"{slab.U_L_V:.6f}",
+        data_low=f"{low:.6f}",
+        data_high=f"{high:.6f}",
+    )
+
+
+def _mark(kind: str) -> Markup:
+    """Return a mark told apart by shape as well as by color."""
+    if kind == "platinum":
+        return tag("path", d="M0 -6.5L6.5 0L0 6.5L-6.5 0Z", class_="mark")
+    if kind == "metal":
+        return tag("rect", x=-4.5, y=-4.5, width=9, height=9, class_="mark")
+    return tag("circle", r=5.2, class_="mark")
+
+
+def _labels(points: Sequence[SlabView], axes: Axes, volcano: Volcano) -> list[Markup]:
+    """Return names beside the first points, off the volcano and off each other.
+
+    A name that finds no room near its point is left out; the pointer tells it.
+    """
+    apex, few = volcano.apex[0], len(points) <= FEW
+    boxes: list[tuple[float, float, float]] = []
+    drawn = []
+    for slab in points[: MAX_LABELS if few else MAX_LABELS // 3]:
+        assert slab.dG_eV is not None
+        assert slab.U_L_V is not None
+        x, y = axes.x(slab.dG_eV), axes.y(slab.U_L_V)
+        width = LABEL_PX * len(slab.name)
+        outside = -1 if slab.dG_eV < apex else 1
+        # above the line on its outer side first, then below it on its inner side
+        places = [(outside, -lift) for lift in (7.0, 21.0, 35.0, 49.0)]
+        # ... where it covers no other point
+        below = [(-outside, 17.0), (-outside, 31.0)] if few else []
+        for side, dy in [*places, *below]:
+            start = x + 9 if side > 0 else x - 9 - width
+            box = (start, start + width, y + dy)
+            inside = axes.left < start and start + width < axes.right
+            if inside and not any(_overlap(box, other) for other in boxes):
+                boxes.append(box)
+                drawn.append(_label(slab, x, y, side * 9.0, dy))
+                break
+    return drawn
+
+
+def _overlap(
+    one: tuple[float, float, float], other: tuple[float, float, float]
+) -> bool:
+    """Return whether two lines of text (left, right, height) touch."""
+    apart = one[1] < other[0] or other[1] < one[0]
+    return not apart and abs(one[2] - other[2]) < LINE_PX
+
+
+def _label(slab: SlabView, x: float, y: float, dx: float, dy: float) -> Markup:
+    return tag(
+        "text",
+        slab.name,
+        class_="label",
+        text_anchor="end" if dx < 0 else "start",
+        x=x + dx,
+        y=y + dy,
+        data_x=f"{slab.dG_eV:.6f}",
+        data_y=f"{slab.U_L_V:.6f}",
+        data_dx=dx,
+        data_dy=dy,
+        data_slab=slab.index,
+    )
+
+
+def _overpotential_axis(axes: Axes) -> Markup:
+    """Return the scale on the right: what is missing to equilibrium."""
+    low, high = axes.y_range
+    shown = (EQUILIBRIUM_V - high, EQUILIBRIUM_V - low)
+    numbers = (
+        text(axes.right + 8, axes.y(EQUILIBRIUM_V - value) + 4, name, "tick")
+        for value, name in ticks(shown, axes.height / 55)
+    )
+    name = axes.upright(axes.right + 48, "overpotential / V", turn=90)
+    held = tag("g", *numbers, class_="right-ticks", data_equilibrium=str(EQUILIBRIUM_V))
+    return join([held, name])
+
+
+def _legend(points: Sequence[SlabView], volcano: Volcano) -> Markup:
+    """Return marks with their meaning, and the names of the scalings."""
+    shown, x = [], float(LEFT)
+    for kind, meaning in KINDS.items():
+        if any(kind_of(slab) == kind for slab in points):
+            mark = tag(
+                "g", _mark(kind), transform=f"translate({x + 6:.0f} 20)", class_=kind
+            )
+            shown += [mark, text(x + 18, 24, meaning, "legend-text")]
+            x += 44 + 6.8 * len(meaning)
+    others = ", ".join(s for s in SCALINGS if s != volcano.lines.name)
+    names = [(f"scaling {volcano.lines.name}", "curve")]
+    names += [(f"other scalings: {others}", "curve other")] if others else []
+    for name, class_ in names:
+        shown += [
+            line(x, 20, x + 26, 20, class_),
+            text(x + 32, 24, name, "legend-text"),
+        ]
+        x += 60 + 6.4 * len(name)
+    return tag("g", *shown, class_="legend")
