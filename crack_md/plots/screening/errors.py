@@ -1,0 +1,109 @@
+"""How sure the ranking is, in words and in the values behind it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from crack_md.plots.screening.markup import Markup, join, table, tag
+from crack_md.plots.screening.view import ReportView
+
+
+def draw_errors(view: ReportView) -> Markup:
+    """Return where intervals come from, and the slabs worth a second look."""
+    told = view.ranking
+    if told is None:
+        stale = (view.screening.folder / "ranking.json").is_file()
+        lead = "The ranking in this folder belongs to older results. " if stale else ""
+        return tag(
+            "p",
+            lead + "These are single numbers without error bars: differences below 0.2 "
+            "eV mean little. ",
+            tag("code", f"crack-md rank {view.screening.folder}"),
+            " adds intervals and rank probabilities, and corrects by DFT values with ",
+            tag("code", "--calibrate"),
+            ".",
+        )
+    return join(
+        [
+            tag("p", _shortlist(told)),
+            *(tag("p", sentence) for sentence in _sentences(told)),
+            _reference_table(told),
+        ]
+    )
+
+
+def _shortlist(told: Mapping[str, Any]) -> Markup:
+    names, top = told["shortlist"], told["settings"]["top"]
+    what = "the best slab" if top == 1 else f"all of the best {top}"
+    lead = (
+        f"To have {what} with {told['rank_level']:.0%} probability, look at "
+        f"{len(names)} of {len(told['slabs'])} slabs: "
+    )
+    return join(
+        [lead, tag("strong", ", ".join(names[:40])), "…" if names[40:] else "."]
+    )
+
+
+def _sentences(told: Mapping[str, Any]) -> list[str]:
+    settings = told["settings"]
+    assumed, sentences = settings["assumed"], []
+    if told.get("between_models"):
+        law = _law(told["between_models"])
+        sentences.append(
+            "Slabs that were not re-scored are on the scale of "
+            f"{told['rescored_with']}: {law}."
+        )
+    if told.get("correction"):
+        sentences.append(
+            f"Energies x of the model are corrected by DFT: {_law(told['correction'])}."
+        )
+    else:
+        sentences.append(
+            f"Errors are assumed, not measured: {assumed['independent_eV']:.2f} eV for "
+            f"each slab and {assumed['shared_eV']:.2f} eV common to all "
+            f"({assumed['source']})"
+            + (", and the spread of the committee." if told["has_committee"] else ".")
+        )
+    sentences.append(
+        f"Intervals hold {settings['level']:.0%}. They are those of the reference "
+        "method, not of experiment, and scaling relations add an error of their own. "
+        f"Ranks: {settings['draws']:,} joint draws, seed {settings['seed']}."
+    )
+    return sentences
+
+
+def _law(found: Mapping[str, Any]) -> str:
+    offset = found["value_eV"] - found["slope"] * found["pivot_eV"]
+    sign = "−" if offset < 0 else "+"
+    slope = "" if found["kind"] != "line" else f"{found['slope']:.3f} "
+    text = f"E = {slope}x {sign} {abs(offset):.3f} eV"
+    if found["kind"] == "none":
+        text = "no correction, errors measured"
+    text += f" from {found['n']} value{'s' if found['n'] > 1 else ''}"
+    checked = found.get("left_out")
+    if checked is None:
+        return text + "; too few to check it"
+    text += (
+        f"; predicting each from the others, the RMS error is {checked['rmse_eV']:.3f} "
+        f"eV (uncorrected {found['rmse_before_eV']:.3f} eV)"
+    )
+    if checked["n_inside"] is not None:
+        text += f", and {checked['n_inside']} of {found['n']} lie in their intervals"
+    return text
+
+
+def _reference_table(told: Mapping[str, Any]) -> Markup:
+    values = told.get("reference_values") or []
+    if not values:
+        return join([])
+    rows = [
+        (
+            value["slab"],
+            value["site"],
+            f"{value['model_eV']:.3f}",
+            f"{value['dft_eV']:.3f}",
+            f"{value['dft_eV'] - value['model_eV']:+.3f}".replace("-", "−"),
+        )
+        for value in values
+    ]
+    header = ("slab", "site", "model / eV", "DFT / eV", "difference / eV")
+    return table(header, rows, numbers=(2, 3, 4))
