@@ -19,7 +19,9 @@ from crack_md.cli import (
     models,
     phonons,
     prepare,
+    rank,
     relax,
+    report,
     screen,
     train,
 )
@@ -35,8 +37,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (
+GROUPS = (
     screen,
+    rank,
+    report,
     relax,
     md,
     phonons,
@@ -48,7 +52,8 @@ for group in (
     models,
     domain,
     bench,
-):
+)
+for group in GROUPS:
     group.register(app)
 
 

@@ -147,6 +147,11 @@ def student_quantile(
     return np.asarray(stdtrit(degrees_of_freedom, 0.5 + level / 2))
 
 
+def percent(probability: float) -> str:
+    """Return a probability as people write it: 95%, 99.9%."""
+    return f"{100 * probability:.4g}%"
+
+
 def committee_spread(
     member_energies_eV: Float[ndarray, "member slab"],
 ) -> Float[ndarray, " slab"]:

@@ -6,6 +6,7 @@ from crack_md.workflows.uncertainty import (
     ErrorPart,
     Estimates,
     committee_spread,
+    percent,
     student_quantile,
 )
 
@@ -84,3 +85,7 @@ def test_a_factor_may_be_negative() -> None:
     part = ErrorPart(np.array([[0.3]]), np.array([0.4])).times(-2.0)
     assert part.shared_eV == pytest.approx(-0.6)
     assert part.scale == pytest.approx(1.0)
+
+
+def test_probabilities_as_people_write_them() -> None:
+    assert [percent(p) for p in (0.9, 0.95, 0.999)] == ["90%", "95%", "99.9%"]

@@ -5,6 +5,7 @@ from typing import Any
 
 from crack_md.plots.screening.markup import Markup, join, table, tag
 from crack_md.plots.screening.view import ReportView
+from crack_md.workflows.uncertainty import percent
 
 
 def draw_errors(view: ReportView) -> Markup:
@@ -35,7 +36,7 @@ def _shortlist(told: Mapping[str, Any]) -> Markup:
     names, top = told["shortlist"], told["settings"]["top"]
     what = "the best slab" if top == 1 else f"all of the best {top}"
     lead = (
-        f"To have {what} with {told['rank_level']:.0%} probability, look at "
+        f"To have {what} with {percent(told['rank_level'])} probability, look at "
         f"{len(names)} of {len(told['slabs'])} slabs: "
     )
     return join(
@@ -64,7 +65,7 @@ def _sentences(told: Mapping[str, Any]) -> list[str]:
             + (", and the spread of the committee." if told["has_committee"] else ".")
         )
     sentences.append(
-        f"Intervals hold {settings['level']:.0%}. They are those of the reference "
+        f"Intervals hold {percent(settings['level'])}. They are those of the reference "
         "method, not of experiment, and scaling relations add an error of their own. "
         f"Ranks: {settings['draws']:,} joint draws, seed {settings['seed']}."
     )

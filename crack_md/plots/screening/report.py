@@ -19,6 +19,7 @@ from crack_md.plots.screening.volcano import draw_volcano
 from crack_md.workflows.activity import Volcano
 from crack_md.workflows.results_folder import read_screening
 from crack_md.workflows.tables import write_atomically
+from crack_md.workflows.uncertainty import percent
 
 FILE_NAME = "report.html"
 SECTIONS = {
@@ -138,7 +139,7 @@ def _tiles(view: ReportView) -> Markup:
     if view.ranking is not None:
         shortlist, top = view.ranking["shortlist"], view.ranking["settings"]["top"]
         what = "best slab" if top == 1 else f"best {top}"
-        level = f"{view.ranking['rank_level']:.0%}"
+        level = percent(view.ranking["rank_level"])
         tiles.append(
             (f"{len(shortlist)}", f"slabs hold the {what} with {level} probability")
         )

@@ -8,6 +8,7 @@ from crack_md.plots.screening.markup import Markup, join, tag
 from crack_md.plots.screening.view import ReportView, SlabView
 from crack_md.workflows.orr import EQUILIBRIUM_V
 from crack_md.workflows.results_folder import number
+from crack_md.workflows.uncertainty import percent
 
 NONE = "–"
 STATUS_SHORT = 28
@@ -111,7 +112,7 @@ def _interval(slab: SlabView) -> str:
 def _ranking_columns(view: ReportView) -> list[Column]:
     """Return the columns that come from ranking.json."""
     assert view.ranking is not None
-    top, level = view.ranking["settings"]["top"], f"{view.ranking['rank_level']:.0%}"
+    top, level = view.ranking["settings"]["top"], percent(view.ranking["rank_level"])
 
     def of(key: str) -> Callable[[SlabView], float | None]:
         return lambda slab: None if slab.ranking is None else slab.ranking[key]
@@ -206,7 +207,7 @@ def _status(slab: SlabView) -> Markup:
 
 def _percent(view: ReportView) -> str:
     assert view.ranking is not None
-    return f"{view.ranking['settings']['level']:.0%}"
+    return percent(view.ranking["settings"]["level"])
 
 
 def _controls(view: ReportView) -> Markup:
