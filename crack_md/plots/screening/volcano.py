@@ -21,7 +21,7 @@ LEFT, TOP, RIGHT, BOTTOM = 70, 44, 66, 56
 FEW = 60
 """Slabs up to which all intervals and most names are drawn."""
 MAX_LABELS = 24
-LABEL_PX, LINE_PX = 6.6, 14
+LABEL_PX, LINE_PX = 6.6, 13
 KINDS = {"platinum": "Pt", "metal": "other pure metals", "alloy": "alloys, skins"}
 
 
@@ -147,24 +147,25 @@ def _mark(kind: str) -> Markup:
 
 
 def _labels(points: Sequence[SlabView], axes: Axes, volcano: Volcano) -> list[Markup]:
-    """Return names beside the first points, off the volcano and off each other.
+    """Return names beside the first points, off the volcano, marks and each other.
 
     A name that finds no room near its point is left out; the pointer tells it.
     """
     apex, few = volcano.apex[0], len(points) <= FEW
-    boxes: list[tuple[float, float, float]] = []
+    marks = [(axes.x(s.dG_eV or 0.0), axes.y(s.U_L_V or 0.0)) for s in points]
+    # a mark takes the room of a short name at its height
+    boxes = [(x - 6, x + 6, y + 4) for x, y in marks] if few else []
     drawn = []
-    for slab in points[: MAX_LABELS if few else MAX_LABELS // 3]:
-        assert slab.dG_eV is not None
-        assert slab.U_L_V is not None
-        x, y = axes.x(slab.dG_eV), axes.y(slab.U_L_V)
+    for slab, (x, y) in list(zip(points, marks, strict=True))[
+        : MAX_LABELS if few else 8
+    ]:
         width = LABEL_PX * len(slab.name)
-        outside = -1 if slab.dG_eV < apex else 1
-        # above the line on its outer side first, then below it on its inner side
-        places = [(outside, -lift) for lift in (7.0, 21.0, 35.0, 49.0)]
-        # ... where it covers no other point
-        below = [(-outside, 17.0), (-outside, 31.0)] if few else []
-        for side, dy in [*places, *below]:
+        outside = -1 if (slab.dG_eV or 0.0) < apex else 1
+        # above the line on its outer side, or below it where no crowd of points is
+        above = [(outside, dy) for dy in (-7.0, -21.0, -35.0, -49.0)]
+        below = [(-outside, dy) for dy in (17.0, 31.0)]
+        places = [above[0], below[0], above[1], below[1], *above[2:]] if few else above
+        for side, dy in places:
             start = x + 9 if side > 0 else x - 9 - width
             box = (start, start + width, y + dy)
             inside = axes.left < start and start + width < axes.right

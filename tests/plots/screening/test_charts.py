@@ -130,7 +130,7 @@ def test_names_stay_inside_and_apart(tmp_path: Path, n: int) -> None:
     for i, (start, end, y) in enumerate(boxes):
         for other_start, other_end, other_y in boxes[:i]:
             apart = end < other_start or other_end < start
-            assert apart or abs(y - other_y) >= 14
+            assert apart or abs(y - other_y) >= 13
 
 
 def test_levels_of_the_ideal_surface() -> None:
