@@ -100,8 +100,8 @@ def rank(
     rescored.jsonl, so that a stopped run goes on. Exit code 2: unusable input.
     """
     from crack_md.cli.rank_table import print_ranking
+    from crack_md.workflows.chances import rank_slabs
     from crack_md.workflows.dft_values import read_reference_values
-    from crack_md.workflows.ranking import rank_slabs
     from crack_md.workflows.ranking_files import write_ranking
     from crack_md.workflows.ranking_records import RankSettings
     from crack_md.workflows.results_folder import read_screening
@@ -168,7 +168,7 @@ def _rescored(
     if model is None:
         return ()
     calculator, info = _potential(model, device)
-    total = min(top, len(screening.candidates))
+    total = sum(len(chosen.adsorbed) for chosen in screening.candidates[:top])
     with show_progress("slabs", total, quiet=False) as show:
         return rescore(
             screening,
@@ -182,8 +182,8 @@ def _rescored(
 
 def _committee(
     screening: "Screening", models: list[str], device: str
-) -> Mapping[str, float] | None:
-    """Return the spread in eV over the model of the screening and these, by slab."""
+) -> Mapping[tuple[str, str], float] | None:
+    """Return the spread in eV over the screening and these, by slab and adsorbate."""
     import numpy as np
 
     from crack_md.workflows.uncertainty import committee_spread
@@ -197,7 +197,8 @@ def _committee(
         energies = [r.dE_eV for r in answers if r.counts]
         if energies:
             energies = [answers[0].screened_eV, *energies]
-            spread[answers[0].slab] = float(committee_spread(np.array(energies)))
+            key = answers[0].slab, answers[0].adsorbate
+            spread[key] = float(committee_spread(np.array(energies)))
     return spread
 
 

@@ -35,19 +35,20 @@ def print_ranking(ranking: Ranking, rescored: Sequence[Rescored], folder: Path) 
 def explanation(ranking: Ranking) -> list[str]:
     """Return in words where energies, intervals and chances come from."""
     settings, lines = ranking.settings, []
-    others = sorted({row.source for row in ranking.slabs} - {"model", "DFT"})
-    lines += [f"* by {name}" for name in others]
-    if any(row.source == "DFT" for row in ranking.slabs):
-        lines.append("† by DFT")
-    if ranking.between_models is not None:
-        lines.append("other slabs on the scale of the re-scoring model: ")
-        lines[-1] += _correction(ranking.between_models)
-    if ranking.correction is not None:
-        lines.append(f"corrected by DFT: {_correction(ranking.correction)}")
-    else:
+    sources = {energy.source for row in ranking.slabs for energy in row.energies}
+    lines += [f"* by {name}" for name in sorted(sources - {"model", "DFT"})]
+    lines += ["† by DFT"] if "DFT" in sources else []
+    for name, found in ranking.between_models.items():
+        law = _correction(found)
+        lines.append(f"{name}* elsewhere on the scale of the re-scoring model: {law}")
+    for name, found in ranking.corrections.items():
+        lines.append(f"{name}* corrected by DFT: {_correction(found)}")
+    bare = [name for name in ranking.adsorbates if name not in ranking.corrections]
+    if bare:
         assumed = settings.assumed
         lines.append(
-            f"errors are assumed: {assumed.independent_eV:.2f} eV for each slab and "
+            f"errors of {' and '.join(f'{name}*' for name in bare)} are assumed: "
+            f"{assumed.independent_eV:.2f} eV for each slab and "
             f"{assumed.shared_eV:.2f} eV common to all"
             + (", and the spread of the committee" if ranking.has_committee else "")
             + "; --calibrate measures them"
@@ -88,13 +89,16 @@ def _correction(found: Calibration) -> str:
 
 
 def _table(ranking: Ranking) -> Table:
-    """Return the table, narrow enough for a terminal of 80 columns."""
-    name, settings = ranking.adsorbate, ranking.settings
+    """Return the table, narrow enough for a terminal of 80 columns.
+
+    Of several adsorbates only the first is shown; ranking.csv has all.
+    """
+    settings, first = ranking.settings, ranking.adsorbates[0]
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("slab")
+    table.add_column("slab", min_width=8)
     for title in (
-        f"ΔG({name}*) / eV",
+        f"ΔG({first}*) / eV",
         "U_L / V",
         percent(settings.level),
         "P(best)",
@@ -103,14 +107,24 @@ def _table(ranking: Ranking) -> Table:
     ):
         table.add_column(title, justify="right", no_wrap=True)
     for row in ranking.slabs[:SHOWN]:
-        mark = {"model": "", "DFT": " †"}.get(row.source, " *")
-        table.add_row(str(row.rank), row.slab + mark, *_numbers(row))
+        sources = dict.fromkeys(energy.source for energy in row.energies)
+        marks = "".join(
+            {"model": "", "DFT": " †"}.get(source, " *") for source in sources
+        )
+        energy = _free_energy(row, first)
+        table.add_row(str(row.rank), row.slab + marks, energy, *_numbers(row))
     return table
+
+
+def _free_energy(row: RankedSlab, adsorbate: str) -> str:
+    found = next((e for e in row.energies if e.adsorbate == adsorbate), None)
+    if found is None:
+        return "-"
+    return f"{found.dG_eV:.2f} ± {(found.dG_high_eV - found.dG_low_eV) / 2:.2f}"
 
 
 def _numbers(row: RankedSlab) -> tuple[str, ...]:
     return (
-        f"{row.dG_eV:.2f} ± {(row.dG_high_eV - row.dG_low_eV) / 2:.2f}",
         f"{row.U_L_V:.2f}",
         f"{row.U_L_low_V:.2f}–{row.U_L_high_V:.2f}",
         f"{row.p_best:.2f}",

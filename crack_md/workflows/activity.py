@@ -1,11 +1,12 @@
 """Limiting potentials of many surfaces at once, and what an error in ΔG does to them.
 
-All from one adsorbate: the other two intermediates come from it by linear scaling, so
-each step is linear in its ΔG and U_L = -max(steps) is a concave, piecewise linear
-function of it. Its extremes over an interval are therefore known exactly: the lowest
-value is at an end, the highest at an end or at a corner inside.
+Of O*, OH* and OOH* any may be known; the others come by linear scaling. Each step is
+then linear in what is known, and U_L = -max(steps) is a concave, piecewise linear
+function. Over an interval of one ΔG its extremes are therefore known exactly: the
+lowest value is at an end, the highest at an end or at a corner inside.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,46 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr_sets import FOUR_ELECTRONS_EV, SCALINGS, ScalingSet
+from crack_md.workflows.orr_sets import FOUR_ELECTRONS_EV, SCALINGS
 
-INTERMEDIATES = ("O", "OH", "OOH")
+INTERMEDIATES = ("OOH", "O", "OH")
+
+
+def complete(
+    known: Mapping[str, Float[ndarray, "*shape"]], scaling: str
+) -> Float[ndarray, "*shape 3"]:
+    """Return ΔG in eV of OOH*, O* and OH* from at least one of them.
+
+    What is missing comes from ΔG_OH by scaling; a missing ΔG_OH comes from ΔG_O, or
+    else from ΔG_OOH.
+    """
+    lines = SCALINGS[scaling]
+    if "OH" in known:
+        dG_OH = np.asarray(known["OH"], dtype=float)
+    elif "O" in known:
+        dG_OH = (np.asarray(known["O"]) - lines.o_offset) / lines.o_slope
+    else:
+        dG_OH = (np.asarray(known["OOH"]) - lines.ooh_offset) / lines.ooh_slope
+    dG_O = known.get("O", lines.o_slope * dG_OH + lines.o_offset)
+    dG_OOH = known.get("OOH", lines.ooh_slope * dG_OH + lines.ooh_offset)
+    return np.stack([dG_OOH, dG_O, dG_OH], axis=-1)
+
+
+def reduction_steps(
+    known: Mapping[str, Float[ndarray, "*shape"]], scaling: str
+) -> Float[ndarray, "*shape 4"]:
+    """Return the free energies in eV of the four reduction steps at U = 0."""
+    between = complete(known, scaling)
+    zeros = np.zeros((*between.shape[:-1], 1))
+    states = [zeros + FOUR_ELECTRONS_EV, between, zeros]
+    return np.diff(np.concatenate(states, axis=-1), axis=-1)
+
+
+def limiting_potentials(
+    known: Mapping[str, Float[ndarray, "*shape"]], scaling: str
+) -> Float[ndarray, "*shape"]:
+    """Return the limiting potential in V from any of ΔG_O, ΔG_OH and ΔG_OOH in eV."""
+    return -reduction_steps(known, scaling).max(axis=-1)
 
 
 @dataclass(frozen=True)
@@ -23,7 +61,7 @@ class Volcano:
     """Limiting potential as a function of the ΔG of one adsorbate."""
 
     adsorbate: str
-    lines: ScalingSet
+    scaling: str
 
     @classmethod
     def named(cls, adsorbate: str, scaling: str) -> "Volcano":
@@ -41,37 +79,28 @@ class Volcano:
             raise ConfigError(
                 f"unknown scaling '{scaling}'; expected one of: {', '.join(SCALINGS)}"
             )
-        return cls(adsorbate, SCALINGS[scaling])
+        return cls(adsorbate, scaling)
 
-    def intermediates(
-        self, dG_eV: Float[ndarray, "*shape"]
-    ) -> Float[ndarray, "*shape 3"]:
-        """Return ΔG in eV of OOH*, O* and OH*."""
-        lines = self.lines
-        if self.adsorbate == "O":
-            dG_OH = (dG_eV - lines.o_offset) / lines.o_slope
-        elif self.adsorbate == "OOH":
-            dG_OH = (dG_eV - lines.ooh_offset) / lines.ooh_slope
-        else:
-            dG_OH = dG_eV
-        dG_O = lines.o_slope * dG_OH + lines.o_offset
-        dG_OOH = lines.ooh_slope * dG_OH + lines.ooh_offset
-        return np.stack([dG_OOH, dG_O, dG_OH], axis=-1)
+    @property
+    def source(self) -> str:
+        """Return where the scaling comes from."""
+        return SCALINGS[self.scaling].source
 
-    def steps(self, dG_eV: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape 4"]:
-        """Return the free energies in eV of the four reduction steps at U = 0."""
-        zeros = np.zeros((*np.shape(dG_eV), 1))
-        states = [zeros + FOUR_ELECTRONS_EV, self.intermediates(dG_eV), zeros]
-        return np.diff(np.concatenate(states, axis=-1), axis=-1)
+    @property
+    def others(self) -> "tuple[Volcano, ...]":
+        """Return the volcanoes of the same adsorbate under all other scalings."""
+        names = [name for name in SCALINGS if name != self.scaling]
+        return tuple(Volcano(self.adsorbate, name) for name in names)
 
     def potential(self, dG_eV: Float[ndarray, "*shape"]) -> Float[ndarray, "*shape"]:
         """Return the limiting potential in V."""
-        return -self.steps(dG_eV).max(axis=-1)
+        return limiting_potentials({self.adsorbate: dG_eV}, self.scaling)
 
     @property
     def corners(self) -> Float[ndarray, " corner"]:
         """Return every ΔG in eV at which two steps are equal."""
-        at_zero, at_one = self.steps(np.array([0.0, 1.0]))
+        ends = {self.adsorbate: np.array([0.0, 1.0])}
+        at_zero, at_one = reduction_steps(ends, self.scaling)
         slope = at_one - at_zero
         i, j = np.triu_indices(4, k=1)
         apart = slope[i] != slope[j]

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -49,37 +50,55 @@ def read_ranking(folder: Path) -> dict[str, Any] | None:
     return told if current else None
 
 
-def columns(ranking: Ranking) -> dict[str, str]:
-    """Return the column of ranking.csv for every field of a row."""
-    name, top = ranking.adsorbate, ranking.settings.top
-    energies = {
-        field: f"{field[:2]}_{name}{field[2:]}"
-        for field in RankedSlab.__dataclass_fields__
-        if field.startswith(("dE_", "dG_"))
+def table_row(row: RankedSlab, top: int, adsorbates: Sequence[str]) -> dict[str, Any]:
+    """Return a row of ranking.csv, units in the column names.
+
+    ``interval`` tells its columns from the band over scalings in results.csv.
+    """
+    by_name = {energy.adsorbate: energy for energy in row.energies}
+    flat: dict[str, Any] = {
+        "rank": row.rank,
+        "screen_rank": row.screen_rank,
+        "slab": row.slab,
+        "formula": row.formula,
+        "U_L_V": row.U_L_V,
+        "U_L_interval_low_V": row.U_L_low_V,
+        "U_L_interval_high_V": row.U_L_high_V,
+        "P_best": row.p_best,
+        f"P_top{top}": row.p_top,
+        "rank_low": row.rank_low,
+        "rank_high": row.rank_high,
     }
-    names = {field: field for field in RankedSlab.__dataclass_fields__}
-    return {
-        **names,
-        **energies,
-        "screened_dE_eV": f"dE_{name}_screened_eV",
-        "p_best": "P_best",
-        "p_top": f"P_top{top}",
-    }
+    for name in adsorbates:
+        energy = asdict(by_name[name]) if name in by_name else {}
+        flat |= {
+            f"{name}_site": energy.get("site"),
+            f"{name}_source": energy.get("source"),
+            f"dE_{name}_screened_eV": energy.get("screened_dE_eV"),
+        }
+        for kind in ("dE", "dG"):
+            flat |= {
+                f"{kind}_{name}_eV": energy.get(f"{kind}_eV"),
+                f"{kind}_{name}_interval_low_eV": energy.get(f"{kind}_low_eV"),
+                f"{kind}_{name}_interval_high_eV": energy.get(f"{kind}_high_eV"),
+            }
+    return flat
 
 
 def _table(ranking: Ranking) -> bytes:
-    names = columns(ranking)
+    top, adsorbates = ranking.settings.top, ranking.adsorbates
+    rows = [table_row(row, top, adsorbates) for row in ranking.slabs]
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(names.values())
-    for row in ranking.slabs:
-        values = [getattr(row, field) for field in names]
-        writer.writerow(
-            # adding zero turns -0.0 into 0.0
-            f"{round(value, 4) + 0.0:.4f}" if isinstance(value, float) else value
-            for value in values
-        )
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _cell(value) for name, value in row.items()})
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    # adding zero turns -0.0 into 0.0
+    return f"{round(value, 4) + 0.0:.4f}" if isinstance(value, float) else value
 
 
 def _results_sha256(folder: Path) -> str:

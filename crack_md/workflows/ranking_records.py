@@ -1,5 +1,6 @@
 """Records of a ranking. Energies are eV, potentials V."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from crack_md.workflows.calibration import Calibration, Kind
@@ -23,13 +24,10 @@ class RankSettings:
 
 
 @dataclass(frozen=True)
-class RankedSlab:
-    """One slab with its corrected energy, its intervals and its chances."""
+class RankedEnergy:
+    """An adsorbate on its best site: corrected energies with intervals."""
 
-    rank: int
-    screen_rank: int
-    slab: str
-    formula: str
+    adsorbate: str
     site: str
     source: str
     """``model``, ``DFT``, or the name of the model that re-scored it."""
@@ -40,6 +38,18 @@ class RankedSlab:
     dG_eV: float
     dG_low_eV: float
     dG_high_eV: float
+
+
+@dataclass(frozen=True)
+class RankedSlab:
+    """One slab with its energies, its limiting potential and its chances."""
+
+    rank: int
+    screen_rank: int
+    slab: str
+    formula: str
+    energies: tuple[RankedEnergy, ...]
+    """Of the intermediates of oxygen reduction that were screened, at least one."""
     U_L_V: float
     U_L_low_V: float
     U_L_high_V: float
@@ -55,11 +65,14 @@ class Ranking:
 
     slabs: tuple[RankedSlab, ...]
     settings: RankSettings
-    adsorbate: str
+    adsorbates: tuple[str, ...]
+    """The intermediates that limiting potentials rest on."""
     rank_level: float
     shortlist: tuple[str, ...]
     """Slabs to look at to have all of the best ``top`` with that probability."""
-    correction: Calibration | None = None
-    between_models: Calibration | None = None
+    corrections: Mapping[str, Calibration] = field(default_factory=dict)
+    """By adsorbate, from DFT values."""
+    between_models: Mapping[str, Calibration] = field(default_factory=dict)
+    """By adsorbate, from the model of the screening to the one that re-scored."""
     reference_values: tuple[ReferenceValue, ...] = ()
     has_committee: bool = False

@@ -17,23 +17,31 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import DataError
-from crack_md.workflows.adsorption import ADSORBATE_TAG
 from crack_md.workflows.relax import MAXSTEP_A, relax
 from crack_md.workflows.results import ModelInfo
-from crack_md.workflows.results_folder import Candidate, Screening
+from crack_md.workflows.results_folder import Adsorbed, Candidate, Screening
 from crack_md.workflows.structures import Structures
 
 FILE_NAME = "rescored.jsonl"
 BOX_A = 12.0
-GASES = {"H": {"H2": 0.5}, "O": {"H2O": 1.0, "H2": -1.0}}
+ADSORBATE_TAG = 2
+"""OC20's tag of the atoms of an adsorbate."""
+GASES = {
+    "H": {"H2": 0.5},
+    "O": {"H2O": 1.0, "H2": -1.0},
+    "C": {"CO": 1.0, "H2O": -1.0, "H2": 1.0},
+    "N": {"N2": 0.5},
+}
+"""The gas molecules that one atom is made of."""
 Report = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Rescored:
-    """What another model says of one slab."""
+    """What another model says of an adsorbate on one slab."""
 
     slab: str
+    adsorbate: str
     site: str
     model: str
     sha256: str
@@ -79,17 +87,21 @@ def rescore(
     Raises:
         DataError: the folder cannot be written.
     """
-    chosen = screening.candidates[:top]
+    chosen = [
+        (candidate, adsorbed)
+        for candidate in screening.candidates[:top]
+        for adsorbed in candidate.adsorbed
+    ]
     stored = {_key(entry): entry for entry in read_rescored(screening.folder)}
     run = _Run(screening, Structures.of(screening), calculator, model, relaxes)
     results = []
-    for done, candidate in enumerate(chosen):
+    for done, (candidate, adsorbed) in enumerate(chosen):
         if report is not None:
             report(done, len(chosen), candidate.slab)
-        blank = run.result(candidate, None, "failed")
+        blank = run.result(candidate, adsorbed, None, "failed")
         result = stored.get(_key(blank))
         if result is None or result.status in ("failed", "missing"):
-            result = run.rescored(candidate)
+            result = run.rescored(candidate, adsorbed)
             _append(screening.folder, result)
         results.append(result)
     if report is not None:
@@ -125,7 +137,8 @@ def _append(folder: Path, result: Rescored) -> None:
 
 
 def _key(result: Rescored) -> tuple[Any, ...]:
-    return result.slab, result.site, result.sha256, result.relaxed, result.screened_eV
+    what = result.slab, result.adsorbate, result.site, result.screened_eV
+    return *what, result.sha256, result.relaxed
 
 
 @dataclass
@@ -138,28 +151,33 @@ class _Run:
     gases: dict[str, float] | None = None
 
     def result(
-        self, candidate: Candidate, dE_eV: float | None, status: str, **more: Any
+        self,
+        candidate: Candidate,
+        adsorbed: Adsorbed,
+        dE_eV: float | None,
+        status: str,
+        **more: Any,
     ) -> Rescored:
         return Rescored(
             slab=candidate.slab,
-            site=candidate.site,
+            adsorbate=adsorbed.adsorbate,
+            site=adsorbed.site,
             model=self.model.name,
             sha256=self.model.sha256,
             relaxed=self.relaxes,
-            screened_eV=candidate.dE_eV,
+            screened_eV=adsorbed.dE_eV,
             dE_eV=dE_eV,
             status=status,
             **more,
         )
 
-    def rescored(self, candidate: Candidate) -> Rescored:
+    def rescored(self, candidate: Candidate, adsorbed: Adsorbed) -> Rescored:
         total = self.model.energy_reference == "total"
-        covered = self.structures.adsorbed(candidate)
-        clean = self.structures.clean(candidate) if total else None
+        covered = self.structures.adsorbed(candidate, adsorbed)
+        clean = self.structures.clean(candidate, adsorbed) if total else None
         if covered is None or (total and clean is None):
-            return self.result(
-                candidate, None, "missing", error="results.db does not hold it"
-            )
+            text = "results.db does not hold it"
+            return self.result(candidate, adsorbed, None, "missing", error=text)
         try:
             energy, final, good = self._evaluate(covered)
             if clean is not None:
@@ -169,14 +187,11 @@ class _Run:
                 good = good and clean_good
         except Exception as error:  # one bad structure must not end the others
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            return self.result(candidate, None, "failed", error=text)
+            return self.result(candidate, adsorbed, None, "failed", error=text)
         status = "converged" if self.relaxes else "single_point"
-        return self.result(
-            candidate,
-            energy,
-            status if good else "not_converged",
-            moved_A=_moved(covered, final),
-        )
+        status = status if good else "not_converged"
+        moved = _moved(covered, final)
+        return self.result(candidate, adsorbed, energy, status, moved_A=moved)
 
     def _evaluate(self, atoms: Atoms) -> tuple[float, Atoms, bool]:
         """Return the energy in eV, its structure, and whether that is settled."""
@@ -196,9 +211,12 @@ class _Run:
         return done.energy, done.atoms, done.converged
 
     def _gas_energy(self, guest: Sequence[str]) -> float:
-        """Return what the adsorbate's atoms have as H2O and H2."""
+        """Return what the adsorbate's atoms have as gas molecules."""
         if self.gases is None:
             self.gases = dict(self.model.gas_references)
+            settings = self.screening.settings
+            if settings.get("reference") == "OC20":  # the same for every model
+                self.gases = dict(settings.get("gas_energies_eV", {}))
         total = 0.0
         for symbol in guest:
             if symbol not in GASES:

@@ -14,27 +14,44 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.errors import DataError
-from crack_md.workflows.activity import Volcano
-from crack_md.workflows.orr_sets import DEFAULT_SCALING
+from crack_md.workflows.activity import INTERMEDIATES, Volcano
 
 Row = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A slab that the screening has ranked, at its best site."""
+SETTLED = ("converged", "plateau")
+"""Statuses of sites whose energies may decide about a slab."""
 
-    rank: int
-    slab: str
-    formula: str
+
+@dataclass(frozen=True)
+class Adsorbed:
+    """An adsorbate on the site of a slab that binds it most strongly."""
+
+    adsorbate: str
     start: str
     """Label of the site where the relaxation began."""
     site: str
     """Label of the site where it ended."""
     dE_eV: float
-    dG_eV: float
-    spread_eV: float | None
+    dG_eV: float | None
+    """None where the corrections do not hold the adsorbate."""
+    spread_eV: float | None = None
     """Standard deviation of a committee, where the screening ran one."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A slab that the screening has ranked."""
+
+    rank: int
+    slab: str
+    formula: str
+    adsorbed: tuple[Adsorbed, ...]
+    """At least one, in the order of the screening."""
+
+    def on(self, adsorbate: str) -> Adsorbed | None:
+        """Return what was found for an adsorbate; None where it has no result."""
+        return next((a for a in self.adsorbed if a.adsorbate == adsorbate), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +64,6 @@ class Screening:
     summary: Mapping[str, Any]
 
     @property
-    def adsorbate(self) -> str:
-        """Return what was adsorbed."""
-        return str(self.settings.get("adsorbate", "O"))
-
-    @property
     def settings(self) -> Mapping[str, Any]:
         """Return the settings of the screening."""
         return self.summary.get("settings") or {}
@@ -62,24 +74,26 @@ class Screening:
         return self.summary.get("model") or {}
 
     @property
+    def adsorbates(self) -> tuple[str, ...]:
+        """Return what was adsorbed, the one that columns are about first."""
+        first = str(self.settings.get("adsorbate", "O"))
+        named = self.settings.get("adsorbates") or [first]
+        return tuple(str(name) for name in named)
+
+    @property
+    def scaling(self) -> str:
+        """Return the name of the scaling relations."""
+        return str(self.settings.get("scaling", ""))
+
+    @property
     def volcano(self) -> Volcano:
-        """Return the limiting potential as a function of the adsorbate's ΔG.
+        """Return the limiting potential as a function of one intermediate's ΔG.
 
         Raises:
-            ConfigError: it is no intermediate of the reaction.
+            ConfigError: none was adsorbed, or the scaling is unknown.
         """
-        scaling = str(self.settings.get("scaling", DEFAULT_SCALING))
-        return Volcano.named(self.adsorbate, scaling)
-
-    @property
-    def energy_column(self) -> str:
-        """Return the name of the column with ΔE."""
-        return f"dE_{self.adsorbate}_H2O_H2_eV"
-
-    @property
-    def free_energy_column(self) -> str:
-        """Return the name of the column with ΔG."""
-        return f"dG_{self.adsorbate}_eV"
+        known = [name for name in self.adsorbates if name in INTERMEDIATES]
+        return Volcano.named((*known, self.adsorbates[0])[0], self.scaling)
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:
@@ -87,25 +101,48 @@ class Screening:
         found = []
         for row in self.slabs:
             rank = number(row, "rank")
-            dE, dG = (
-                number(row, self.energy_column),
-                number(row, self.free_energy_column),
+            adsorbed = tuple(
+                each for name in self.adsorbates if (each := self._adsorbed(row, name))
             )
-            if rank is None or dE is None or dG is None:
-                continue
-            start = row.get("best_site", "")
-            candidate = Candidate(
-                rank=int(rank),
-                slab=row["slab"],
-                formula=row.get("formula", ""),
-                start=start,
-                site=row.get("final_site") or start,
-                dE_eV=dE,
-                dG_eV=dG,
-                spread_eV=number(row, f"dE_{self.adsorbate}_std_eV"),
-            )
-            found.append(candidate)
+            if rank is not None and adsorbed:
+                formula = row.get("formula", "")
+                found.append(Candidate(int(rank), row["slab"], formula, adsorbed))
         return tuple(sorted(found, key=lambda candidate: candidate.rank))
+
+    def _adsorbed(self, row: Row, name: str) -> Adsorbed | None:
+        dE = number(row, energy_column(name))
+        if dE is None:
+            return None
+        prefix = "" if name == self.adsorbates[0] else f"{name}_"
+        start = row.get(f"{prefix}best_site", "")
+        return Adsorbed(
+            adsorbate=name,
+            start=start,
+            site=row.get(f"{prefix}final_site") or start,
+            dE_eV=dE,
+            dG_eV=number(row, f"dG_{name}_eV"),
+            spread_eV=number(row, f"dE_{name}_std_eV"),
+        )
+
+    def sites_of(self, slab: str, adsorbate: str) -> tuple[Row, ...]:
+        """Return the rows of sites.csv of a slab and an adsorbate."""
+        return tuple(
+            row
+            for row in self._sites_by_slab.get(slab, ())
+            if row.get("adsorbate") in (None, "", adsorbate)
+        )
+
+    @cached_property
+    def _sites_by_slab(self) -> Mapping[str, list[Row]]:
+        found: dict[str, list[Row]] = {}
+        for row in self.sites:
+            found.setdefault(row["slab"], []).append(row)
+        return found
+
+
+def energy_column(adsorbate: str) -> str:
+    """Return what the adsorption energy against H2O and H2 is called."""
+    return f"dE_{adsorbate}_H2O_H2_eV"
 
 
 def read_screening(folder: Path) -> Screening:

@@ -2,72 +2,96 @@
 
 import sqlite3
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ase import Atoms
 from ase.db import connect
 
-from crack_md.workflows.results_folder import Candidate, Row, Screening, number
+from crack_md.workflows.results_folder import (
+    Adsorbed,
+    Candidate,
+    Screening,
+    energy_column,
+    number,
+)
 from crack_md.workflows.store import FILE_NAME
 
 SAME_ENERGY_EV = 1e-3
 CLEAN = ""
+PREFIXES = ("", "no-", "slab-")
+"""What the database writes before names that look like numbers."""
+Entry = tuple[float, int]
+"""Energy in eV and row."""
 
 
 @dataclass(frozen=True, eq=False)
 class Structures:
-    """What ``results.db`` holds, by slab and starting site."""
+    """What ``results.db`` holds, by slab, adsorbate and starting site."""
 
-    database: Any
-    found: dict[tuple[str, str], list[tuple[float, int]]] = field(default_factory=dict)
-    """(energy in eV, row) by slab and site; a name may have more than one structure."""
-    by_site: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
-    sites: dict[tuple[str, str], Row] = field(default_factory=dict)
+    screening: Screening
+    database: Any = None
+    by_slab: dict[tuple[str, str, str], list[Entry]] = field(default_factory=dict)
+    by_site: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, screening: Screening) -> "Structures":
         """Return the structures of a screening; none where its database is missing."""
         path = screening.folder / FILE_NAME
         if not path.is_file():
-            return cls(None)
+            return cls(screening)
         database: Any = connect(path, type="db", use_lock_file=False)
-        found, by_site = defaultdict(list), defaultdict(list)
+        by_slab, by_site = defaultdict(list), defaultdict(list)
         wanted = ["id", "energy", "key_value_pairs"]
         try:
             for row in database.select(columns=wanted, include_data=False):
-                adsorbate = row.get("adsorbate", screening.adsorbate)
-                if adsorbate != screening.adsorbate or "slab" not in row:
-                    continue
                 site, energy = row.get("site", CLEAN), row.get("energy")
+                named = row.get("adsorbate", screening.adsorbates[0])
+                adsorbate = named if site else CLEAN
                 entry = (float("nan") if energy is None else float(energy), row.id)
-                found[row.slab, site].append(entry)
-                by_site[site].append(entry)
+                by_slab[row.get("slab", ""), adsorbate, site].append(entry)
+                by_site[adsorbate, site].append(entry)
         except (sqlite3.Error, KeyError, ValueError):
-            return cls(None)
-        sites = {(row["slab"], row.get("site", "")): row for row in screening.sites}
-        return cls(database, dict(found), dict(by_site), sites)
+            return cls(screening)
+        return cls(screening, database, dict(by_slab), dict(by_site))
 
-    def adsorbed(self, candidate: Candidate) -> Atoms | None:
+    def adsorbed(self, candidate: Candidate, adsorbed: Adsorbed) -> Atoms | None:
         """Return the relaxed slab with its adsorbate; None where it is not stored."""
-        return self._atoms(candidate, candidate.start, "energy_eV")
+        energy = self._energy(candidate, adsorbed, "energy_eV")
+        return self._atoms(candidate.slab, adsorbed.adsorbate, adsorbed.start, energy)
 
-    def clean(self, candidate: Candidate) -> Atoms | None:
+    def clean(self, candidate: Candidate, adsorbed: Adsorbed) -> Atoms | None:
         """Return the relaxed clean slab; None where it is not stored."""
-        return self._atoms(candidate, CLEAN, "clean_slab_energy_eV")
+        energy = self._energy(candidate, adsorbed, "clean_slab_energy_eV")
+        return self._atoms(candidate.slab, CLEAN, CLEAN, energy)
 
-    def _atoms(self, candidate: Candidate, site: str, column: str) -> Atoms | None:
-        row = self.sites.get((candidate.slab, candidate.start), {})
-        energy = number(row, column)
-        # the database writes names that look like numbers with this prefix
-        names = candidate.slab, f"slab-{candidate.slab}"
-        entries = [
-            entry for name in names for entry in self.found.get((name, site), [])
+    def _energy(
+        self, candidate: Candidate, adsorbed: Adsorbed, column: str
+    ) -> float | None:
+        """Return a total energy in eV from the row of a slab's best site."""
+        name = energy_column(adsorbed.adsorbate)
+        for row in self.screening.sites_of(candidate.slab, adsorbed.adsorbate):
+            # one site can be tried in several ways: the energy tells which was best
+            if (
+                row.get("site") == adsorbed.start
+                and number(row, name) == adsorbed.dE_eV
+            ):
+                return number(row, column)
+        return None
+
+    def _atoms(
+        self, slab: str, adsorbate: str, site: str, energy: float | None
+    ) -> Atoms | None:
+        entries: Sequence[Entry] = [
+            entry
+            for before in PREFIXES
+            for entry in self.by_slab.get((before + slab, adsorbate, site), [])
         ]
         if energy is not None and not entries:  # stored under the name of its double
             entries = [
                 entry
-                for entry in self.by_site.get(site, [])
+                for entry in self.by_site.get((adsorbate, site), [])
                 if abs(entry[0] - energy) < SAME_ENERGY_EV
             ]
         if not entries:

@@ -8,7 +8,7 @@ slope fitted to few points) moves slabs together and leaves most ranks alone; wh
 independent does not.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -87,7 +87,9 @@ class Estimates:
         half = student_quantile(level, self.degrees_of_freedom) * self.scale
         return self.center_eV - half, self.center_eV + half
 
-    def sample(self, n: int, *, seed: int) -> Float[ndarray, "draw slab"]:
+    def sample(
+        self, n: int, *, seed: int | Sequence[int]
+    ) -> Float[ndarray, "draw slab"]:
         """Return joint draws in eV; the same seed gives the same draws."""
         random = np.random.default_rng(seed)
         draws = np.tile(self.center_eV, (n, 1))

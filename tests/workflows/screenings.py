@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import ase.io
@@ -32,9 +33,18 @@ def write_screening(
     energies: Mapping[str, float] = ENERGIES,
     *,
     spread: Mapping[str, float] | None = None,
+    others: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
     summary: Mapping[str, Any] | None = None,
 ) -> Path:
-    """Write a folder as ``crack-md screen`` would, hcp 0.1 eV above fcc everywhere."""
+    """Write a folder as ``crack-md screen`` would, hcp 0.1 eV above fcc everywhere.
+
+    Args:
+        folder: where to write.
+        energies: ΔE of O* on fcc by slab; ΔG is 0.04 eV above.
+        spread: of a committee, by slab.
+        others: ΔE of further adsorbates by slab; ΔG is 0.35 eV above.
+        summary: entries of summary.json to replace.
+    """
     potential = {name: limiting_potential(dE + 0.04) for name, dE in energies.items()}
     order = sorted(energies, key=lambda name: -potential[name])
     slabs = [
@@ -52,6 +62,7 @@ def write_screening(
             "n_sites": 3,
             "n_valid_sites": 2,
             **({} if spread is None else {"dE_O_std_eV": spread[name]}),
+            **_other_columns(name, others),
         }
         for rank, name in enumerate(order, start=1)
     ]
@@ -76,6 +87,7 @@ def write_screening(
     write_csv(folder / "sites.csv", sites)
     settings = {
         "adsorbate": "O",
+        **({"adsorbates": ["O", *others]} if others else {}),
         "fmax_eV_per_A": 0.03,
         "steps": 300,
         "maxstep_A": 0.1,
@@ -90,6 +102,21 @@ def write_screening(
     }
     (folder / "summary.json").write_text(json.dumps(told))
     return folder
+
+
+def _other_columns(
+    name: str, others: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    columns: dict[str, Any] = {}
+    for adsorbate, energies in others.items():
+        if name in energies:
+            columns |= {
+                f"{adsorbate}_best_site": "bridge",
+                f"{adsorbate}_final_site": "fcc",
+                f"dE_{adsorbate}_H2O_H2_eV": energies[name],
+                f"dG_{adsorbate}_eV": energies[name] + 0.35,
+            }
+    return columns
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> Path:

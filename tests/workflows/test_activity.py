@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.activity import Volcano
+from crack_md.workflows.activity import (
+    Volcano,
+    complete,
+    limiting_potentials,
+    reduction_steps,
+)
 from crack_md.workflows.orr import limiting_potential, steps_from_oxygen
 
 GRID = np.linspace(-2.0, 5.0, 141)
@@ -20,7 +25,19 @@ def test_agrees_with_one_surface_at_a_time() -> None:
     assert volcano.potential(GRID) == pytest.approx(single, abs=1e-12)
     steps = steps_from_oxygen(1.3)
     expected = [steps.step_1, steps.step_2, steps.step_3, steps.step_4]
-    assert volcano.steps(np.array(1.3)) == pytest.approx(expected, abs=1e-12)
+    found = reduction_steps({"O": np.array(1.3)}, "man-2011")
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_what_is_known_is_not_inferred() -> None:
+    """ΔG_OH 0.9 gives OOH* 4.1 by scaling; a known O* of 1.5 stands."""
+    known = {"O": np.array([1.5]), "OH": np.array([0.9])}
+    assert complete(known, "man-2011") == pytest.approx(np.array([[4.1, 1.5, 0.9]]))
+    steps = reduction_steps(known, "man-2011")
+    assert steps == pytest.approx(np.array([[-0.82, -2.6, -0.6, -0.9]]))
+    assert limiting_potentials(known, "man-2011") == pytest.approx([0.6])
+    alone = complete({"OOH": np.array(4.1)}, "man-2011")
+    assert alone == pytest.approx([4.1, 1.8, 0.9])
 
 
 @pytest.mark.parametrize(

@@ -41,9 +41,12 @@ def test_named_best_site_is_the_best(tmp_path: Path, screening: Screening) -> No
         ("slab,dE\n\nPt(111)\n", "line 3: '' is no energy in eV"),
         (
             "slab,dE\nPt(11),1\n",
-            r"no result for a slab 'Pt\(11\)'; did you .* 'Pt\(111",
+            r"no result for O on a slab 'Pt\(11\)'; did you .* 'Pt\(111",
         ),
-        ("slab,dE\nbulk,1\n", "line 2: the screening has no result for a slab 'bulk'"),
+        (
+            "slab,dE\nbulk,1\n",
+            "line 2: the screening has no result for O on a slab 'bulk'",
+        ),
         ("slab,site,dE\nPt(111),top,1\n", "no converged site 'top'; it has: fcc, hcp"),
         ("slab,site,dE\nPt(111),ontop,1\n", "no converged site 'ontop'"),
         ("slab,dE\nPt(111),1\nPt(111),2\n", r"line 3: 'Pt\(111\)' fcc is there twice"),

@@ -121,12 +121,15 @@ def test_structures_of_doubles_and_of_names_like_numbers(screening: Screening) -
     """'7' is Pt over again: it is stored once, under the first name."""
     structures = Structures.of(screening)
     named = {candidate.slab: candidate for candidate in screening.candidates}
-    first, double = structures.adsorbed(named["Pt"]), structures.adsorbed(named["7"])
+    first, double = (
+        structures.adsorbed(named[name], named[name].adsorbed[0])
+        for name in ("Pt", "7")
+    )
     assert first is not None
     assert double is not None
     assert np.array_equal(first.positions, double.positions)
     assert first.symbols[-1] == "O"
-    clean = structures.clean(named["7"])
+    clean = structures.clean(named["7"], named["7"].adsorbed[0])
     assert clean is not None
     assert len(clean) == len(first) - 1
 

@@ -12,16 +12,32 @@ def test_candidates_are_the_ranked_slabs_best_first(tmp_path: Path) -> None:
     names = [candidate.slab for candidate in found.candidates]
     assert names == ["Pt3Ni(111)", "Pt(111)", "Pd(111)", "Au(111)"]
     best = found.candidates[0]
-    assert (best.start, best.site, best.dE_eV) == ("bridge", "fcc", 1.70)
-    assert best.dG_eV == pytest.approx(1.74)
-    assert best.spread_eV is None
+    (oxygen,) = best.adsorbed
+    assert oxygen is best.on("O")
+    assert (oxygen.start, oxygen.site, oxygen.dE_eV) == ("bridge", "fcc", 1.70)
+    assert oxygen.dG_eV == pytest.approx(1.74)
+    assert oxygen.spread_eV is None
+    assert best.on("OH") is None
     assert len(found.slabs) == 5
     assert found.volcano.apex == pytest.approx((1.72, 0.86))
 
 
 def test_spread_of_a_committee_is_read(tmp_path: Path) -> None:
     write_screening(tmp_path, {"Pt(111)": 1.6}, spread={"Pt(111)": 0.07})
-    assert read_screening(tmp_path).candidates[0].spread_eV == 0.07
+    assert read_screening(tmp_path).candidates[0].adsorbed[0].spread_eV == 0.07
+
+
+def test_several_adsorbates(tmp_path: Path) -> None:
+    write_screening(tmp_path, others={"OH": {"Pt(111)": 0.5}, "CO": {}})
+    found = read_screening(tmp_path)
+    assert found.adsorbates == ("O", "OH", "CO")
+    both = {c.slab: [a.adsorbate for a in c.adsorbed] for c in found.candidates}
+    assert both["Pt(111)"] == ["O", "OH"]
+    assert both["Pd(111)"] == ["O"]
+    hydroxyl = found.candidates[1].on("OH")
+    assert hydroxyl is not None
+    assert (hydroxyl.site, hydroxyl.dG_eV) == ("fcc", 0.85)
+    assert found.volcano.adsorbate == "O"
 
 
 def test_unknown_columns_statuses_and_gaps_are_carried_along(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError, DataError
+from crack_md.workflows.chances import rank_slabs
 from crack_md.workflows.dft_values import ReferenceValue
-from crack_md.workflows.ranking import rank_slabs
 from crack_md.workflows.ranking_files import read_ranking, write_ranking
 from crack_md.workflows.ranking_records import Ranking, RankSettings
 from crack_md.workflows.rescore import Rescored
@@ -25,15 +25,24 @@ def screening(tmp_path: Path) -> Screening:
 
 
 def value(slab: str, dft: float, *, is_best: bool = True) -> ReferenceValue:
-    return ReferenceValue(slab, "fcc", dft, ENERGIES[slab], is_best)
+    return ReferenceValue(slab, "O", "fcc", dft, ENERGIES[slab], is_best)
 
 
 def teacher(slab: str, dE: float | None, status: str = "single_point") -> Rescored:
-    return Rescored(slab, "fcc", "big", "1", False, ENERGIES[slab], dE, status)
+    return Rescored(slab, "O", "fcc", "big", "1", False, ENERGIES[slab], dE, status)
 
 
 def by_name(ranking: Ranking) -> dict[str, tuple[float, float, float]]:
-    return {s.slab: (s.dE_low_eV, s.dE_eV, s.dE_high_eV) for s in ranking.slabs}
+    return {
+        slab.slab: (energy.dE_low_eV, energy.dE_eV, energy.dE_high_eV)
+        for slab in ranking.slabs
+        for energy in slab.energies
+        if energy.adsorbate == "O"
+    }
+
+
+def sources(ranking: Ranking) -> dict[str, str]:
+    return {slab.slab: slab.energies[0].source for slab in ranking.slabs}
 
 
 def test_assumed_errors_by_hand(screening: Screening) -> None:
@@ -45,8 +54,9 @@ def test_assumed_errors_by_hand(screening: Screening) -> None:
     ]
     platinum = found.slabs[1]
     half = Z * 0.05
-    assert platinum.dE_low_eV == pytest.approx(1.62 - half)
-    assert platinum.dG_high_eV == pytest.approx(1.66 + half)
+    (oxygen,) = platinum.energies
+    assert oxygen.dE_low_eV == pytest.approx(1.62 - half)
+    assert oxygen.dG_high_eV == pytest.approx(1.66 + half)
     # the interval of ΔG reaches over the apex at 1.72
     limits = (platinum.U_L_low_V, platinum.U_L_V, platinum.U_L_high_V)
     assert limits == pytest.approx(((1.66 - half) / 2, 0.83, 0.86))
@@ -70,15 +80,13 @@ def test_an_offset_by_dft_can_turn_the_order(screening: Screening) -> None:
         assert energies[name][1] == pytest.approx(dE + 0.5)
     assert found.slabs[0].slab == "Pd(111)"
     assert found.slabs[0].screen_rank == 3
-    assert found.correction is not None
-    assert found.correction.kind == "offset"
+    assert found.corrections["O"].kind == "offset"
 
 
 def test_a_slab_computed_by_dft_has_that_value(screening: Screening) -> None:
     found = rank_slabs(screening, reference=[value("Pt(111)", 1.5)])
     assert by_name(found)["Pt(111)"] == (1.5, 1.5, 1.5)
-    sources = {slab.slab: slab.source for slab in found.slabs}
-    assert sources == {**dict.fromkeys(ENERGIES, "model"), "Pt(111)": "DFT"}
+    assert sources(found) == {**dict.fromkeys(ENERGIES, "model"), "Pt(111)": "DFT"}
 
 
 def test_rescored_slabs_take_the_others_along(screening: Screening) -> None:
@@ -94,18 +102,16 @@ def test_rescored_slabs_take_the_others_along(screening: Screening) -> None:
     assert energies["Pt(111)"][1] == pytest.approx(1.42)
     assert energies["Pd(111)"][1] == pytest.approx(1.35)
     assert energies["Au(111)"][1] == pytest.approx(2.41)
-    assert {slab.slab: slab.source for slab in found.slabs}["Pt(111)"] == "big"
-    assert found.between_models is not None
-    assert found.between_models.n == 2
+    assert sources(found)["Pt(111)"] == "big"
+    assert found.between_models["O"].n == 2
 
 
 def test_dft_corrects_what_was_rescored(screening: Screening) -> None:
     rescored = [teacher("Pt3Ni(111)", 1.50), teacher("Pt(111)", 1.42)]
     reference = [value("Pt3Ni(111)", 1.8), value("Pd(111)", 1.65, is_best=False)]
     found = rank_slabs(screening, rescored=rescored, reference=reference)
-    assert found.correction is not None
     # 1.8 - 1.5 and 1.65 - (1.55 - 0.2): both 0.3
-    assert found.correction.offset == pytest.approx(0.3)
+    assert found.corrections["O"].offset == pytest.approx(0.3)
     assert by_name(found)["Pt(111)"][1] == pytest.approx(1.72)
 
 
@@ -127,7 +133,9 @@ def test_spread_of_a_committee_widens_intervals(tmp_path: Path) -> None:
 def test_a_slab_that_the_committee_missed_gets_the_largest_spread(
     screening: Screening,
 ) -> None:
-    found = rank_slabs(screening, spread_eV={"Pt(111)": 0.3, "Au(111)": 0.1})
+    found = rank_slabs(
+        screening, spread_eV={("Pt(111)", "O"): 0.3, ("Au(111)", "O"): 0.1}
+    )
     widths = {n: high - low for n, (low, _, high) in by_name(found).items()}
     assert found.has_committee
     assert widths["Pd(111)"] == pytest.approx(widths["Pt(111)"])
@@ -165,14 +173,16 @@ def test_files_say_the_same(screening: Screening) -> None:
     assert told == json.loads((screening.folder / "ranking.json").read_text())
     assert told == read_ranking(screening.folder)
     assert told["model"] == "test"
-    assert told["correction"]["degrees_of_freedom"] is None  # infinite
+    assert told["corrections"]["O"]["degrees_of_freedom"] is None  # infinite
     with (screening.folder / "ranking.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["slab"] for row in rows] == [slab.slab for slab in ranking.slabs]
     first = ranking.slabs[0]
     assert float(rows[0]["P_top2"]) == pytest.approx(first.p_top, abs=1e-4)
-    assert float(rows[0]["dG_O_low_eV"]) == pytest.approx(first.dG_low_eV, abs=1e-4)
-    assert float(rows[0]["dE_O_screened_eV"]) == first.screened_dE_eV
+    (oxygen,) = first.energies
+    low = float(rows[0]["dG_O_interval_low_eV"])
+    assert low == pytest.approx(oxygen.dG_low_eV, abs=1e-4)
+    assert float(rows[0]["dE_O_screened_eV"]) == oxygen.screened_dE_eV
 
 
 def test_a_ranking_of_older_results_is_not_read(screening: Screening) -> None:
@@ -183,3 +193,55 @@ def test_a_ranking_of_older_results_is_not_read(screening: Screening) -> None:
     assert read_ranking(screening.folder) is None
     (screening.folder / "ranking.json").write_text("{")
     assert read_ranking(screening.folder) is None
+
+
+def two_adsorbates(folder: Path) -> Screening:
+    """Return a screening of O* and OH*, where palladium has no result for OH*."""
+    write_screening(folder, others={"OH": {"Pt(111)": 0.55, "Pt3Ni(111)": 0.30}})
+    return read_screening(folder)
+
+
+def test_two_adsorbates_by_hand(tmp_path: Path) -> None:
+    """ΔG_OH 0.9 limits Pt(111) by OH*: OOH* 4.1, steps -0.82, -2.44, -0.76, -0.9."""
+    settings = RankSettings(assumed=SURE)
+    found = rank_slabs(two_adsorbates(tmp_path), settings=settings)
+    rows = {slab.slab: slab for slab in found.slabs}
+    assert found.adsorbates == ("O", "OH")
+    oxygen, hydroxyl = rows["Pt(111)"].energies
+    assert (oxygen.adsorbate, hydroxyl.adsorbate) == ("O", "OH")
+    assert hydroxyl.dG_eV == pytest.approx(0.9)
+    platinum = rows["Pt(111)"]
+    potentials = (platinum.U_L_low_V, platinum.U_L_V, platinum.U_L_high_V)
+    assert potentials == pytest.approx((0.76, 0.76, 0.76), abs=1e-4)
+    # OH* inferred from O* where it is not known: 1.59/2
+    assert len(rows["Pd(111)"].energies) == 1
+    assert pytest.approx(0.795) == rows["Pd(111)"].U_L_V
+
+
+def test_each_adsorbate_has_its_own_correction(tmp_path: Path) -> None:
+    reference = [
+        value("Pt(111)", 1.72, is_best=False),
+        ReferenceValue("Pt(111)", "OH", "fcc", 0.35, 0.55, False),
+    ]
+    found = rank_slabs(two_adsorbates(tmp_path), reference=reference)
+    assert found.corrections["O"].offset == pytest.approx(0.1)
+    assert found.corrections["OH"].offset == pytest.approx(-0.2)
+    write_ranking(found, tmp_path)
+    with (tmp_path / "ranking.csv").open() as file:
+        rows = {row["slab"]: row for row in csv.DictReader(file)}
+    assert float(rows["Pt3Ni(111)"]["dE_OH_eV"]) == pytest.approx(0.10)
+    assert rows["Pd(111)"]["dE_OH_eV"] == ""
+
+
+def test_interval_of_two_adsorbates_is_that_of_the_draws(tmp_path: Path) -> None:
+    """Pt3Ni(111) is limited by its OH* alone, U_L = ΔG_OH, and so is its error."""
+    folder = tmp_path
+    write_screening(folder, others={"OH": {"Pt3Ni(111)": -0.5}})
+    assumed = AssumedErrors(shared_eV=0.03, independent_eV=0.04)
+    settings = RankSettings(assumed=assumed, draws=100_000)
+    found = rank_slabs(read_screening(folder), settings=settings)
+    row = next(slab for slab in found.slabs if slab.slab == "Pt3Ni(111)")
+    # ΔG_OH -0.15, ΔG_O 1.74: the fourth step, +0.15 eV, limits by far
+    assert pytest.approx(-0.15) == row.U_L_V
+    half = (row.U_L_high_V - row.U_L_low_V) / 2
+    assert half == pytest.approx(Z * 0.05, rel=0.02)
