@@ -6,7 +6,8 @@ import numpy as np
 
 from crack_md.plots.screening.axes import Axes, line, text, ticks
 from crack_md.plots.screening.markup import Markup, join, tag
-from crack_md.workflows.activity import Volcano
+from crack_md.plots.screening.view import SlabView
+from crack_md.workflows.activity import INTERMEDIATES
 from crack_md.workflows.orr import FOUR_ELECTRONS_EV
 
 WIDTH, HEIGHT = 400, 225
@@ -15,19 +16,17 @@ ELECTRONS_LEFT = np.arange(4, -1, -1)
 LEVEL_PX = 40.0
 
 
-def draw_diagram(dG_eV: float, volcano: Volcano) -> Markup:
+def draw_diagram(slab: SlabView) -> Markup:
     """Return the four steps at U = 0 and at the limiting potential.
 
-    Args:
-        dG_eV: free energy of the volcano's adsorbate.
-        volcano: gives the other intermediates.
+    Names of states that were inferred by scaling are pale.
     """
-    potential = float(volcano.potential(np.array(dG_eV)))
-    still = levels(dG_eV, volcano, 0.0)
-    driven = levels(dG_eV, volcano, potential)
-    limiting = int(volcano.steps(np.array(dG_eV)).argmax())
-    low = min(-0.35, min(driven) - 0.35)
-    axes = Axes(44, 10, WIDTH - 48, HEIGHT - 38, (0.0, 5.0), (low, 5.5))
+    still = levels(slab, 0.0)
+    potential = -float(np.diff(still).max())
+    driven = levels(slab, potential)
+    low = min(-0.35, *(level - 0.35 for level in (*driven, *still)))
+    high = max(5.5, *(level + 0.5 for level in (*driven, *still)))
+    axes = Axes(44, 10, WIDTH - 48, HEIGHT - 38, (0.0, 5.0), (low, high))
     places = [axes.x(0.5 + number) for number in range(5)]
     grid = join(
         join(
@@ -38,30 +37,15 @@ def draw_diagram(dG_eV: float, volcano: Volcano) -> Markup:
         )
         for value, name in ticks(axes.y_range, 6)
     )
-    names = join(
-        text(x, axes.bottom + 18, name, "state", anchor="middle")
-        for x, name in zip(places, STATES, strict=True)
-    )
-    key = tag(
-        "g",
-        text(axes.right, axes.top + 12, "U = 0", "key still", anchor="end"),
-        text(
-            axes.right,
-            axes.top + 28,
-            f"U = {potential:.2f} V",
-            "key driven",
-            anchor="end",
-        ),
-    )
     return tag(
         "svg",
         grid,
-        names,
+        _names(slab, places, axes),
         axes.upright(12, "ΔG / eV"),
         _path(still, places, axes, "still"),
-        _path(driven, places, axes, "driven", limiting),
+        _path(driven, places, axes, "driven", slab.limiting_step),
         _values(still, places, axes),
-        key,
+        _key(potential, axes),
         class_="chart diagram",
         viewBox=f"0 0 {WIDTH} {HEIGHT}",
         role="img",
@@ -70,17 +54,40 @@ def draw_diagram(dG_eV: float, volcano: Volcano) -> Markup:
     )
 
 
-def levels(dG_eV: float, volcano: Volcano, potential_V: float) -> list[float]:
+def levels(slab: SlabView, potential_V: float) -> list[float]:
     """Return the levels of `STATES` in eV: ΔG - n·eU with n electrons to come."""
-    between = volcano.intermediates(np.array(dG_eV))
+    between = [slab.levels[name] for name in INTERMEDIATES]
     at_zero = np.array([FOUR_ELECTRONS_EV, *between, 0.0])
     return [float(level) for level in at_zero - ELECTRONS_LEFT * potential_V]
 
 
-def limiting_step(dG_eV: float, volcano: Volcano) -> str:
+def limiting_step(slab: SlabView) -> str:
     """Return the step that limits the potential, as ``OH* → H₂O``."""
-    step = int(volcano.steps(np.array(dG_eV)).argmax())
-    return f"{STATES[step]} → {STATES[step + 1]}"
+    return f"{STATES[slab.limiting_step]} → {STATES[slab.limiting_step + 1]}"
+
+
+def _names(slab: SlabView, places: Sequence[float], axes: Axes) -> Markup:
+    known = {f"{name}*" for name in slab.free_energies} | {STATES[0], STATES[-1]}
+    return join(
+        text(
+            x,
+            axes.bottom + 18,
+            name,
+            "state" if name in known else "state inferred",
+            anchor="middle",
+        )
+        for x, name in zip(places, STATES, strict=True)
+    )
+
+
+def _key(potential: float, axes: Axes) -> Markup:
+    named = f"U = {potential:.2f} V".replace("-", "−")
+    return join(
+        [
+            text(axes.right, axes.top + 12, "U = 0", "key still", anchor="end"),
+            text(axes.right, axes.top + 28, named, "key driven", anchor="end"),
+        ]
+    )
 
 
 def _path(
@@ -105,6 +112,12 @@ def _path(
 
 def _values(energies: Sequence[float], places: Sequence[float], axes: Axes) -> Markup:
     return join(
-        text(x, axes.y(energy) - 6, f"{energy:.2f}", "value", anchor="middle")
+        text(
+            x,
+            axes.y(energy) - 6,
+            f"{energy:.2f}".replace("-", "−"),
+            "value",
+            anchor="middle",
+        )
         for x, energy in zip(places, energies, strict=True)
     )

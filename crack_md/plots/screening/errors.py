@@ -47,21 +47,22 @@ def _shortlist(told: Mapping[str, Any]) -> Markup:
 def _sentences(told: Mapping[str, Any]) -> list[str]:
     settings = told["settings"]
     assumed, sentences = settings["assumed"], []
-    if told.get("between_models"):
-        law = _law(told["between_models"])
+    between, corrections = told["between_models"], told["corrections"]
+    for name, found in between.items():
         sentences.append(
-            "Slabs that were not re-scored are on the scale of "
-            f"{told['rescored_with']}: {law}."
+            f"{name}* on slabs that were not re-scored is on the scale of "
+            f"{told['rescored_with']}: {_law(found)}."
         )
-    if told.get("correction"):
+    for name, found in corrections.items():
         sentences.append(
-            f"Energies x of the model are corrected by DFT: {_law(told['correction'])}."
+            f"Energies x of {name}* by the model are corrected by DFT: {_law(found)}."
         )
-    else:
+    bare = [name for name in told["adsorbates"] if name not in corrections]
+    if bare:
         sentences.append(
-            f"Errors are assumed, not measured: {assumed['independent_eV']:.2f} eV for "
-            f"each slab and {assumed['shared_eV']:.2f} eV common to all "
-            f"({assumed['source']})"
+            f"Errors of {' and '.join(f'{name}*' for name in bare)} are assumed, not "
+            f"measured: {assumed['independent_eV']:.2f} eV for each slab and "
+            f"{assumed['shared_eV']:.2f} eV common to all ({assumed['source']})"
             + (", and the spread of the committee." if told["has_committee"] else ".")
         )
     sentences.append(
@@ -99,7 +100,7 @@ def _reference_table(told: Mapping[str, Any]) -> Markup:
     rows = [
         (
             value["slab"],
-            value["site"],
+            f"{value['adsorbate']}* {value['site']}",
             f"{value['model_eV']:.3f}",
             f"{value['dft_eV']:.3f}",
             f"{value['dft_eV'] - value['model_eV']:+.3f}".replace("-", "−"),

@@ -7,7 +7,8 @@ from crack_md.plots.screening.markup import Markup, join, table, tag
 from crack_md.plots.screening.view import ReportView
 from crack_md.workflows.results_folder import Row, number
 
-GOOD = "converged"
+HARMLESS = ("", "converged", "plateau", "site_migrated")
+"""What a site may be without an anomaly; a plateau counts where forces are small."""
 FLAGS = (
     "desorbed",
     "intercalated",
@@ -15,7 +16,7 @@ FLAGS = (
     "dissociated",
     "out_of_domain",
 )
-"""Columns of sites.csv that may say so, besides the status."""
+"""Columns of sites.csv that may say so, besides the status and the list."""
 MEANINGS = {
     "not_converged": "forces were still above the limit after the last step",
     "desorbed": "no bond to the slab, even at 1.5 times the covalent radii",
@@ -31,7 +32,7 @@ OPEN_UP_TO = 12
 def draw_failures(view: ReportView) -> Markup:
     """Return slabs without a result, sites with an anomaly, and warnings."""
     bad_slabs = [slab for slab in view.slabs if slab.rank is None]
-    bad_sites = [row for row in view.sites if problems(row)]
+    bad_sites = [row for row in view.screening.sites if problems(row)]
     warned = [
         (row["slab"], text) for row in view.screening.slabs for text in _warned(row)
     ]
@@ -46,7 +47,9 @@ def draw_failures(view: ReportView) -> Markup:
         title = f"Slabs without a result: {len(bad_slabs)}"
         parts.append(_part(title, table(header, rows), len(rows)))
     if bad_sites:
-        title = f"Sites with an anomaly: {len(bad_sites)} of {len(view.sites)}"
+        title = (
+            f"Sites with an anomaly: {len(bad_sites)} of {len(view.screening.sites)}"
+        )
         parts.append(_part(title, _site_table(bad_sites), len(bad_sites)))
         parts.append(_glossary(bad_sites))
     if warned:
@@ -56,11 +59,11 @@ def draw_failures(view: ReportView) -> Markup:
 
 
 def problems(row: Row) -> tuple[str, ...]:
-    """Return what is wrong with a site: its status, and flags that are set."""
-    status = row.get("status", "")
+    """Return what is wrong with a site: its status, anomalies and flags."""
+    listed = [name.strip() for name in row.get("anomalies", "").split(",")]
     flags = [name for name in FLAGS if row.get(name, "").lower() in ("true", "1")]
-    named = [] if status in (GOOD, "") else [status]
-    return tuple(dict.fromkeys([*named, *flags]))
+    named = [row.get("status", ""), *listed, *flags]
+    return tuple(dict.fromkeys(name for name in named if name not in HARMLESS))
 
 
 def _site_table(rows: Sequence[Row]) -> Markup:
@@ -68,7 +71,7 @@ def _site_table(rows: Sequence[Row]) -> Markup:
     body = [
         (
             row["slab"],
-            row.get("site", ""),
+            " ".join(filter(None, (row.get("adsorbate"), row.get("site")))),
             row.get("final_site", "") or "–",
             ", ".join(problems(row)).replace("_", " "),
             _fixed(row, "height_A"),

@@ -16,7 +16,7 @@ from crack_md.plots.screening.provenance import draw_provenance
 from crack_md.plots.screening.slab_table import draw_table
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.activity import Volcano
+from crack_md.workflows.activity import INTERMEDIATES, Volcano
 from crack_md.workflows.results_folder import read_screening
 from crack_md.workflows.tables import write_atomically
 from crack_md.workflows.uncertainty import percent
@@ -55,14 +55,13 @@ def build_page(view: ReportView) -> str:
     content = {
         "volcano": tag("p", reason) if volcano is None else _volcano(view, volcano),
         "slabs": draw_table(view),
-        "candidates": draw_candidates(view, volcano),
+        "candidates": draw_candidates(view),
         "errors": draw_errors(view),
         "failures": draw_failures(view),
         "provenance": draw_provenance(view),
     }
-    title = (
-        f"{view.screening.adsorbate}* screening of {_count(len(view.slabs), 'surface')}"
-    )
+    adsorbed = ", ".join(f"{name}*" for name in view.screening.adsorbates)
+    title = f"{adsorbed} screening of {_count(len(view.slabs), 'surface')}"
     return Template(_template("screening.html")).substitute(
         title=join([title]),
         subtitle=join([_subtitle(view)]),
@@ -83,23 +82,28 @@ def build_page(view: ReportView) -> str:
 
 
 def _volcano(view: ReportView, volcano: Volcano) -> Markup:
-    others = " and ".join({"O", "OH", "OOH"} - {volcano.adsorbate})
-    inferred = " and ".join(sorted(f"{name}*" for name in others.split(" and ")))
+    named = f"{volcano.scaling}, {volcano.source}"
+    computed = [n for n in view.screening.adsorbates if n in INTERMEDIATES]
+    others = " and ".join(f"{n}*" for n in INTERMEDIATES if n not in computed)
+    if len(computed) == 1:
+        lead = (
+            f"{others} are inferred from {volcano.adsorbate}* by linear scaling "
+            f"({named}): every point lies on the line, and the line has an error of "
+            "its own. "
+        )
+    else:
+        known = ", ".join(f"{name}*" for name in computed)
+        rest = f", {others} by scaling" if others else ""
+        lead = (
+            f"Points use what was computed ({known}){rest}; the line takes all from "
+            f"{volcano.adsorbate}* by linear scaling ({named}). "
+        )
+    use = (
+        "Point at a mark for its numbers, click to find it in the table, drag to zoom."
+    )
     return join(
         [
-            tag(
-                "p",
-                f"{inferred} are inferred from {volcano.adsorbate}* by linear scaling "
-                f"({volcano.lines.name}, {volcano.lines.source}): every point lies on "
-                "the line, and the line has an error of its own. ",
-                tag(
-                    "span",
-                    "Point at a mark for its numbers, click to find it in the table, "
-                    "drag to zoom.",
-                    class_="scripted",
-                ),
-                class_="note",
-            ),
+            tag("p", lead, tag("span", use, class_="scripted"), class_="note"),
             tag("div", draw_volcano(view, volcano), class_="figure"),
             tag("button", "Whole range", type="button", id="zoom-out", hidden=True),
         ]
@@ -126,15 +130,18 @@ def _tiles(view: ReportView) -> Markup:
         tiles.append(
             (f"{best.U_L_V:.2f} V", f"highest limiting potential: {best.name}")
         )
-    name = view.screening.adsorbate
+    name = view.screening.adsorbates[0]
     reference = view.screening.summary.get("pt111") or {}
     energy = reference.get(f"dE_{name}_H2O_H2_eV")
     if energy is not None:
         tiles.append((f"{energy:.2f} eV", f"ΔE({name}*) of Pt(111) by this model"))
     tiles.append((f"{len(ranked)} / {len(slabs)}", "slabs with a result"))
-    bad = sum(bool(problems(row)) for row in view.sites)
+    bad = sum(bool(problems(row)) for row in view.screening.sites)
     tiles.append(
-        (f"{len(view.sites) - bad} / {len(view.sites)}", "sites without an anomaly")
+        (
+            f"{len(view.screening.sites) - bad} / {len(view.screening.sites)}",
+            "sites without an anomaly",
+        )
     )
     if view.ranking is not None:
         shortlist, top = view.ranking["shortlist"], view.ranking["settings"]["top"]
@@ -158,9 +165,11 @@ def _details(view: ReportView) -> Markup:
     """
     places = {row["slab"]: place for place, row in enumerate(view.screening.slabs)}
     columns = _filled(view.screening.slabs)
-    site_columns = [c for c in _filled(view.sites) if c not in ("slab", "formula")]
+    site_columns = [
+        c for c in _filled(view.screening.sites) if c not in ("slab", "formula")
+    ]
     sites: dict[int, list[list[str]]] = {}
-    for row in view.sites:
+    for row in view.screening.sites:
         if row["slab"] in places:
             values = [row.get(column, "") for column in site_columns]
             sites.setdefault(places[row["slab"]], []).append(values)

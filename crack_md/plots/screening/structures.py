@@ -113,11 +113,20 @@ def _window(home: Atoms, axis: int) -> _Window:
 def _with_copies(home: Atoms, window: _Window) -> Atoms:
     """Return a slab with those of its lateral images that reach into the window."""
     shown = home.copy()
-    for m, n in product((-1, 0, 1), repeat=2):
+    if len(home) > SMALL_CELL:
+        return shown
+    first, second = home.cell.array[:2]
+    area = np.linalg.norm(np.cross(first, second))
+    # as many as fit into the window between opposite edges of the cell
+    reach = [
+        int(np.ceil((window.half_A + MARGIN_A) * np.linalg.norm(edge) / area))
+        for edge in (second, first)
+    ]
+    for m, n in product(*(range(-count, count + 1) for count in reach)):
         image = home.copy()
-        image.translate(m * home.cell[0] + n * home.cell[1])
+        image.translate(m * first + n * second)
         near = window.near(image.positions)
-        if (m or n) and near.any() and len(home) <= SMALL_CELL:
+        if (m or n) and near.any():
             shown += image[near]
     return shown
 

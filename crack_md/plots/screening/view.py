@@ -1,14 +1,35 @@
 """What the page shows of each slab: results and ranking side by side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from crack_md.workflows.activity import INTERMEDIATES, complete, reduction_steps
 from crack_md.workflows.ranking_files import read_ranking
 from crack_md.workflows.results_folder import Candidate, Row, Screening, number
 
 Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class EnergyView:
+    """An adsorbate on its best site."""
+
+    site: str
+    dE_eV: float
+    dG_eV: float | None
+    interval_eV: Interval | None
+    """Of ΔG, if there is a ranking."""
+    source: str
+
+    @property
+    def half_width(self) -> float | None:
+        """Return half of the interval in eV."""
+        ends = self.interval_eV
+        return None if ends is None else (ends[1] - ends[0]) / 2
 
 
 @dataclass(frozen=True)
@@ -22,20 +43,36 @@ class SlabView:
     formula: str
     status: str
     error: str
-    site: str
     rank: int | None
-    dE_eV: float | None
-    dG_eV: float | None
+    energies: Mapping[str, EnergyView]
+    """By adsorbate."""
+    scaling: str
     U_L_V: float | None
     ranking: Mapping[str, Any] | None
     """What ranking.json says of it."""
 
     @property
-    def free_energy_interval(self) -> Interval | None:
-        """Return the interval of ΔG in eV, if there is a ranking."""
-        if self.ranking is None:
-            return None
-        return self.ranking["dG_low_eV"], self.ranking["dG_high_eV"]
+    def free_energies(self) -> Mapping[str, float]:
+        """Return ΔG in eV of the intermediates that were computed."""
+        known = {name: self.energies[name].dG_eV for name in self.energies}
+        return {
+            n: dG for n, dG in known.items() if dG is not None and n in INTERMEDIATES
+        }
+
+    @property
+    def levels(self) -> Mapping[str, float]:
+        """Return ΔG in eV of all intermediates, by scaling where not computed."""
+        known = {name: np.array(dG) for name, dG in self.free_energies.items()}
+        if not known:
+            return {}
+        values = complete(known, self.scaling)
+        return dict(zip(INTERMEDIATES, map(float, values), strict=True))
+
+    @property
+    def limiting_step(self) -> int:
+        """Return the number, 0 to 3, of the step that limits the potential."""
+        known = {name: np.array(dG) for name, dG in self.free_energies.items()}
+        return int(reduction_steps(known, self.scaling).argmax())
 
     @property
     def potential_interval(self) -> Interval | None:
@@ -63,7 +100,7 @@ class ReportView:
         """Return all slabs, best first, those without a result at the end."""
         ranked = {row["slab"]: row for row in (self.ranking or {}).get("slabs", ())}
         views = [
-            _slab_view(index, row, self.screening, ranked.get(row["slab"]))
+            self._slab_view(index, row, ranked.get(row["slab"]))
             for index, row in enumerate(self.screening.slabs)
         ]
         last = len(views) + 1
@@ -74,43 +111,46 @@ class ReportView:
         """Return the slabs that have a result, best first."""
         return tuple(view for view in self.slabs if view.rank is not None)
 
-    def candidate(self, view: SlabView) -> Candidate:
-        """Return the screening's record of a ranked slab."""
-        return self._candidates[view.name]
-
     @cached_property
-    def _candidates(self) -> Mapping[str, Candidate]:
-        return {c.slab: c for c in self.screening.candidates}
+    def candidates(self) -> Mapping[str, Candidate]:
+        """Return the screening's records of ranked slabs by name."""
+        return {candidate.slab: candidate for candidate in self.screening.candidates}
 
-    @property
-    def sites(self) -> Sequence[Row]:
-        """Return the rows of sites.csv."""
-        return self.screening.sites
+    def _slab_view(
+        self, index: int, row: Row, ranked: Mapping[str, Any] | None
+    ) -> SlabView:
+        candidate = self.candidates.get(row["slab"])
+        told = ranked or {}
+        return SlabView(
+            index=index,
+            row=row,
+            name=row["slab"],
+            formula=row.get("formula", ""),
+            status=row.get("status", ""),
+            error=row.get("error", ""),
+            rank=None if candidate is None else told.get("rank", candidate.rank),
+            energies={} if candidate is None else _energies(candidate, told),
+            scaling=self.screening.scaling,
+            U_L_V=told.get("U_L_V", number(row, "U_L_V")),
+            ranking=ranked,
+        )
 
 
-def _slab_view(
-    index: int, row: Row, screening: Screening, ranked: Mapping[str, Any] | None
-) -> SlabView:
-    rank = number(row, "rank")
-    dE, dG = (
-        number(row, screening.energy_column),
-        number(row, screening.free_energy_column),
-    )
-    potential = number(row, "U_L_V")
-    if ranked is not None:
-        rank, dE, dG = ranked["rank"], ranked["dE_eV"], ranked["dG_eV"]
-        potential = ranked["U_L_V"]
-    return SlabView(
-        index=index,
-        row=row,
-        name=row["slab"],
-        formula=row.get("formula", ""),
-        status=row.get("status", ""),
-        error=row.get("error", ""),
-        site=row.get("final_site") or row.get("best_site", ""),
-        rank=None if rank is None or dG is None else int(rank),
-        dE_eV=dE,
-        dG_eV=dG,
-        U_L_V=potential,
-        ranking=ranked,
-    )
+def _energies(candidate: Candidate, told: Mapping[str, Any]) -> dict[str, EnergyView]:
+    ranked = {energy["adsorbate"]: energy for energy in told.get("energies", ())}
+    views = {}
+    for found in candidate.adsorbed:
+        corrected = ranked.get(found.adsorbate)
+        if corrected is None:
+            views[found.adsorbate] = EnergyView(
+                found.site, found.dE_eV, found.dG_eV, None, "model"
+            )
+        else:
+            views[found.adsorbate] = EnergyView(
+                found.site,
+                corrected["dE_eV"],
+                corrected["dG_eV"],
+                (corrected["dG_low_eV"], corrected["dG_high_eV"]),
+                corrected["source"],
+            )
+    return views

@@ -12,24 +12,30 @@ import numpy as np
 
 from crack_md.plots.screening.axes import Axes, line, text, ticks
 from crack_md.plots.screening.markup import Markup, join, tag
-from crack_md.plots.screening.view import ReportView, SlabView
+from crack_md.plots.screening.view import Interval, ReportView, SlabView
+from crack_md.plots.screening.volcano_points import FEW, Point, draw_names
 from crack_md.workflows.activity import Volcano
-from crack_md.workflows.orr import EQUILIBRIUM_V, SCALINGS
+from crack_md.workflows.orr import EQUILIBRIUM_V
 
 WIDTH, HEIGHT = 1080, 470
 LEFT, TOP, RIGHT, BOTTOM = 70, 44, 66, 56
-FEW = 60
-"""Slabs up to which all intervals and most names are drawn."""
-MAX_LABELS = 24
-LABEL_PX, LINE_PX = 6.6, 13
 KINDS = {"platinum": "Pt", "metal": "other pure metals", "alloy": "alloys, skins"}
 
 
 def draw_volcano(view: ReportView, volcano: Volcano) -> Markup:
     """Return the volcano with one point per ranked slab."""
-    points = [slab for slab in view.ranked if slab.U_L_V is not None]
+    points = [
+        Point(
+            slab=slab,
+            x=slab.levels[volcano.adsorbate],
+            y=slab.U_L_V,
+            interval_eV=_interval(slab, volcano.adsorbate),
+        )
+        for slab in view.ranked
+        if slab.U_L_V is not None and slab.free_energies
+    ]
     axes = _axes(points, volcano)
-    adsorbate = view.screening.adsorbate
+    adsorbate = volcano.adsorbate
     return tag(
         "svg",
         tag("clipPath", _frame(axes), id="plot-area"),
@@ -42,8 +48,8 @@ def draw_volcano(view: ReportView, volcano: Volcano) -> Markup:
         tag(
             "g",
             *_curves(axes, volcano),
-            *(_point(slab, axes, len(points)) for slab in reversed(points)),
-            *_labels(points, axes, volcano),
+            *(_point(point, axes, len(points)) for point in reversed(points)),
+            *draw_names(points, axes, volcano),
             clip_path="url(#plot-area)",
             class_="data",
         ),
@@ -67,13 +73,20 @@ def kind_of(slab: SlabView) -> str:
     return "metal" if len(elements) == 1 else "alloy"
 
 
-def _axes(points: Sequence[SlabView], volcano: Volcano) -> Axes:
+def _interval(slab: SlabView, adsorbate: str) -> Interval | None:
+    """Return the interval of ΔG in eV; None where that is inferred."""
+    energy = slab.energies.get(adsorbate)
+    return None if energy is None else energy.interval_eV
+
+
+def _axes(points: Sequence[Point], volcano: Volcano) -> Axes:
     """Return axes that show all points, and always the apex."""
     apex, top = volcano.apex
-    energies = [slab.dG_eV for slab in points if slab.dG_eV is not None]
-    low, high = min([apex - 0.6, *energies]), max([apex + 0.6, *energies])
+    low = min([apex - 0.6, *(point.x for point in points)])
+    high = max([apex + 0.6, *(point.x for point in points)])
     margin = 0.05 * (high - low)
-    floor = min([0.2, *(slab.U_L_V or 0.0 for slab in points)]) - 0.08
+    floor = min([0.2, *(point.y for point in points)]) - 0.08
+    top = max([top, *(point.y for point in points)])
     return Axes(
         LEFT,
         TOP,
@@ -90,11 +103,7 @@ def _frame(axes: Axes) -> Markup:
 
 def _curves(axes: Axes, volcano: Volcano) -> list[Markup]:
     """Return the volcano, and paler ones by the other scalings."""
-    others = [s for s in SCALINGS if s != volcano.lines.name]
-    drawn = [
-        _curve(axes, Volcano.named(volcano.adsorbate, name), "curve other")
-        for name in others
-    ]
+    drawn = [_curve(axes, other, "curve other") for other in volcano.others]
     return [*drawn, _curve(axes, volcano, "curve")]
 
 
@@ -114,24 +123,22 @@ def _curve(axes: Axes, volcano: Volcano, class_: str) -> Markup:
     )
 
 
-def _point(slab: SlabView, axes: Axes, n_points: int) -> Markup:
+def _point(point: Point, axes: Axes, n_points: int) -> Markup:
     """Return the mark of a slab, its interval, and its name for readers of titles."""
-    assert slab.dG_eV is not None
-    assert slab.U_L_V is not None
-    x, y = axes.x(slab.dG_eV), axes.y(slab.U_L_V)
-    low, high = slab.free_energy_interval or (slab.dG_eV, slab.dG_eV)
+    slab, x, y = point.slab, axes.x(point.x), axes.y(point.y)
+    low, high = point.interval_eV or (point.x, point.x)
     interval = line(axes.x(low) - x, 0.0, axes.x(high) - x, 0.0, "interval")
     few = n_points <= FEW
     return tag(
         "g",
-        tag("title", f"{slab.name}: ΔG {slab.dG_eV:.2f} eV, U_L {slab.U_L_V:.2f} V"),
-        *([interval] if slab.free_energy_interval else []),
+        tag("title", f"{slab.name}: ΔG {point.x:.2f} eV, U_L {point.y:.2f} V"),
+        *([interval] if point.interval_eV else []),
         _mark(kind_of(slab)),
         class_=f"point {kind_of(slab)}{'' if few else ' many'}",
         transform=f"translate({x:.2f} {y:.2f})",
         data_slab=slab.index,
-        data_x=f"{slab.dG_eV:.6f}",
-        data_y=f"{slab.U_L_V:.6f}",
+        data_x=f"{point.x:.6f}",
+        data_y=f"{point.y:.6f}",
         data_low=f"{low:.6f}",
         data_high=f"{high:.6f}",
     )
@@ -144,60 +151,6 @@ def _mark(kind: str) -> Markup:
     if kind == "metal":
         return tag("rect", x=-4.5, y=-4.5, width=9, height=9, class_="mark")
     return tag("circle", r=5.2, class_="mark")
-
-
-def _labels(points: Sequence[SlabView], axes: Axes, volcano: Volcano) -> list[Markup]:
-    """Return names beside the first points, off the volcano, marks and each other.
-
-    A name that finds no room near its point is left out; the pointer tells it.
-    """
-    apex, few = volcano.apex[0], len(points) <= FEW
-    marks = [(axes.x(s.dG_eV or 0.0), axes.y(s.U_L_V or 0.0)) for s in points]
-    # a mark takes the room of a short name at its height
-    boxes = [(x - 6, x + 6, y + 4) for x, y in marks] if few else []
-    drawn = []
-    for slab, (x, y) in list(zip(points, marks, strict=True))[
-        : MAX_LABELS if few else 8
-    ]:
-        width = LABEL_PX * len(slab.name)
-        outside = -1 if (slab.dG_eV or 0.0) < apex else 1
-        # above the line on its outer side, or below it where no crowd of points is
-        above = [(outside, dy) for dy in (-7.0, -21.0, -35.0, -49.0)]
-        below = [(-outside, dy) for dy in (17.0, 31.0)]
-        places = [above[0], below[0], above[1], below[1], *above[2:]] if few else above
-        for side, dy in places:
-            start = x + 9 if side > 0 else x - 9 - width
-            box = (start, start + width, y + dy)
-            inside = axes.left < start and start + width < axes.right
-            if inside and not any(_overlap(box, other) for other in boxes):
-                boxes.append(box)
-                drawn.append(_label(slab, x, y, side * 9.0, dy))
-                break
-    return drawn
-
-
-def _overlap(
-    one: tuple[float, float, float], other: tuple[float, float, float]
-) -> bool:
-    """Return whether two lines of text (left, right, height) touch."""
-    apart = one[1] < other[0] or other[1] < one[0]
-    return not apart and abs(one[2] - other[2]) < LINE_PX
-
-
-def _label(slab: SlabView, x: float, y: float, dx: float, dy: float) -> Markup:
-    return tag(
-        "text",
-        slab.name,
-        class_="label",
-        text_anchor="end" if dx < 0 else "start",
-        x=x + dx,
-        y=y + dy,
-        data_x=f"{slab.dG_eV:.6f}",
-        data_y=f"{slab.U_L_V:.6f}",
-        data_dx=dx,
-        data_dy=dy,
-        data_slab=slab.index,
-    )
 
 
 def _overpotential_axis(axes: Axes) -> Markup:
@@ -213,18 +166,18 @@ def _overpotential_axis(axes: Axes) -> Markup:
     return join([held, name])
 
 
-def _legend(points: Sequence[SlabView], volcano: Volcano) -> Markup:
+def _legend(points: Sequence[Point], volcano: Volcano) -> Markup:
     """Return marks with their meaning, and the names of the scalings."""
     shown, x = [], float(LEFT)
     for kind, meaning in KINDS.items():
-        if any(kind_of(slab) == kind for slab in points):
+        if any(kind_of(point.slab) == kind for point in points):
             mark = tag(
                 "g", _mark(kind), transform=f"translate({x + 6:.0f} 20)", class_=kind
             )
             shown += [mark, text(x + 18, 24, meaning, "legend-text")]
             x += 44 + 6.8 * len(meaning)
-    others = ", ".join(s for s in SCALINGS if s != volcano.lines.name)
-    names = [(f"scaling {volcano.lines.name}", "curve")]
+    others = ", ".join(other.scaling for other in volcano.others)
+    names = [(f"scaling {volcano.scaling}", "curve")]
     names += [(f"other scalings: {others}", "curve other")] if others else []
     for name, class_ in names:
         shown += [

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 
 from crack_md.plots.screening.report import write_report
-from crack_md.workflows.ranking import rank_slabs
+from crack_md.workflows.chances import rank_slabs
 from crack_md.workflows.ranking_files import write_ranking
 from crack_md.workflows.ranking_records import RankSettings
 from crack_md.workflows.results_folder import read_screening

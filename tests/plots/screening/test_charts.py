@@ -9,10 +9,10 @@ import pytest
 
 from crack_md.plots.screening.axes import Axes, ticks
 from crack_md.plots.screening.diagrams import draw_diagram, levels, limiting_step
-from crack_md.plots.screening.view import ReportView
+from crack_md.plots.screening.view import EnergyView, ReportView, SlabView
 from crack_md.plots.screening.volcano import draw_volcano
 from crack_md.workflows.activity import Volcano
-from crack_md.workflows.ranking import rank_slabs
+from crack_md.workflows.chances import rank_slabs
 from crack_md.workflows.ranking_files import write_ranking
 from crack_md.workflows.results_folder import read_screening
 from tests.workflows.screenings import ENERGIES, write_screening
@@ -133,11 +133,31 @@ def test_names_stay_inside_and_apart(tmp_path: Path, n: int) -> None:
             assert apart or abs(y - other_y) >= 13
 
 
+def slab(**free_energies: float) -> SlabView:
+    """Return a slab with these free energies in eV by adsorbate."""
+    energies = {
+        name: EnergyView("fcc", dG, dG, None, "model")
+        for name, dG in free_energies.items()
+    }
+    row = {"slab": "x"}
+    return SlabView(0, row, "x", "Pt", "ok", "", 1, energies, "man-2011", None, None)
+
+
 def test_levels_of_the_ideal_surface() -> None:
     """At the apex ΔG_O = 1.72: OOH* 4.06, OH* 0.86; at 0.86 V two steps are flat."""
-    assert levels(1.72, VOLCANO, 0.0) == pytest.approx([4.92, 4.06, 1.72, 0.86, 0.0])
-    driven = levels(1.72, VOLCANO, 0.86)
+    ideal = slab(O=1.72)
+    assert levels(ideal, 0.0) == pytest.approx([4.92, 4.06, 1.72, 0.86, 0.0])
+    driven = levels(ideal, 0.86)
     assert driven == pytest.approx([1.48, 1.48, 0.0, 0.0, 0.0])
+
+
+def test_levels_that_were_computed_are_not_inferred() -> None:
+    both = slab(O=1.5, OH=0.9)
+    assert levels(both, 0.0) == pytest.approx([4.92, 4.10, 1.5, 0.9, 0.0])
+    svg = ET.fromstring(draw_diagram(both))
+    names = {e.text: e.get("class") for e in svg.iter("text")}
+    assert names["OOH*"] == "state inferred"
+    assert names["OH*"] == names["O*"] == names["H₂O"] == "state"
 
 
 @pytest.mark.parametrize(
@@ -147,13 +167,13 @@ def test_the_limiting_step_is_flat_at_the_limiting_potential(
     dG: float, step: str
 ) -> None:
     potential = float(VOLCANO.potential(np.array(dG)))
-    steps = np.diff(levels(dG, VOLCANO, potential))
+    steps = np.diff(levels(slab(O=dG), potential))
     assert steps.max() == pytest.approx(0.0, abs=1e-12)
-    assert limiting_step(dG, VOLCANO) == step
+    assert limiting_step(slab(O=dG)) == step
 
 
 def test_diagram_shows_the_levels() -> None:
-    svg = ET.fromstring(draw_diagram(1.3, VOLCANO))
+    svg = ET.fromstring(draw_diagram(slab(O=1.3)))
     shown = [e.text for e in svg.iter("text") if e.get("class") == "value"]
     assert shown == ["4.92", "3.85", "1.30", "0.65", "0.00"]
     driven = next(e for e in svg.iter("g") if e.get("class") == "driven")
@@ -161,3 +181,20 @@ def test_diagram_shows_the_levels() -> None:
     assert flat.get("y1") == flat.get("y2")
     keys = [e.text for e in svg.iter("text") if "key" in e.get("class", "")]
     assert keys == ["U = 0", "U = 0.65 V"]
+
+
+@pytest.mark.parametrize("dG", [-3.0, 6.0])
+def test_diagram_of_an_odd_surface_stays_inside(dG: float) -> None:
+    svg = ET.fromstring(draw_diagram(slab(O=dG)))
+    for line in svg.iter("line"):
+        assert 0 <= float(line.get("y1", "")) <= 225
+        assert 0 <= float(line.get("y2", "")) <= 225
+
+
+def test_computed_potentials_lie_off_the_line(tmp_path: Path) -> None:
+    """OH* of Pt(111) at 0.9 eV: min over steps with OOH* 4.1, O* 1.66 is 0.76 V."""
+    write_screening(tmp_path, others={"OH": {"Pt(111)": 0.55}})
+    view = view_of(tmp_path, ranked=True)
+    svg = volcano_of(view)
+    platinum = next(p for p in points(svg) if p.get("data-x") == "1.660000")
+    assert float(platinum.get("data-y", "")) == pytest.approx(0.76)

@@ -10,8 +10,8 @@ import pytest
 
 from crack_md.errors import DataError
 from crack_md.plots.screening.report import write_report
+from crack_md.workflows.chances import rank_slabs
 from crack_md.workflows.dft_values import ReferenceValue
-from crack_md.workflows.ranking import rank_slabs
 from crack_md.workflows.ranking_files import write_ranking
 from crack_md.workflows.ranking_records import RankSettings
 from crack_md.workflows.rescore import Rescored
@@ -133,11 +133,13 @@ def test_without_a_ranking_it_says_how_to_make_one(tmp_path: Path) -> None:
 def test_a_ranking_brings_intervals_and_chances(tmp_path: Path) -> None:
     screening = read_screening(write_screening(tmp_path))
     reference = [
-        ReferenceValue("Pt(111)", "fcc", 1.5, 1.62, True),
-        ReferenceValue("Au(111)", "fcc", 2.4, 2.61, True),
+        ReferenceValue("Pt(111)", "O", "fcc", 1.5, 1.62, True),
+        ReferenceValue("Au(111)", "O", "fcc", 2.4, 2.61, True),
     ]
     rescored = [
-        Rescored("Pd(111)", "fcc", "big", "1", False, 1.55, 1.45, "single_point")
+        Rescored(
+            *("Pd(111)", "O", "fcc", "big", "1", False, 1.55, 1.45, "single_point")
+        )
     ]
     ranking = rank_slabs(
         screening,
@@ -155,7 +157,7 @@ def test_a_ranking_brings_intervals_and_chances(tmp_path: Path) -> None:
     assert "look at" in errors
     offset = (0.02 + 0.11) / 2 * -1  # after the 0.1 eV of the re-scoring
     assert f"E = x − {abs(offset):.3f} eV from 2 values" in errors
-    assert "Pt(111) fcc 1.620 1.500 −0.120" in errors
+    assert "Pt(111) O* fcc 1.620 1.500 −0.120" in errors
 
 
 def test_a_ranking_of_older_results_is_not_shown(tmp_path: Path) -> None:
@@ -184,7 +186,12 @@ def test_what_it_does_not_know_is_kept(tmp_path: Path) -> None:
     ]
     write_csv(tmp_path / "results.csv", rows)
     sites = [
-        {**row, "surface_changed": str(row["site"] == "hcp"), "status": "melted"}
+        {
+            **row,
+            "surface_changed": str(row["site"] == "hcp"),
+            "anomalies": "desorbed" if row["site"] == "ontop" else "site_migrated",
+            "status": "melted",
+        }
         for row in read_rows(tmp_path / "sites.csv")
     ]
     write_csv(tmp_path / "sites.csv", sites)
@@ -194,6 +201,8 @@ def test_what_it_does_not_know_is_kept(tmp_path: Path) -> None:
     assert "Warnings: 5" in failures
     assert "Fe is magnetic" in failures
     assert "melted (12)" in failures
+    assert "desorbed (4)" in failures
+    assert "site migrated" not in failures
     assert "surface changed (4)" in failures
 
 
@@ -215,3 +224,17 @@ def test_few_slabs_or_none(tmp_path: Path, n: int) -> None:
 def test_no_finished_screening(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no finished screening"):
         write_report(tmp_path)
+
+
+def test_several_adsorbates(tmp_path: Path) -> None:
+    others = {"OH": {"Pt(111)": 0.55, "Pd(111)": 0.45}}
+    screening = read_screening(write_screening(tmp_path, others=others))
+    page = page_of(tmp_path)
+    assert "O*, OH* screening of 5 surfaces" in page.text
+    assert "ΔG(OH*)" in page.section("slabs")
+    assert "use what was computed (O*, OH*), OOH* by scaling" in page.section("volcano")
+    assert "OH* on fcc, ΔG 0.90 eV" in page.section("candidates")
+    write_ranking(rank_slabs(screening), tmp_path)
+    page = page_of(tmp_path)
+    assert "Errors of O* and OH* are assumed" in page.section("errors")
+    assert "OH* on fcc, ΔG 0.90 ± 0.31 eV" in page.section("candidates")

@@ -39,6 +39,12 @@ def test_adsorbate_and_atoms_are_seen(view: str, size: tuple[int, int, int]) -> 
     assert share > (0.0005 if view == "side" else 0.001)
 
 
+def test_small_cells_are_repeated_until_the_picture_is_full() -> None:
+    pixels = imread(io.BytesIO(picture(covered((1, 1, 3)), "top")))
+    corners = pixels[[0, 0, -1, -1], [0, -1, 0, -1], 3]
+    assert np.all(corners > 0.5)
+
+
 def test_adsorbate_is_at_the_top_of_the_side_view() -> None:
     rows = np.flatnonzero(red(picture(covered(), "side")).any(axis=1))
     solid = imread(io.BytesIO(picture(covered(), "side")))[..., 3] > 0.5
