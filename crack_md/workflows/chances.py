@@ -74,16 +74,12 @@ def rank_slabs(
 
 
 def _usable(screening: Screening) -> list[Candidate]:
-    """Return the slabs with a free energy of an intermediate.
-
-    By name: the order of the table must not decide which slab gets which draw.
-    """
-    usable = [
+    """Return the slabs with a free energy of an intermediate, best first."""
+    return [
         candidate
         for candidate in screening.candidates
         if any(_counts(candidate, name) for name in INTERMEDIATES)
     ]
-    return sorted(usable, key=lambda candidate: candidate.slab)
 
 
 def _counts(candidate: Candidate, adsorbate: str) -> bool:

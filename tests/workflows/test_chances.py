@@ -115,6 +115,24 @@ def test_dft_corrects_what_was_rescored(screening: Screening) -> None:
     assert by_name(found)["Pt(111)"][1] == pytest.approx(1.72)
 
 
+def test_a_rescored_energy_stands_and_is_what_dft_corrects(
+    screening: Screening,
+) -> None:
+    """-0.2 and -0.1 eV: -0.15 for the others, but not for these two themselves."""
+    rescored = [teacher("Pt3Ni(111)", 1.50), teacher("Pt(111)", 1.52)]
+    found = by_name(rank_slabs(screening, rescored=rescored))
+    assert found["Pt3Ni(111)"][1] == pytest.approx(1.50)
+    assert found["Pt(111)"][1] == pytest.approx(1.52)
+    assert found["Pd(111)"][1] == pytest.approx(1.40)
+    widths = {name: high - low for name, (low, _, high) in found.items()}
+    assert widths["Pt(111)"] == pytest.approx(2 * Z * np.hypot(0.10, 0.12))
+    assert widths["Pd(111)"] > widths["Pt(111)"] + 0.1
+    reference = [value("Pt(111)", 1.62)]
+    both = rank_slabs(screening, rescored=rescored, reference=reference)
+    assert both.corrections["O"].offset == pytest.approx(0.1)
+    assert by_name(both)["Pt3Ni(111)"][1] == pytest.approx(1.60)
+
+
 def test_spread_of_a_committee_widens_intervals(tmp_path: Path) -> None:
     spread = {"Pt(111)": 0.4, "Pd(111)": 0.01}
     folder = write_screening(

@@ -1,5 +1,6 @@
 """Re-scoring, with EMT on what EMT has screened: the numbers must come back."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
 from ase.optimize import BFGS
 
 from crack_md.errors import CrackError
@@ -132,6 +135,25 @@ def test_structures_of_doubles_and_of_names_like_numbers(screening: Screening) -
     clean = structures.clean(named["7"], named["7"].adsorbed[0])
     assert clean is not None
     assert len(clean) == len(first) - 1
+
+
+def test_of_two_structures_with_one_name_the_energy_decides(
+    screening: Screening, tmp_path: Path
+) -> None:
+    """The first slab, stretched, is in the database too, as if it had been before."""
+    folder = Path(shutil.copytree(screening.folder, tmp_path / "copy"))
+    copied = read_screening(folder)
+    best = copied.candidates[0]
+    right = Structures.of(copied).adsorbed(best, best.adsorbed[0])
+    assert right is not None
+    wrong = right.copy()
+    wrong.positions[-1, 2] += 0.5
+    wrong.calc = SinglePointCalculator(wrong, energy=right.get_potential_energy() + 1)
+    shown = {"slab": best.slab, "site": best.adsorbed[0].start, "adsorbate": "O"}
+    connect(folder / "results.db").write(wrong, **shown)
+    found = Structures.of(read_screening(folder)).adsorbed(best, best.adsorbed[0])
+    assert found is not None
+    assert np.array_equal(found.positions, right.positions)
 
 
 def test_no_database_no_structures(screening: Screening, tmp_path: Path) -> None:
