@@ -39,14 +39,20 @@ def complete(
     return np.stack([dG_OOH, dG_O, dG_OH], axis=-1)
 
 
+def free_energy_levels(
+    known: Mapping[str, Float[ndarray, "*shape"]], scaling: str
+) -> Float[ndarray, "*shape 5"]:
+    """Return ΔG in eV of O2, OOH*, O*, OH* and H2O at U = 0."""
+    between = complete(known, scaling)
+    zeros = np.zeros((*between.shape[:-1], 1))
+    return np.concatenate([zeros + FOUR_ELECTRONS_EV, between, zeros], axis=-1)
+
+
 def reduction_steps(
     known: Mapping[str, Float[ndarray, "*shape"]], scaling: str
 ) -> Float[ndarray, "*shape 4"]:
     """Return the free energies in eV of the four reduction steps at U = 0."""
-    between = complete(known, scaling)
-    zeros = np.zeros((*between.shape[:-1], 1))
-    states = [zeros + FOUR_ELECTRONS_EV, between, zeros]
-    return np.diff(np.concatenate(states, axis=-1), axis=-1)
+    return np.diff(free_energy_levels(known, scaling), axis=-1)
 
 
 def limiting_potentials(

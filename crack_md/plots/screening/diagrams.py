@@ -7,8 +7,6 @@ import numpy as np
 from crack_md.plots.screening.axes import Axes, line, text, ticks
 from crack_md.plots.screening.markup import Markup, join, tag
 from crack_md.plots.screening.view import SlabView
-from crack_md.workflows.activity import INTERMEDIATES
-from crack_md.workflows.orr import FOUR_ELECTRONS_EV
 
 WIDTH, HEIGHT = 400, 225
 STATES = ("O₂", "OOH*", "O*", "OH*", "H₂O")
@@ -56,9 +54,7 @@ def draw_diagram(slab: SlabView) -> Markup:
 
 def levels(slab: SlabView, potential_V: float) -> list[float]:
     """Return the levels of `STATES` in eV: ΔG - n·eU with n electrons to come."""
-    between = [slab.levels[name] for name in INTERMEDIATES]
-    at_zero = np.array([FOUR_ELECTRONS_EV, *between, 0.0])
-    return [float(level) for level in at_zero - ELECTRONS_LEFT * potential_V]
+    return [float(e) for e in np.array(slab.levels) - ELECTRONS_LEFT * potential_V]
 
 
 def limiting_step(slab: SlabView) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crack_md.workflows.activity import INTERMEDIATES, complete, reduction_steps
+from crack_md.workflows.activity import INTERMEDIATES, free_energy_levels
 from crack_md.workflows.ranking_files import read_ranking
 from crack_md.workflows.results_folder import Candidate, Row, Screening, number
 
@@ -59,20 +59,20 @@ class SlabView:
             n: dG for n, dG in known.items() if dG is not None and n in INTERMEDIATES
         }
 
-    @property
-    def levels(self) -> Mapping[str, float]:
-        """Return ΔG in eV of all intermediates, by scaling where not computed."""
+    @cached_property
+    def levels(self) -> tuple[float, ...]:
+        """Return ΔG in eV of O2, OOH*, O*, OH* and H2O; by scaling if not computed."""
         known = {name: np.array(dG) for name, dG in self.free_energies.items()}
-        if not known:
-            return {}
-        values = complete(known, self.scaling)
-        return dict(zip(INTERMEDIATES, map(float, values), strict=True))
+        return tuple(float(dG) for dG in free_energy_levels(known, self.scaling))
+
+    def free_energy(self, adsorbate: str) -> float:
+        """Return ΔG in eV of an intermediate, by scaling if not computed."""
+        return self.levels[1 + INTERMEDIATES.index(adsorbate)]
 
     @property
     def limiting_step(self) -> int:
         """Return the number, 0 to 3, of the step that limits the potential."""
-        known = {name: np.array(dG) for name, dG in self.free_energies.items()}
-        return int(reduction_steps(known, self.scaling).argmax())
+        return int(np.diff(self.levels).argmax())
 
     @property
     def potential_interval(self) -> Interval | None:

@@ -27,7 +27,7 @@ def draw_volcano(view: ReportView, volcano: Volcano) -> Markup:
     points = [
         Point(
             slab=slab,
-            x=slab.levels[volcano.adsorbate],
+            x=slab.free_energy(volcano.adsorbate),
             y=slab.U_L_V,
             interval_eV=_interval(slab, volcano.adsorbate),
         )
