@@ -32,6 +32,9 @@ def table_columns(view: ReportView) -> tuple[Column, ...]:
     columns = [
         Column("#", "", "rank by limiting potential", lambda s: s.rank, 0),
         Column("slab", "", "name and formula", lambda s: s.name, shown=_name),
+        Column(
+            "status", "", "why there is no result", lambda s: s.status, shown=_status
+        ),
         Column("site", "", f"where {first}* ended", _site_of(first)),
         _decimal(f"ΔE({first}*)", "eV", "against H₂O and H₂", _energy(first)),
         _free_energy(first, view),
@@ -68,9 +71,6 @@ def table_columns(view: ReportView) -> tuple[Column, ...]:
             _sites,
         ),
         _decimal("θ", "ML", "coverage", lambda s: number(s.row, "coverage_ML")),
-        Column(
-            "status", "", "why there is no result", lambda s: s.status, shown=_status
-        ),
     ]
     return tuple(c for c in columns if any(_filled(c, slab) for slab in view.slabs))
 

@@ -108,10 +108,9 @@ def _curves(axes: Axes, volcano: Volcano) -> list[Markup]:
 
 
 def _curve(axes: Axes, volcano: Volcano, class_: str) -> Markup:
-    # straight between its corners: these and two far ends are all of it
-    x = np.array(
-        [volcano.corners[0] - 30.0, *volcano.corners, volcano.corners[-1] + 30]
-    )
+    # straight between its corners: these and both ends are all of it
+    low, high = axes.x_range
+    x = np.array([low, *(c for c in volcano.corners if low < c < high), high])
     y = volcano.potential(x)
     pixels = [(axes.x(float(a)), axes.y(float(b))) for a, b in zip(x, y, strict=True)]
     return tag(

@@ -45,6 +45,7 @@ def draw_names(points: Sequence[Point], axes: Axes, volcano: Volcano) -> list[Ma
             start = x + 9 if side > 0 else x - 9 - width
             box = (start, start + width, y + dy)
             inside = axes.left < start and start + width < axes.right
+            inside = inside and axes.top + LINE_PX < y + dy < axes.bottom - 2
             if inside and not any(_overlap(box, other) for other in boxes):
                 boxes.append(box)
                 drawn.append(_label(point, axes, side * 9.0, dy))

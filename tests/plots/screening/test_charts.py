@@ -85,6 +85,8 @@ def test_curve_goes_through_the_apex_and_the_points(tmp_path: Path) -> None:
     svg = volcano_of(view_of(write_screening(tmp_path)))
     curve = next(e for e in svg.iter("polyline") if e.get("class") == "curve")
     x, y = (np.array(json.loads(curve.get(f"data-{axis}", ""))) for axis in "xy")
+    low, high = json.loads(svg.get("data-range", ""))[:2]
+    assert (x[0], x[-1]) == pytest.approx((low, high), abs=1e-5)
     assert x[y.argmax()] == pytest.approx(1.72)
     assert y.max() == pytest.approx(0.86)
     for point in points(svg):
@@ -115,7 +117,7 @@ def test_names_stay_inside_and_apart(tmp_path: Path, n: int) -> None:
     random = np.random.default_rng(1)
     energies = {f"PtCu{i}(111)": float(random.normal(1.6, 0.4)) for i in range(n)}
     svg = volcano_of(view_of(write_screening(tmp_path, energies)))
-    left, _, width, _ = json.loads(svg.get("data-plot", ""))
+    left, top, width, height = json.loads(svg.get("data-plot", ""))
     boxes = []
     for label in svg.iter("text"):
         if label.get("class") != "label":
@@ -125,6 +127,7 @@ def test_names_stay_inside_and_apart(tmp_path: Path, n: int) -> None:
         start = x - length if label.get("text-anchor") == "end" else x
         assert left < start
         assert start + length < left + width
+        assert top + 10 < y < top + height
         boxes.append((start, start + length, y))
     assert bool(boxes) == bool(n)
     for i, (start, end, y) in enumerate(boxes):
