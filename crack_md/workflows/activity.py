@@ -59,7 +59,8 @@ def limiting_potentials(
     known: Mapping[str, Float[ndarray, "*shape"]], scaling: str
 ) -> Float[ndarray, "*shape"]:
     """Return the limiting potential in V from any of ΔG_O, ΔG_OH and ΔG_OOH in eV."""
-    return -reduction_steps(known, scaling).max(axis=-1)
+    # one surface gives an array too, without axes
+    return np.asarray(-reduction_steps(known, scaling).max(axis=-1))
 
 
 @dataclass(frozen=True)

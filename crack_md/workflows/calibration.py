@@ -199,7 +199,7 @@ def _leave_one_out(
         return None
     missed = fit.rest * v / keeps
     rmse = float(np.sqrt(np.mean(missed**2)))
-    freedom = fit.freedom - 1
+    freedom = float(fit.freedom - 1)
     if freedom < 1:
         return LeaveOneOut(rmse, None)
     squares = np.sum(fit.rest**2) - fit.rest**2 / keeps

@@ -143,8 +143,8 @@ class AssumedErrors:
 
 
 def student_quantile(
-    level: float, degrees_of_freedom: Float[ndarray, " slab"] | float
-) -> Float[ndarray, " slab"]:
+    level: float, degrees_of_freedom: Float[ndarray, "*shape"] | float
+) -> Float[ndarray, "*shape"]:
     """Return how many scales on either side hold this share of a t distribution."""
     return np.asarray(stdtrit(degrees_of_freedom, 0.5 + level / 2))
 

@@ -13,9 +13,9 @@ from crack_md.workflows.uncertainty import (
 
 def test_quantiles_are_those_of_the_tables() -> None:
     assert student_quantile(0.95, np.inf) == pytest.approx(1.959963984540054)
-    assert student_quantile(0.95, 1) == pytest.approx(12.706204736432095)
-    assert student_quantile(0.90, 4) == pytest.approx(2.131846786326649)
-    assert student_quantile(0.50, 1) == pytest.approx(1.0)  # Cauchy: tan(π/4)
+    assert student_quantile(0.95, 1.0) == pytest.approx(12.706204736432095)
+    assert student_quantile(0.90, 4.0) == pytest.approx(2.131846786326649)
+    assert student_quantile(0.50, 1.0) == pytest.approx(1.0)  # Cauchy: tan(π/4)
 
 
 def test_shared_and_independent_parts_add_as_squares() -> None:
