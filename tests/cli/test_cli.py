@@ -15,6 +15,8 @@ COMMANDS = [
     "relax",
     "md",
     "phonons",
+    "rank",
+    "report",
     "train",
     "compare",
     "evaluate",

@@ -70,12 +70,15 @@ def test_same_seed_same_draws() -> None:
 def test_degrees_of_freedom_of_several_parts() -> None:
     """Welch and Satterthwaite: (0.3² + 0.4²)² / (0.3⁴/2 + 0.4⁴/8) = 8.63."""
     none = np.zeros((1, 0))
-    parts = (ErrorPart(none, np.array([0.3]), 2), ErrorPart(none, np.array([0.4]), 8))
+    parts = (
+        ErrorPart(none, np.array([0.3]), 2.0),
+        ErrorPart(none, np.array([0.4]), 8.0),
+    )
     found = Estimates(np.array([0.0]), parts)
     assert found.degrees_of_freedom == pytest.approx(0.0625 / 0.00725)
     assert found.scale == pytest.approx(0.5)
     # the far larger part decides, and nothing at all is certain
-    far = (ErrorPart(none, np.array([1e-3]), 2), ErrorPart(none, np.array([0.4])))
+    far = (ErrorPart(none, np.array([1e-3]), 2.0), ErrorPart(none, np.array([0.4])))
     _, high = Estimates(np.array([0.0]), far).interval(0.95)
     assert high == pytest.approx(0.4 * 1.959963984540054, rel=1e-4)
     assert Estimates(np.array([1.0])).interval() == (1.0, 1.0)
