@@ -31,7 +31,8 @@ from benchmarks import dft_sets
 from benchmarks.models import benchmark_potential
 from crack_md.workflows.inputs import read_entries
 from crack_md.workflows.results import ScreenSettings
-from crack_md.workflows.screen import Progress, screen
+from crack_md.workflows.run import Progress
+from crack_md.workflows.screen import screen
 from crack_md.workflows.store import open_store
 from crack_md.workflows.tables import write_tables
 

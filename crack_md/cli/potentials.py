@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import ase
+from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
+from crack_md.workflows.domain import DomainDistance, neighbor_distance
 from crack_md.workflows.results import ModelInfo
 
 
@@ -51,6 +53,8 @@ def load_potential(
         gas_references=dict(gas_energies or known.gas_references),
         elements=frozenset(chemical_symbols[number] for number in known.elements)
         or None,
+        forces=calculator.forces_kind,
+        spin_polarised=_spin_polarised(known.energy_reference, known.provenance),
     )
     return calculator, info
 
@@ -63,3 +67,40 @@ def identity(info: ModelInfo) -> dict[str, str]:
 def has_direct_forces(calculator: BaseCalculator) -> bool:
     """Return whether forces are a head of a network, not the gradient of an energy."""
     return getattr(calculator, "forces_kind", "gradient") == "direct"
+
+
+def domain_distance(calculator: BaseCalculator) -> DomainDistance:
+    """Return what says whether a structure is one that the model knows.
+
+    Distances between neighbors for every model; the model's own features as well where
+    it was saved with their statistics (``crack-md domain``).
+    """
+    from crack_md.calculators import CrackCalculator
+    from crack_md.calculators.feature_domain import feature_distance
+
+    own = None
+    if isinstance(calculator, CrackCalculator):
+        own = feature_distance(calculator)
+    if own is None:
+        return neighbor_distance
+
+    def farther(atoms: Atoms) -> tuple[float, str]:
+        return max(own(atoms), neighbor_distance(atoms))
+
+    return farther
+
+
+def _spin_polarised(
+    energy_reference: str, provenance: Mapping[str, Any]
+) -> bool | None:
+    """Return whether the labels of a model were computed with spin, where it is known.
+
+    A model may say so itself. OC20, whose labels are adsorption energies, was computed
+    without; OMat24, sAlex and MPtrj, which Nequix learned from, with.
+    """
+    stated = provenance.get("spin_polarised")
+    if stated is not None:
+        return bool(stated)
+    if energy_reference == "adsorption":
+        return False
+    return True if str(provenance.get("teacher", "")).startswith("nequix") else None

@@ -2,21 +2,17 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from crack_md.cli import screen_options as option
 from crack_md.errors import ConfigError
-from crack_md.progress import build_progress
 
 ALL_FAILED = 1
 INTERRUPTED = 130
+SHOWN_DIAGRAMS = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -25,68 +21,70 @@ def register(app: typer.Typer) -> None:
 
 
 def screen(
-    surfaces: Annotated[
-        Path,
-        typer.Argument(
-            help="Slabs to screen: an ASE database, extxyz, traj, cif, POSCAR ..."
-        ),
-    ],
+    surfaces: option.Surfaces,
     *,
-    model: Annotated[
-        str,
-        typer.Option(
-            help="'default' (the packaged student), a model file, or 'emt' (ASE's toy "
-            "potential, for trying things out)."
-        ),
-    ] = "default",
-    out: Annotated[
-        Path,
-        typer.Option(
-            help="Folder for results. Run again with the same one to go on where a "
-            "stopped run ended."
-        ),
-    ] = Path("screen-results"),
-    adsorbate: Annotated[str, typer.Option(help="What adsorbs.")] = "O",
-    fmax: Annotated[
-        float, typer.Option(min=1e-6, help="Relax until no force exceeds this, eV/Å.")
-    ] = 0.03,
-    steps: Annotated[
-        int, typer.Option(min=1, help="Most steps of one relaxation.")
-    ] = 300,
-    gas_reference: Annotated[
-        str | None,
-        typer.Option(
-            help="Energies of the gas molecules by the same model in eV, such as "
-            "H2O=-12.81,H2=-6.98. Default: those stored in the model."
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(help="'cpu', 'cuda', or 'auto' for a GPU where there is one.")
-    ] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
-    ] = False,
+    model: option.Model = "default",
+    out: option.Out = Path("screen-results"),
+    adsorbate: option.Adsorbates = "O",
+    select: option.Select = None,
+    miller: option.MillerIndices = None,
+    terminations: option.Terminations = False,
+    thickness_A: option.Thickness = 6.0,
+    vacuum_A: option.Vacuum = 15.0,
+    width_A: option.Width = 4.9,
+    random_placements: option.RandomPlacements = 0,
+    seed: option.Seed = 0,
+    orientations: option.Orientations = 2,
+    max_sites: option.MaxSites = None,
+    optimizer: option.Optimizer = "LBFGS",
+    fmax: option.Fmax = 0.03,
+    steps: option.Steps = 300,
+    reference: option.Reference = "H2O-H2",
+    corrections: option.Corrections = "norskov-2004",
+    scaling: option.Scaling = "man-2011",
+    gas_reference: option.GasReference = None,
+    device: option.Device = "auto",
+    as_json: option.AsJson = False,
 ) -> None:
     """Rank surfaces for oxygen reduction by their O* adsorption energy.
 
-    Relaxes every slab, clean and with O on each symmetry-distinct site, and writes
-    results.csv (one row per slab, best first), sites.csv, results.db (relaxed
-    structures), summary.json and volcano.png. A slab that cannot be screened becomes a
-    row that says why. Exit code 1: no slab has a result; 2: unusable input.
+    Relaxes every slab, clean and with the adsorbates on each symmetry-distinct site,
+    and writes results.csv (one row per slab, best first), sites.csv, results.db
+    (relaxed structures), summary.json, volcano.png and free_energy.png. A slab that
+    cannot be screened becomes a row that says why. Exit code 1: no slab has a result;
+    2: unusable input.
     """
     from crack_md.cli.potentials import load_potential
-    from crack_md.workflows.adsorption import adsorbate_named, gas_energy
-    from crack_md.workflows.inputs import read_entries
+    from crack_md.cli.screen_output import print_ranking
+    from crack_md.workflows.adsorbates import parse_adsorbates
+    from crack_md.workflows.cut import CutSettings, parse_planes
     from crack_md.workflows.results import ScreenSettings
 
     # Everything that can be wrong with the input is found before a file is made.
-    settings = ScreenSettings(adsorbate=adsorbate, fmax=fmax, steps=steps)
-    species = adsorbate_named(adsorbate)
+    settings = ScreenSettings(
+        adsorbates=parse_adsorbates(adsorbate),
+        fmax=fmax,
+        steps=steps,
+        optimizer=optimizer,
+        orientations=orientations,
+        random_placements=random_placements,
+        seed=seed,
+        max_sites=max_sites,
+        reference=reference,
+        corrections=corrections,
+        scaling=scaling,
+    )
+    settings.check()
     given_gases = _gas_energies(gas_reference)
-    entries = read_entries(surfaces)
+    cut = None
+    if miller is not None:
+        planes = parse_planes(miller)
+        cut = CutSettings(planes, terminations, thickness_A, vacuum_A, width_A)
+    elif terminations:
+        raise ConfigError("--terminations needs --miller: it is about cutting bulks")
+    entries = _read(surfaces, select, cut)
     calculator, info = load_potential(model, device=device, gas_energies=given_gases)
-    if info.energy_reference == "total":
-        gas_energy(species, info.gas_references)
+    settings.require_gas_energies(info)
     try:
         summary = _screen_into(out, surfaces, entries, calculator, info, settings)
     except KeyboardInterrupt:
@@ -99,9 +97,18 @@ def screen(
     if as_json:
         typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
-        _print_ranking(summary, out)
+        print_ranking(summary, out)
     if not summary["counts"]["slabs"].get("ok"):
         raise typer.Exit(ALL_FAILED)
+
+
+def _read(surfaces: Path, select: str | None, cut: Any) -> Any:
+    """Return the slabs of the input, cut from bulks where that is asked for."""
+    from crack_md.workflows.cut import cut_entries
+    from crack_md.workflows.inputs import read_entries
+
+    entries = read_entries(surfaces, select=select)
+    return entries if cut is None else cut_entries(entries, cut)
 
 
 def _screen_into(
@@ -113,14 +120,16 @@ def _screen_into(
     settings: Any,
 ) -> dict[str, Any]:
     """Run the screening, write its files, and return the summary."""
-    from crack_md.plots.volcano import volcano_png
+    from crack_md.cli.potentials import domain_distance
+    from crack_md.cli.screen_output import progress_bar
     from crack_md.workflows.inputs import input_sha256
     from crack_md.workflows.screen import screen as run_screen
     from crack_md.workflows.store import open_store
-    from crack_md.workflows.tables import write_atomically, write_tables
+    from crack_md.workflows.tables import write_tables
 
     start = time.monotonic()
-    with open_store(out, settings.conditions(info)) as store, _bar() as report:
+    conditions = settings.conditions(info)
+    with open_store(out, conditions) as store, progress_bar() as report:
         result = run_screen(
             entries,
             calculator,
@@ -128,8 +137,9 @@ def _screen_into(
             store=store,
             settings=settings,
             report=report,
+            distance=domain_distance(calculator),
         )
-        write_atomically(out / "volcano.png", volcano_png(result))
+        _write_figures(result, out)
         return write_tables(
             result,
             out,
@@ -142,19 +152,20 @@ def _screen_into(
         )
 
 
-@contextmanager
-def _bar() -> Iterator[Any]:
-    """Give a function that shows progress on stderr, with the time that is left."""
-    with build_progress("items", transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
+def _write_figures(result: Any, out: Path) -> None:
+    """Draw the volcano, and the diagrams of the best slabs, where there are any."""
+    from crack_md.plots.free_energy import free_energy_png
+    from crack_md.plots.volcano import volcano_png
+    from crack_md.workflows.orr import INTERMEDIATES
+    from crack_md.workflows.tables import write_atomically
 
-        def show(step: Any) -> None:
-            where = f"{step.slab} {step.site or 'clean'}"
-            bar.update(
-                task, completed=step.done, total=step.total, description=where[:32]
-            )
-
-        yield show
+    if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):
+        return
+    write_atomically(out / "volcano.png", volcano_png(result))
+    best = [slab for slab in result.slabs if slab.diagram is not None]
+    diagrams = {slab.name: slab.diagram for slab in best[:SHOWN_DIAGRAMS]}
+    if diagrams:
+        write_atomically(out / "free_energy.png", free_energy_png(diagrams))
 
 
 def _gas_energies(text: str | None) -> dict[str, float] | None:
@@ -169,47 +180,3 @@ def _gas_energies(text: str | None) -> dict[str, float] | None:
             f"cannot read --gas-reference '{text}'; expected energies in eV such as "
             "H2O=-12.81,H2=-6.98"
         ) from error
-
-
-def _print_ranking(summary: dict[str, Any], out: Path) -> None:
-    name = summary["settings"]["adsorbate"]
-    energy = f"dE_{name}_H2O_H2_eV"
-    shown = {
-        "rank": "rank",
-        "slab": "slab",
-        "final_site": "site",
-        energy: f"ΔE({name}*) / eV",
-        f"dG_{name}_eV": f"ΔG({name}*) / eV",
-        "U_L_V": "U_L / V",
-        f"dE_{name}_vs_Pt111_eV": "vs Pt(111) / eV",
-    }
-    console = Console()
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column, title in shown.items():
-        table.add_column(
-            title, justify="left" if column in ("slab", "final_site") else "right"
-        )
-    for row in summary["ranking"]:
-        if "rank" in row:
-            table.add_row(*(_cell(row.get(column)) for column in shown))
-    if table.row_count:
-        console.print(table)
-    for row in summary["ranking"]:
-        if "rank" not in row:
-            line = f"{row['slab']}: {row['status']}: {row.get('error', '')}"
-            console.print(Text(line, style="yellow"))
-    settings, reference = summary["settings"], summary["pt111"]["source"]
-    console.print(
-        Text(
-            f"ΔE against H2O and H2; U_L by scaling {settings['scaling']} with "
-            f"corrections {settings['corrections']}; Pt(111): {reference}",
-            style="dim",
-        )
-    )
-    console.print(Text(f"written to {out}/: results.csv, sites.csv, volcano.png ..."))
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crack_md.plots.style import BLUE, GRID, INK, MUTED, ORANGE, RED, png, style
-from crack_md.workflows.orr import EQUILIBRIUM_V, limiting_potential
+from crack_md.workflows.orr import EQUILIBRIUM_V, INTERMEDIATES, limiting_potential
 from crack_md.workflows.results import ScreenResult, SlabResult
 
 WIDTH_IN, HEIGHT_IN = 7.2, 4.8
@@ -49,7 +49,7 @@ def draw_volcano(result: ScreenResult) -> Figure:
     axes.set(
         xlim=(low, high),
         ylim=(floor, 1.34),
-        xlabel=f"ΔG({result.settings.adsorbate}*) / eV, against H₂O and H₂",
+        xlabel="ΔG(O*) / eV, against H₂O and H₂",
         ylabel="limiting potential / V vs RHE",
     )
     axes.grid(color=GRID, linewidth=0.7)
@@ -62,12 +62,12 @@ def draw_volcano(result: ScreenResult) -> Figure:
 
 
 def _point(slab: SlabResult) -> _Point | None:
-    best = slab.best
-    if slab.rank is None or best is None or best.free_energy is None:
+    if slab.rank is None or slab.diagram is None:
         return None
     elements = set(re.findall(r"[A-Z][a-z]?", slab.formula))
     color = INK if elements == {"Pt"} else BLUE if len(elements) == 1 else ORANGE
-    return _Point(slab.name, best.free_energy, slab.limiting_potential or 0.0, color)
+    diagram = slab.diagram
+    return _Point(slab.name, diagram.dG_O_eV, diagram.limiting_potential, color)
 
 
 def _limits(values: list[float]) -> tuple[float, float]:
@@ -173,10 +173,16 @@ def _captions(axes: Axes, result: ScreenResult) -> None:
     left_out = len(result.slabs) - ranked
     title = f"Oxygen reduction on {ranked} surfaces, model {result.model.name}"
     axes.set_title(title, pad=10)
-    note = (
-        f"OH* and OOH* inferred from O* (scaling {result.settings.scaling}, "
-        f"corrections {result.settings.corrections})"
-    )
+    guessed = {
+        name
+        for slab in result.slabs
+        if slab.diagram is not None
+        for name in slab.diagram.inferred
+    }
+    inferred = " and ".join(f"{n}*" for n in INTERMEDIATES[::-1] if n in guessed)
+    note = f"scaling {result.settings.scaling}, "
+    note += f"corrections {result.settings.corrections}"
+    note = f"{inferred} inferred ({note})" if inferred else note
     if left_out:
         note += f"; {left_out} without a result, see results.csv"
     axes.figure.supxlabel(note, fontsize=7.5, color=RED if not ranked else MUTED)

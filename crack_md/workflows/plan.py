@@ -1,13 +1,17 @@
 """What a screening will do with each entry, decided before any force is computed."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
 from ase import Atoms
 from ase.build import fcc111
 from ase.calculators.calculator import BaseCalculator
+from ase.geometry import minkowski_reduce
 
 from crack_md.workflows.inputs import Entry
+from crack_md.workflows.placement import Start, random_starts, site_starts
+from crack_md.workflows.random_sites import random_sites, some_sites
 from crack_md.workflows.relax import relax_fcc_constant
 from crack_md.workflows.results import ModelInfo, ScreenSettings
 from crack_md.workflows.sites import Site, find_sites
@@ -17,6 +21,9 @@ from crack_md.workflows.slab_checks import SlabError
 PT111_NAME = "Pt(111) reference"
 PT_RPBE_A = 3.99
 """RPBE lattice constant, for models that can say nothing about a bulk crystal."""
+MAGNETIC = frozenset(["Cr", "Mn", "Fe", "Co", "Ni"])
+CROWDED_A = 4.0
+"""Adsorbates nearer to their images than this repel one another by 0.3 eV and more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,33 +33,98 @@ class SlabPlan:
     name: str
     formula: str
     slab: Slab | None
-    sites: tuple[Site, ...] = ()
+    sites: Mapping[str, tuple[Site, ...]] = field(default_factory=dict)
+    """Symmetry-distinct sites, by the element that binds."""
+    starts: tuple[Start, ...] = ()
     status: str = "ok"
     error: str = ""
+    preparation: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
-def plan_slab(entry: Entry, *, model: ModelInfo, adsorbate: str = "O") -> SlabPlan:
-    """Return the prepared slab of an entry and its sites, or the reason why not."""
+def plan_slab(entry: Entry, *, model: ModelInfo, settings: ScreenSettings) -> SlabPlan:
+    """Return the prepared slab of an entry and its starts, or the reason why not."""
     if entry.atoms is None:
-        return SlabPlan(entry.name, "", None, (), entry.status, entry.error)
+        return SlabPlan(entry.name, "", None, status=entry.status, error=entry.error)
     formula = entry.atoms.get_chemical_formula(mode="metal")
     try:
-        slab = prepare_slab(entry.atoms, adsorbate=adsorbate)
-        _require_known_elements(entry.atoms, model)
-        sites = find_sites(slab, adsorbate=adsorbate)
+        slab = prepare_slab(entry.atoms, adsorbate=settings.adsorbates[0].binding)
+        _require_known_elements(entry.atoms, model, settings)
+        bindings = dict.fromkeys(a.binding for a in settings.adsorbates)
+        sites = {b: find_sites(slab, adsorbate=b) for b in bindings}
+        starts = tuple(_starts(slab, sites, settings))
     except SlabError as error:
-        return SlabPlan(entry.name, formula, None, (), error.status, str(error))
-    return SlabPlan(entry.name, formula, slab, sites)
+        return SlabPlan(
+            entry.name,
+            formula,
+            None,
+            status=error.status,
+            error=str(error),
+            preparation=entry.notes,
+        )
+    return SlabPlan(
+        entry.name,
+        formula,
+        slab,
+        sites,
+        starts,
+        preparation=(*entry.notes, *slab.preparation),
+        warnings=tuple(_warnings(slab, sites, model, settings)),
+    )
 
 
-def _require_known_elements(atoms: Atoms, model: ModelInfo) -> None:
-    unknown = set(atoms.symbols) - (model.elements or set(atoms.symbols))
+def _require_known_elements(
+    atoms: Atoms, model: ModelInfo, settings: ScreenSettings
+) -> None:
+    needed = set(atoms.symbols)
+    needed |= {symbol for a in settings.adsorbates for symbol in a.composition}
+    unknown = needed - (model.elements or needed)
     if unknown:
         raise SlabError(
             "unknown_element",
             f"the model was not trained on {', '.join(sorted(unknown))}; it knows "
             f"{', '.join(sorted(model.elements or ()))}",
         )
+
+
+def _starts(
+    slab: Slab, sites: Mapping[str, tuple[Site, ...]], settings: ScreenSettings
+) -> Iterator[Start]:
+    for adsorbate in settings.adsorbates:
+        chosen = some_sites(
+            sites[adsorbate.binding], limit=settings.max_sites, seed=settings.seed
+        )
+        yield from site_starts(adsorbate, chosen, orientations=settings.orientations)
+        drawn = random_sites(
+            slab,
+            count=settings.random_placements,
+            seed=settings.seed,
+            adsorbate=adsorbate.binding,
+        )
+        yield from random_starts(adsorbate, drawn, seed=settings.seed)
+
+
+def _warnings(
+    slab: Slab,
+    sites: Mapping[str, tuple[Site, ...]],
+    model: ModelInfo,
+    settings: ScreenSettings,
+) -> Iterator[str]:
+    """Yield what a reader of the row must know to judge its numbers."""
+    magnetic = sorted(MAGNETIC & set(slab.atoms.symbols))
+    if magnetic and not model.spin_polarised:
+        unsure = "was not" if model.spin_polarised is False else "may not have been"
+        yield (
+            f"{', '.join(magnetic)}: the training data of the model {unsure} "
+            "spin-polarised, and adsorption on magnetic metals depends on it"
+        )
+    reduced, _ = minkowski_reduce(slab.atoms.cell, pbc=[True, True, False])
+    apart = float(np.linalg.norm(np.asarray(reduced)[:2], axis=1).min())
+    if apart < CROWDED_A:
+        yield f"adsorbates are {apart:.1f} Å apart: a high coverage, they repel"
+    most = max(len(found) for found in sites.values())
+    if settings.max_sites is not None and most > settings.max_sites:
+        yield f"{settings.max_sites} of {most} sites, drawn at random"
 
 
 def plan_pt111(
@@ -77,14 +149,13 @@ def plan_pt111(
             return None, f"none: relaxing bulk Pt failed ({error})"
         source = f"built at the model's own lattice constant, {constant:.3f} Å"
     atoms = fcc111("Pt", (2, 2, 4), a=constant, vacuum=8.0)
-    entry = Entry(PT111_NAME, atoms)
-    return plan_slab(entry, model=model, adsorbate=settings.adsorbate), source
+    return plan_slab(Entry(PT111_NAME, atoms), model=model, settings=settings), source
 
 
 def _is_pt111(plan: SlabPlan) -> bool:
     """Return whether a plan is pure Pt(111) at a quarter of a monolayer."""
     if plan.slab is None or set(plan.slab.atoms.symbols) != {"Pt"}:
         return False
-    kinds = [site.kind for site in plan.sites]
+    kinds = [site.kind for site in next(iter(plan.sites.values()))]
     right_size = len(plan.slab.surface) == 4 and plan.slab.n_layers >= 3
     return right_size and kinds == ["ontop", "bridge", "fcc", "hcp"]

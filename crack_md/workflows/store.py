@@ -17,10 +17,10 @@ from ase.db import connect
 from ase.db.core import Database
 
 from crack_md.errors import DataError
-from crack_md.workflows.results import RelaxationRecord
+from crack_md.workflows.records import RelaxationRecord
 
 FILE_NAME = "results.db"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 def relaxation_key(slab: Atoms, site: str, conditions: Mapping[str, Any]) -> str:
@@ -29,7 +29,7 @@ def relaxation_key(slab: Atoms, site: str, conditions: Mapping[str, Any]) -> str
     Args:
         slab: the clean slab before any relaxation. What is placed on it follows from
             it and the site, but only to round-off, so it is no part of the key.
-        site: label of the starting site; empty for the clean slab.
+        site: what names the start on this slab (`Start.key`); empty for the clean slab.
         conditions: what `ScreenSettings.conditions` returns.
     """
     content = {
@@ -102,9 +102,10 @@ class ResultsStore:
         Raises:
             DataError: it cannot be written.
         """
-        shown = {"slab": _text(record.slab), "status": record.status, **columns}
+        shown = {"slab": record.slab, "status": record.status, **columns}
         if record.site:
             shown["site"] = record.site
+        shown = {k: _text(v) if isinstance(v, str) else v for k, v in shown.items()}
         try:
             row_id = self._database.write(
                 atoms, key_value_pairs=shown, data={"record": asdict(record)}
@@ -139,7 +140,7 @@ def _text(value: str) -> str:
         float(value)
     except ValueError:
         return value
-    return f"slab-{value}"
+    return f"no-{value}"
 
 
 @contextlib.contextmanager

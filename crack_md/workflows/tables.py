@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.errors import DataError
+from crack_md.workflows.orr import STATES
 from crack_md.workflows.orr_sets import CORRECTIONS, SCALINGS
-from crack_md.workflows.results import (
-    ScreenResult,
-    ScreenSettings,
-    SiteResult,
-    SlabResult,
-)
+from crack_md.workflows.references import REFERENCES
+from crack_md.workflows.results import ScreenResult, SlabResult
+from crack_md.workflows.rows import Row, energy_column, site_rows, slab_rows
 
+SAME_EVERYWHERE = ("corrections", "scaling", "reference")
 PACKAGES = ("crack-md", "ase", "numpy", "spglib", "torch")
-Row = dict[str, Any]
 
 
 def write_tables(
@@ -40,30 +38,14 @@ def write_tables(
     return summary
 
 
-def slab_rows(result: ScreenResult) -> list[Row]:
-    """Return one row per slab, best first, units in the column names."""
-    return [_slab_row(slab, result.settings) for slab in result.slabs]
-
-
-def site_rows(result: ScreenResult) -> list[Row]:
-    """Return one row per starting site, the Pt(111) reference included."""
-    slabs = list(result.slabs)
-    if result.pt111 is not None and all(
-        slab.name != result.pt111.name for slab in slabs
-    ):
-        slabs.append(result.pt111)
-    return [
-        _site_row(slab, site, result.settings) for slab in slabs for site in slab.sites
-    ]
-
-
 def summarise(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
     """Return everything about a screening that fits on a page, ready for JSON."""
-    settings, model = result.settings, result.model
+    model, settings = result.model, result.settings
     sites = [site.record.status for slab in result.slabs for site in slab.sites]
     reference = result.pt111.best if result.pt111 is not None else None
+    rows = zip(result.slabs, slab_rows(result), strict=True)
     return {
-        "ranking": [_compact(row) for row in slab_rows(result)],
+        "ranking": [_compact(row) | _diagram(slab) for slab, row in rows],
         "counts": {
             "slabs": dict(Counter(slab.status for slab in result.slabs)),
             "sites": dict(Counter(sites)),
@@ -72,7 +54,7 @@ def summarise(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
         },
         "pt111": {
             "source": result.pt111_source,
-            _energy_column(settings): _rounded(
+            energy_column(settings.adsorbate): _rounded(
                 reference.adsorption_energy if reference is not None else None
             ),
         },
@@ -81,20 +63,46 @@ def summarise(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
             "sha256": model.sha256,
             "energy_reference": model.energy_reference,
             "gas_references_eV": dict(model.gas_references),
+            "forces": model.forces,
+            "spin_polarised": model.spin_polarised,
         },
-        "settings": {
-            "adsorbate": settings.adsorbate,
-            "optimizer": "LBFGS",
-            "fmax_eV_per_A": settings.fmax,
-            "steps": settings.steps,
-            "maxstep_A": settings.maxstep,
-            "corrections": settings.corrections,
-            "corrections_source": CORRECTIONS[settings.corrections].source,
-            "scaling": settings.scaling,
-            "scaling_source": SCALINGS[settings.scaling].source,
-        },
+        "settings": _settings(result),
         "versions": _versions(),
         **provenance,
+    }
+
+
+def _settings(result: ScreenResult) -> dict[str, Any]:
+    settings = result.settings
+    return {
+        "adsorbate": settings.adsorbate,
+        "adsorbates": [adsorbate.name for adsorbate in settings.adsorbates],
+        "optimizer": settings.optimizer,
+        "fmax_eV_per_A": settings.fmax,
+        "steps": settings.steps,
+        "maxstep_A": settings.maxstep,
+        "orientations": settings.orientations,
+        "random_placements": settings.random_placements,
+        "max_sites": settings.max_sites,
+        "seed": settings.seed,
+        "reference": settings.reference,
+        "reference_source": REFERENCES[settings.reference].source,
+        "gas_energies_eV": dict(settings.gas_energies(result.model)),
+        "corrections": settings.corrections,
+        "corrections_source": CORRECTIONS[settings.corrections].source,
+        "scaling": settings.scaling,
+        "scaling_source": SCALINGS[settings.scaling].source,
+    }
+
+
+def _diagram(slab: SlabResult) -> Row:
+    """Return the free energies of the intermediates and of the steps at U = 0."""
+    if slab.diagram is None:
+        return {}
+    levels = zip(STATES, slab.diagram.levels(), strict=True)
+    return {
+        "free_energies_eV": {state: _rounded(level) for state, level in levels},
+        "steps_eV": [_rounded(step) for step in slab.diagram.steps.all],
     }
 
 
@@ -116,62 +124,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _slab_row(slab: SlabResult, settings: ScreenSettings) -> Row:
-    best = slab.best if slab.status == "ok" else None
-    return {
-        "rank": slab.rank,
-        "slab": slab.name,
-        "formula": slab.formula,
-        "status": slab.status,
-        "best_site": best.record.site if best is not None else None,
-        "final_site": best.record.final_site if best is not None else None,
-        _energy_column(settings): best.adsorption_energy if best is not None else None,
-        f"dG_{settings.adsorbate}_eV": best.free_energy if best is not None else None,
-        "U_L_V": slab.limiting_potential,
-        "overpotential_V": slab.overpotential,
-        f"dE_{settings.adsorbate}_vs_Pt111_eV": slab.energy_vs_pt111,
-        "gap_to_next_site_eV": slab.gap_to_next if slab.status == "ok" else None,
-        "n_sites": len(slab.sites),
-        "n_valid_sites": slab.n_valid,
-        "coverage_ML": slab.coverage,
-        "corrections": settings.corrections,
-        "scaling": settings.scaling,
-        "error": slab.error,
-    }
-
-
-def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> Row:
-    record = site.record
-    return {
-        "slab": slab.name,
-        "formula": slab.formula,
-        "site": record.site,
-        "site_elements": site.elements,
-        "multiplicity": site.multiplicity,
-        "status": record.status,
-        "final_site": record.final_site,
-        "migrated": record.migrated,
-        _energy_column(settings): site.adsorption_energy,
-        f"dG_{settings.adsorbate}_eV": site.free_energy,
-        "energy_eV": record.energy,
-        "clean_slab_energy_eV": slab.clean.energy if slab.clean is not None else None,
-        "height_A": record.height,
-        "fmax_eV_per_A": record.max_force,
-        "steps": record.n_steps,
-        "error": record.error,
-    }
-
-
-def _energy_column(settings: ScreenSettings) -> str:
-    return f"dE_{settings.adsorbate}_H2O_H2_eV"
-
-
 def _compact(row: Mapping[str, Any]) -> Row:
     """Return a row for JSON: rounded, without what is empty or the same everywhere."""
     return {
         name: _rounded(value)
         for name, value in row.items()
-        if value not in (None, "") and name not in ("corrections", "scaling")
+        if value not in (None, "") and name not in SAME_EVERYWHERE
     }
 
 

@@ -82,8 +82,10 @@ def test_json_on_stdout_and_files_beside_it(
         "results.db",
         "summary.json",
         "volcano.png",
+        "free_energy.png",
     }
-    assert (out / "volcano.png").read_bytes().startswith(b"\x89PNG")
+    for figure in ("volcano.png", "free_energy.png"):
+        assert (out / figure).read_bytes().startswith(b"\x89PNG")
     with (out / "results.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [row["slab"] for row in table[2:]] == ["broken", "bulk", "iron"]
@@ -124,9 +126,20 @@ def test_all_rows_failed_is_exit_code_one(tmp_path: Path) -> None:
         (["slab.extxyz", "--gas-reference", "H2O:3"], "cannot read --gas-reference"),
         (["slab.extxyz", "--gas-reference", "H2=1"], "missing: H2O;"),
         (
-            ["slab.extxyz", "--gas-reference", GASES, "--adsorbate", "CO2"],
-            "unknown adsorbate 'CO2'",
+            ["slab.extxyz", "--gas-reference", GASES, "--adsorbate", "XY2"],
+            "unknown adsorbate 'XY2'",
         ),
+        (
+            ["slab.extxyz", "--gas-reference", GASES, "--adsorbate", "CO:C"],
+            "missing: CO;",
+        ),
+        (["slab.extxyz", "--optimizer", "Newton"], "unknown optimizer 'Newton'"),
+        (["slab.extxyz", "--reference", "O2"], "unknown reference 'O2'"),
+        (["slab.extxyz", "--corrections", "mine"], "unknown corrections 'mine'"),
+        (["slab.extxyz", "--scaling", "mine"], "unknown scaling 'mine'"),
+        (["slab.extxyz", "--select", "a=1"], "--select works on ASE databases"),
+        (["slab.extxyz", "--terminations"], "--terminations needs --miller"),
+        (["slab.extxyz", "--miller", "11"], "cannot read the Miller indices '11'"),
         (
             ["slab.extxyz", "--gas-reference", GASES, "--out", "noise.db"],
             "cannot write to 'noise.db'",
@@ -155,6 +168,47 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert done.stderr.count("\n") == 1
     assert not done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_folder_of_bulks_with_two_adsorbates(tmp_path: Path) -> None:
+    """Reading, cutting, placing, energetics: the whole way in one command."""
+    pytest.importorskip("pymatgen.core")
+    folder = tmp_path / "bulks"
+    folder.mkdir()
+    for metal in ("Cu", "Ag"):
+        ase.io.write(folder / f"{metal}.cif", bulk(metal))
+    ase.io.write(folder / "slab.extxyz", slab("Cu"))
+    options = [*BASE, "--gas-reference", GASES, "--out", tmp_path / "out", "--json"]
+    options += [
+        "--miller",
+        "100",
+        "--width",
+        "2.5",
+        "--adsorbate",
+        "O,OH",
+        "--orientations",
+        "1",
+    ]
+    options += ["--reference", "half-O2", "--scaling", "hansen-2014"]
+    done = crack_md("screen", folder, *options)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["counts"]["slabs"] == {"ok": 2, "not_a_bulk": 1}
+    assert summary["settings"]["adsorbates"] == ["O", "OH"]
+    assert summary["settings"]["scaling"] == "hansen-2014"
+    best = summary["ranking"][0]
+    assert best["slab"] in ("Cu(100)", "Ag(100)")
+    assert best["preparation"].startswith("cut from a bulk")
+    assert best["inferred"] == "OOH"
+    half = best["dE_O_H2O_H2_eV"] - 2.76
+    assert best["dE_O_halfO2_eV"] == pytest.approx(half, abs=2e-4)
+    levels = best["free_energies_eV"]
+    assert list(levels) == ["O2", "OOH*", "O*", "OH*", "H2O"]
+    assert levels["OOH*"] == pytest.approx(levels["OH*"] + 3.16, abs=2e-4)
+    assert sum(best["steps_eV"]) == pytest.approx(-4.92, abs=3e-4)
+    again = crack_md("screen", folder, *[o for o in options if o != "--json"])
+    assert "ΔE against ½O2" in again.stdout
+    assert "ΔE(OH*)" in again.stdout
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])

@@ -7,15 +7,15 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from crack_md.plots.volcano import draw_volcano, volcano_png
+from crack_md.workflows.ranking import rank
+from crack_md.workflows.records import RelaxationRecord
 from crack_md.workflows.results import (
     ModelInfo,
-    RelaxationRecord,
     ScreenResult,
     ScreenSettings,
     SiteResult,
     SlabResult,
 )
-from crack_md.workflows.screen import rank
 
 METALS = {
     "Ni(111)": 0.35,
@@ -33,7 +33,9 @@ METALS = {
 def screening(energies: dict[str, float]) -> ScreenResult:
     slabs = []
     for name, energy in energies.items():
-        record = RelaxationRecord("0", name, "fcc", "converged", energy=0.0)
+        record = RelaxationRecord(
+            "0", name, "fcc", "converged", energy=0.0, adsorbate="O"
+        )
         formula = name.split("(")[0].replace("/", "").replace("3", "")
         site = SiteResult(record, "", 1, energy, energy + 0.04)
         slabs.append(SlabResult(name, formula, "ok", sites=(site,)))

@@ -1,56 +1,20 @@
-import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.build import bulk, fcc111
-from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.results import ModelInfo, ScreenResult, ScreenSettings
-from crack_md.workflows.screen import Progress, screen
+from crack_md.workflows.run import Progress
 from crack_md.workflows.store import open_store
-from crack_md.workflows.tables import write_tables
+from tests.workflows.screening import EMT_MODEL, fast, rows, run, slab
 
-EMT_MODEL = ModelInfo("emt", "ase", "total", {"H2O": 0.0, "H2": 1.5})
-FAST = ScreenSettings(fmax=0.1)
-
-
-def slab(metal: str) -> Atoms:
-    return fcc111(metal, (1, 1, 3), vacuum=8.0)
-
-
-def run(
-    folder: Path,
-    entries: Sequence[Entry],
-    *,
-    calculator: BaseCalculator | None = None,
-    model: ModelInfo = EMT_MODEL,
-    settings: ScreenSettings = FAST,
-    events: list[Progress] | None = None,
-) -> ScreenResult:
-    with open_store(folder, settings.conditions(model)) as store:
-        result = screen(
-            entries,
-            calculator or EMT(),
-            model=model,
-            store=store,
-            settings=settings,
-            report=None if events is None else events.append,
-        )
-    write_tables(result, folder)
-    return result
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open() as file:
-        return list(csv.DictReader(file))
+FAST = fast()
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,104 @@
+"""The options of ``crack-md screen``, with the words that explain them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Surfaces = Annotated[
+    Path,
+    typer.Argument(
+        help="Slabs to screen: an ASE database, extxyz, traj, cif, POSCAR, or a folder "
+        "of these. With --miller, bulks to cut slabs from."
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        help="'default' (the packaged student), a model file, or 'emt' (ASE's toy "
+        "potential, for trying things out)."
+    ),
+]
+Out = Annotated[
+    Path,
+    typer.Option(
+        help="Folder for results. Run again with the same one to go on where a "
+        "stopped run ended."
+    ),
+]
+Select = Annotated[
+    str | None,
+    typer.Option(help="Rows of ASE databases, such as metal=Pt,coverage<0.5."),
+]
+MillerIndices = Annotated[
+    str | None,
+    typer.Option(
+        "--miller", help="Cut slabs from bulks along these planes: 111,100,211."
+    ),
+]
+Terminations = Annotated[
+    bool, typer.Option("--terminations", help="Cut every distinct termination.")
+]
+Thickness = Annotated[
+    float,
+    typer.Option("--thickness", min=1.0, help="Least thickness of cut slabs, Å."),
+]
+Vacuum = Annotated[
+    float, typer.Option("--vacuum", min=6.0, help="Vacuum above cut slabs, Å.")
+]
+Width = Annotated[
+    float, typer.Option("--width", min=1.0, help="Least lateral width of cut slabs, Å.")
+]
+Adsorbates = Annotated[
+    str,
+    typer.Option(
+        "--adsorbate",
+        help="What adsorbs, separated by commas: O, OH, OOH, an element, a molecule "
+        "with the atom that binds (CO:C), or a structure file (mine.xyz:0).",
+    ),
+]
+RandomPlacements = Annotated[
+    int,
+    typer.Option("--random", min=0, help="Further starts at random places."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of all random choices.")]
+Orientations = Annotated[
+    int, typer.Option(min=1, help="Turns of a leaning molecule on every site.")
+]
+MaxSites = Annotated[
+    int | None,
+    typer.Option(min=1, help="Most sites per slab; of more, so many are drawn."),
+]
+Optimizer = Annotated[
+    str, typer.Option(help="An optimizer of ASE: LBFGS, BFGS, FIRE, RFO ...")
+]
+Fmax = Annotated[
+    float, typer.Option(min=1e-6, help="Relax until no force exceeds this, eV/Å.")
+]
+Steps = Annotated[int, typer.Option(min=1, help="Most steps of one relaxation.")]
+Reference = Annotated[
+    str,
+    typer.Option(
+        help="What adsorption energies are against: H2O-H2, half-O2, or OC20 (gas "
+        "energies of that data set)."
+    ),
+]
+Corrections = Annotated[
+    str, typer.Option(help="Set of free-energy corrections: norskov-2004, man-2011.")
+]
+Scaling = Annotated[
+    str, typer.Option(help="Set of scaling relations: man-2011, hansen-2014.")
+]
+GasReference = Annotated[
+    str | None,
+    typer.Option(
+        help="Energies of the gas molecules by the same model in eV, such as "
+        "H2O=-12.81,H2=-6.98. Default: those stored in the model."
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="'cpu', 'cuda', or 'auto' for a GPU where there is one.")
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")
+]

@@ -1,0 +1,219 @@
+"""The relaxations of a screening: what one is, and how many are done together.
+
+`relax_task` is the whole of one relaxation and never raises; a `Runner` decides how
+several of them share a calculator. The one here does them one after the other. Another
+may run many at once and batch their calls: it gets the function and the tasks, gives
+the function a calculator, and yields what it returns, in any order, as it comes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+
+from crack_md.workflows.anomalies import DISQUALIFYING, adsorbate_anomalies
+from crack_md.workflows.domain import DomainDistance
+from crack_md.workflows.landing import landing
+from crack_md.workflows.placement import Start
+from crack_md.workflows.plan import SlabPlan
+from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.relax import PLATEAU_STEPS, RelaxResult, relax
+from crack_md.workflows.results import ScreenSettings
+from crack_md.workflows.store import ResultsStore
+
+FARTHEST_DISTANCE = 999.0
+"""What an infinite distance is stored as."""
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One relaxation that is to be done."""
+
+    key: str
+    plan: SlabPlan
+    start: Start | None
+    """None for the clean slab."""
+    initial: Atoms
+    clean: Atoms
+    """The slab alone, relaxed where the model can; the surface is compared with it."""
+
+    @property
+    def record(self) -> RelaxationRecord:
+        """Return what is known of it beforehand."""
+        empty = RelaxationRecord(self.key, self.plan.name, "", "failed")
+        if self.start is None:
+            return empty
+        return replace(
+            empty,
+            site=self.start.site.label,
+            adsorbate=self.start.adsorbate.name,
+            azimuth_deg=self.start.azimuth_deg,
+        )
+
+
+class Outcome(NamedTuple):
+    """What became of a task; the record carries its key."""
+
+    record: RelaxationRecord
+    atoms: Atoms
+
+
+RelaxOne = Callable[[Task, BaseCalculator], Outcome]
+Runner = Callable[[RelaxOne, Sequence[Task]], Iterable[Outcome]]
+
+
+def one_by_one(calculator: BaseCalculator) -> Runner:
+    """Return a runner that does one relaxation after the other."""
+
+    def run(function: RelaxOne, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        return (function(task, calculator) for task in tasks)
+
+    return run
+
+
+def relax_task(
+    task: Task,
+    calculator: BaseCalculator,
+    *,
+    settings: ScreenSettings,
+    direct_forces: bool,
+    distance: DomainDistance,
+) -> Outcome:
+    """Return the relaxed structure and what is to be said about it.
+
+    An error of any kind becomes a record with the status ``failed``: one bad site must
+    not end a night's screening.
+    """
+    try:
+        result = relax(
+            task.initial,
+            calculator,
+            fmax=settings.fmax,
+            steps=settings.steps,
+            maxstep=settings.maxstep,
+            optimizer=settings.optimizer,
+            plateau_steps=PLATEAU_STEPS if direct_forces else None,
+        )
+        return Outcome(_judged(task, result, distance), result.atoms)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Outcome(replace(task.record, error=text), task.initial)
+
+
+def _judged(
+    task: Task, result: RelaxResult, distance: DomainDistance
+) -> RelaxationRecord:
+    """Return the record of a relaxation that ended, anomalies included."""
+    found: list[str] = []
+    notes: dict[str, Any] = {}
+    if task.start is not None and task.plan.slab is not None:
+        found += adsorbate_anomalies(
+            result.atoms, initial=task.initial, clean=task.clean
+        )
+        sites = task.plan.sites[task.start.adsorbate.binding]
+        end = landing(result.atoms, slab=task.plan.slab, start=task.start, sites=sites)
+        on_surface = "desorbed" not in found
+        notes = {
+            "final_site": end.site if on_surface else None,
+            "migrated": end.migrated and on_surface and "intercalated" not in found,
+            "height": end.height,
+            "final_coordination": end.coordination,
+            "final_elements": end.elements,
+        }
+    far, reason = distance(result.atoms)
+    if far > 1:
+        found.append("out_of_domain")
+    worst = next((name for name in DISQUALIFYING if name in found), None)
+    found += ["site_migrated"] if notes.get("migrated") else []
+    found += [result.status] if result.status != "converged" else []
+    return replace(
+        task.record,
+        status=worst or result.status,
+        energy=result.energy,
+        max_force=result.max_force,
+        n_steps=result.n_steps,
+        anomalies=",".join(found),
+        domain_distance=min(far, FARTHEST_DISTANCE),
+        error=reason if worst == "out_of_domain" else "",
+        **notes,
+    )
+
+
+class Progress(NamedTuple):
+    """Sent after every relaxation."""
+
+    done: int
+    total: int
+    slab: str
+    site: str
+    status: str
+    reused: bool
+
+
+Report = Callable[[Progress], None]
+
+
+@dataclass
+class Ledger:
+    """Which relaxations are done, which were there before, and who is told."""
+
+    store: ResultsStore
+    runner: Runner
+    function: RelaxOne
+    report: Report | None
+    total: int = 0
+    n_relaxed: int = 0
+    n_reused: int = 0
+
+    def complete(self, tasks: Iterable[Task]) -> None:
+        """Do what is not in the store yet, each structure once, and store it."""
+        waiting: dict[str, Task] = {}
+        repeated = []
+        for task in tasks:
+            if self.store.record(task.key) is not None:
+                self._tell(task, reused=True)
+            elif task.key in waiting:
+                repeated.append(task)
+            else:
+                waiting[task.key] = task
+        for record, atoms in self.runner(self.function, list(waiting.values())):
+            shown = {"adsorbate": record.adsorbate} if record.adsorbate else {}
+            self.store.put(record, atoms, **shown)
+            self._tell(waiting[record.key], reused=False)
+        for task in repeated:
+            self._tell(task, reused=True)
+
+    def record(self, key: str, slab: str) -> RelaxationRecord:
+        """Return a finished relaxation; one structure may come under two names."""
+        found = self.store.record(key)
+        assert found is not None, "it was completed"
+        return replace(found, slab=slab)
+
+    def _tell(self, task: Task, *, reused: bool) -> None:
+        self.n_reused += reused
+        self.n_relaxed += not reused
+        if self.report is None:
+            return
+        record = self.record(task.key, task.plan.name)
+        self.report(
+            Progress(
+                self.n_relaxed + self.n_reused,
+                self.total,
+                record.slab,
+                " ".join(part for part in (record.adsorbate, record.site) if part),
+                record.status,
+                reused,
+            )
+        )
+
+
+def relaxer(
+    settings: ScreenSettings, *, direct_forces: bool, distance: DomainDistance
+) -> RelaxOne:
+    """Return `relax_task` with its settings; it crosses process boundaries."""
+    return partial(
+        relax_task, settings=settings, direct_forces=direct_forces, distance=distance
+    )
