@@ -16,8 +16,8 @@ from ase.neighborlist import neighbor_list
 DomainDistance = Callable[[Atoms], tuple[float, str]]
 """Beyond 1 is out of the domain."""
 
-NEAREST = 0.7
-"""Times the covalent radii: no two atoms of a sound structure are nearer."""
+NEAREST = 0.75
+"""Times the covalent radii: no atoms are nearer; N2, the shortest bond, has 0.77."""
 FARTHEST = 1.5
 """Times the covalent radii: the nearest neighbor of an atom is no farther."""
 
@@ -26,7 +26,7 @@ def neighbor_distance(atoms: Atoms) -> tuple[float, str]:
     """Return how far the worst neighbor distance is from what bonds allow.
 
     With r the distance of an atom's nearest neighbor over the sum of their covalent
-    radii, the larger of 0.7/r and r/1.5, for the worst atom. Above 1 two atoms have
+    radii, the larger of 0.75/r and r/1.5, for the worst atom. Above 1 two atoms have
     fallen into one another, or an atom is alone.
     """
     ratios = nearest_ratios(atoms)

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import fcc111
+from ase.build import fcc111, molecule
 
 from crack_md.workflows.domain import nearest_ratios, neighbor_distance
 
@@ -13,13 +13,13 @@ def test_ratio_of_a_dimer() -> None:
     pair = Atoms("PtO", [[0, 0, 0], [0, 0, 2.02]])
     assert nearest_ratios(pair) == pytest.approx([1.0, 1.0])
     distance, _ = neighbor_distance(pair)
-    assert distance == pytest.approx(0.7)  # 0.7/1, more than 1/1.5
+    assert distance == pytest.approx(0.75)  # 0.75/1, more than 1/1.5
 
 
 @pytest.mark.parametrize(
     ("apart", "expected", "words"),
     [
-        (0.6 * 2.02, 0.7 / 0.6, "O|Pt.*a neighbor at 0.60 times"),
+        (0.6 * 2.02, 0.75 / 0.6, "O|Pt.*a neighbor at 0.60 times"),
         (1.8 * 2.02, 1.8 / 1.5, "no neighbor nearer than 1.80 times"),
         (9.0, np.inf, "no neighbor within 3 times"),
     ],
@@ -35,6 +35,17 @@ def test_broken_dimers(apart: float, expected: float, words: str) -> None:
 @pytest.mark.parametrize("metal", ["Cu", "Pt", "Au", "Ni", "Ag", "Al"])
 def test_metal_slabs_are_inside(metal: str) -> None:
     assert neighbor_distance(fcc111(metal, (1, 1, 3), vacuum=8.0, periodic=True))[0] < 1
+
+
+@pytest.mark.parametrize("name", ["N2", "CO", "H2", "O2", "H2O", "C2H2", "CH3OH"])
+def test_molecules_are_inside(name: str) -> None:
+    assert neighbor_distance(molecule(name))[0] < 1
+
+
+def test_squeezed_peroxide_is_outside() -> None:
+    """What a model that never saw O-O bonds may make of one: 0.96 instead of 1.4 Å."""
+    squeezed = Atoms("O2", [[0, 0, 0], [0, 0, 0.96]])
+    assert neighbor_distance(squeezed)[0] > 1
 
 
 def test_one_atom_of_many_decides() -> None:
