@@ -57,7 +57,6 @@ def screen(
     from crack_md.cli.potentials import load_potential
     from crack_md.cli.screen_output import print_ranking
     from crack_md.workflows.adsorbates import parse_adsorbates
-    from crack_md.workflows.cut import CutSettings, parse_planes
     from crack_md.workflows.results import ScreenSettings
 
     # Everything that can be wrong with the input is found before a file is made.
@@ -75,16 +74,13 @@ def screen(
         scaling=scaling,
     )
     settings.check()
-    given_gases = _gas_energies(gas_reference)
-    cut = None
-    if miller is not None:
-        planes = parse_planes(miller)
-        cut = CutSettings(planes, terminations, thickness_A, vacuum_A, width_A)
-    elif terminations:
+    gases = _gas_energies(gas_reference)
+    if terminations and miller is None:
         raise ConfigError("--terminations needs --miller: it is about cutting bulks")
-    entries = _read(surfaces, select, cut)
-    calculator, info = load_potential(model, device=device, gas_energies=given_gases)
-    settings.require_gas_energies(info)
+    sizes = {"thickness_A": thickness_A, "vacuum_A": vacuum_A, "width_A": width_A}
+    entries = _read(surfaces, select, miller, all_terminations=terminations, **sizes)
+    calculator, info = load_potential(model, device=device, gas_energies=gases)
+    settings.check_for(info)
     try:
         summary = _screen_into(out, surfaces, entries, calculator, info, settings)
     except KeyboardInterrupt:
@@ -102,13 +98,14 @@ def screen(
         raise typer.Exit(ALL_FAILED)
 
 
-def _read(surfaces: Path, select: str | None, cut: Any) -> Any:
-    """Return the slabs of the input, cut from bulks where that is asked for."""
-    from crack_md.workflows.cut import cut_entries
+def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) -> Any:
+    """Return the slabs of the input, cut from bulks where planes are given."""
+    from crack_md.workflows.cut import CutSettings, cut_entries, parse_planes
     from crack_md.workflows.inputs import read_entries
 
+    planes = parse_planes(miller) if miller is not None else ()
     entries = read_entries(surfaces, select=select)
-    return entries if cut is None else cut_entries(entries, cut)
+    return cut_entries(entries, CutSettings(planes, **sizes)) if planes else entries
 
 
 def _screen_into(

@@ -67,9 +67,8 @@ def _table(
     shown |= {"U_L_V": "U_L / V", f"dE_{first}_vs_Pt111_eV": "vs Pt(111) / eV"}
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column, title in shown.items():
-        table.add_column(
-            title, justify="left" if column in ("slab", "final_site") else "right"
-        )
+        words = column in ("slab", "final_site")
+        table.add_column(title, justify="left" if words else "right", overflow="fold")
     for row in ranking:
         if "rank" in row:
             table.add_row(*(_cell(row.get(column)) for column in shown))

@@ -82,11 +82,23 @@ class ScreenSettings:
                 names = ", ".join(known)
                 raise ConfigError(f"unknown {kind} '{name}'; expected one of: {names}")
 
-    def require_gas_energies(self, model: ModelInfo) -> None:
-        """Raise ConfigError where a gas energy is missing that totals refer to."""
-        if model.energy_reference == "total":
-            energies = self.gas_energies(model)
-            for adsorbate in self.adsorbates:
+    def check_for(self, model: ModelInfo) -> None:
+        """Raise ConfigError where a model cannot say anything about an adsorbate.
+
+        It was not trained on an element, or a gas energy is missing that total energies
+        refer to.
+        """
+        energies = self.gas_energies(model)
+        for adsorbate in self.adsorbates:
+            symbols = set(adsorbate.composition)
+            unknown = sorted(symbols - (model.elements or symbols))
+            if unknown:
+                raise ConfigError(
+                    f"the model was not trained on {', '.join(unknown)}, which "
+                    f"{adsorbate.name} holds; it knows "
+                    f"{', '.join(sorted(model.elements or ()))}"
+                )
+            if model.energy_reference == "total":
                 gas_energy(adsorbate.name, adsorbate.composition, energies)
 
     def gas_energies(self, model: ModelInfo) -> Mapping[str, float]:

@@ -133,6 +133,10 @@ def test_all_rows_failed_is_exit_code_one(tmp_path: Path) -> None:
             ["slab.extxyz", "--gas-reference", GASES, "--adsorbate", "CO:C"],
             "missing: CO;",
         ),
+        (
+            ["slab.extxyz", "--gas-reference", GASES, "--adsorbate", "OH,F"],
+            "no gas-phase reference for F",
+        ),
         (["slab.extxyz", "--optimizer", "Newton"], "unknown optimizer 'Newton'"),
         (["slab.extxyz", "--reference", "O2"], "unknown reference 'O2'"),
         (["slab.extxyz", "--corrections", "mine"], "unknown corrections 'mine'"),
