@@ -13,7 +13,7 @@ from crack_md.workflows.orr_sets import (
     DEFAULT_SCALING,
     SCALINGS,
 )
-from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.records import RelaxationRecord as RelaxationRecord
 from crack_md.workflows.references import (
     DEFAULT_REFERENCE,
     gas_energy,

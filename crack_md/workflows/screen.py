@@ -12,7 +12,7 @@ from crack_md.workflows.inputs import Entry
 from crack_md.workflows.orr import free_energy
 from crack_md.workflows.placement import Start, place
 from crack_md.workflows.plan import SlabPlan, plan_pt111, plan_slab
-from crack_md.workflows.ranking import rank
+from crack_md.workflows.rating import rank
 from crack_md.workflows.records import ADSORBED, RelaxationRecord
 from crack_md.workflows.references import gas_energy
 from crack_md.workflows.results import (

@@ -105,7 +105,7 @@ class ResultsStore:
         shown = {"slab": record.slab, "status": record.status, **columns}
         if record.site:
             shown["site"] = record.site
-        shown = {k: _text(v) if isinstance(v, str) else v for k, v in shown.items()}
+        shown = {k: _text(v, k) if isinstance(v, str) else v for k, v in shown.items()}
         try:
             row_id = self._database.write(
                 atoms, key_value_pairs=shown, data={"record": asdict(record)}
@@ -134,13 +134,13 @@ class ResultsStore:
         )
 
 
-def _text(value: str) -> str:
+def _text(value: str, prefix: str) -> str:
     """Return a name that ASE takes as a string column: it refuses numbers."""
     try:
         float(value)
     except ValueError:
         return value
-    return f"no-{value}"
+    return f"{prefix}-{value}"
 
 
 @contextlib.contextmanager
