@@ -121,6 +121,32 @@ def test_forces_that_no_longer_fall_are_a_plateau() -> None:
     assert without.n_steps == 150
 
 
+class Creeping(Calculator):
+    """A force that shrinks by a fixed share with every call, wherever the atom is."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share, self.force = share, 0.5
+
+    def calculate(self, atoms=None, properties=None, system_changes=all_changes):  # type: ignore[no-untyped-def]
+        super().calculate(atoms, properties, system_changes)
+        self.force *= 1 - self.share
+        forces = np.array([[0.0, 0.0, self.force]])
+        self.results = {"energy": 0.0, "forces": forces}
+
+
+@pytest.mark.parametrize(("share", "plateau"), [(0.0005, True), (0.002, False)])
+def test_less_than_five_percent_is_no_fall(share: float, plateau: bool) -> None:
+    """In 60 steps 3 and 11 %."""
+    start = Atoms("Cu", cell=[9, 9, 9])
+    result = relax(
+        start, Creeping(share), steps=150, optimizer="FIRE", plateau_steps=60
+    )
+    assert result.plateau == plateau
+
+
 def test_slow_convergence_is_no_plateau() -> None:
     slab = fcc111("Cu", (1, 1, 4), a=3.4, vacuum=8.0)
     options = {"fmax": 1e-4, "maxstep": 0.002}
