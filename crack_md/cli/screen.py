@@ -50,9 +50,9 @@ def screen(
 
     Relaxes every slab, clean and with the adsorbates on each symmetry-distinct site,
     and writes results.csv (one row per slab, best first), sites.csv, results.db
-    (relaxed structures), summary.json, volcano.png and free_energy.png. A slab that
-    cannot be screened becomes a row that says why. Exit code 1: no slab has a result;
-    2: unusable input.
+    (relaxed structures), summary.json, volcano.png, free_energy.png and report.html,
+    which shows it all on one page. A slab that cannot be screened becomes a row that
+    says why. Exit code 1: no slab has a result; 2: unusable input.
     """
     from crack_md.cli.potentials import load_potential
     from crack_md.cli.screen_output import print_ranking
@@ -119,6 +119,7 @@ def _screen_into(
     """Run the screening, write its files, and return the summary."""
     from crack_md.cli.potentials import domain_distance
     from crack_md.cli.screen_output import progress_bar
+    from crack_md.plots.screening.report import write_report
     from crack_md.workflows.inputs import input_sha256
     from crack_md.workflows.screen import screen as run_screen
     from crack_md.workflows.store import open_store
@@ -137,7 +138,7 @@ def _screen_into(
             distance=domain_distance(calculator),
         )
         _write_figures(result, out)
-        return write_tables(
+        summary = write_tables(
             result,
             out,
             input={
@@ -147,6 +148,8 @@ def _screen_into(
             },
             seconds=round(time.monotonic() - start, 1),
         )
+        write_report(out)
+        return summary
 
 
 def _write_figures(result: Any, out: Path) -> None:

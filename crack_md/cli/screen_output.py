@@ -53,7 +53,7 @@ def print_ranking(summary: dict[str, Any], out: Path) -> None:
             style="dim",
         )
     )
-    console.print(Text(f"written to {out}/: results.csv, sites.csv, volcano.png ..."))
+    console.print(Text(f"written to {out}/: report.html, results.csv, volcano.png ..."))
 
 
 def _table(

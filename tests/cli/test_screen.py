@@ -83,6 +83,7 @@ def test_json_on_stdout_and_files_beside_it(
         "summary.json",
         "volcano.png",
         "free_energy.png",
+        "report.html",
     }
     for figure in ("volcano.png", "free_energy.png"):
         assert (out / figure).read_bytes().startswith(b"\x89PNG")
