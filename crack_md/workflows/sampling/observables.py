@@ -1,0 +1,166 @@
+"""What is compared: energies, distances and torsions, as values per frame.
+
+An observable has one value per frame or several that symmetry or definition makes
+alike: all C–H distances, the three hydrogens of a methyl group. These are pooled.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from ase.data import chemical_symbols
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from crack_md.workflows.sampling.bond_graph import BondGraph, Positions, find_bonds
+from crack_md.workflows.sampling.torsions import (
+    Torsion,
+    dihedral_angles,
+    find_torsions,
+)
+
+Kind = Literal["energy", "distance", "torsion"]
+Values = Float[NDArray[np.float64], "frame member"]
+ALL_PAIRS = "all pairs"
+DISTANCE_BIN_A = 0.05
+TORSION_BINS = 36
+ENERGY_BINS = 50
+
+
+@dataclass(frozen=True)
+class Observable:
+    """One quantity of the molecule in the reference and in the sample."""
+
+    name: str
+    kind: Kind
+    reference: Values
+    sample: Values
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """What is found out about a molecule once: bonds, torsions, mirror symmetry."""
+
+    graph: BondGraph
+    torsions: tuple[Torsion, ...]
+    pairs: dict[str, Int[NDArray[np.int64], "pair 2"]]
+    """By elements, such as C–H; each pair of atoms once, none with itself."""
+
+    @property
+    def is_achiral(self) -> bool:
+        """Return whether a frame and its mirror image are equally probable."""
+        return self.graph.is_achiral
+
+
+def find_molecule(
+    numbers: Int[NDArray[np.int64], " atom"], frames: Positions
+) -> Molecule:
+    """Return bonds, torsions and pairs of a molecule.
+
+    Raises:
+        StructureError: the atoms are not those of one molecule.
+    """
+    graph = find_bonds(numbers, frames)
+    return Molecule(graph, find_torsions(graph, frames), _pairs(numbers))
+
+
+def geometric_observables(
+    molecule: Molecule, reference: Positions, sample: Positions
+) -> Iterator[Observable]:
+    """Yield all distances together, distances by elements, and torsions.
+
+    Torsions of achiral molecules come with those of the mirror images.
+    """
+    for name, pairs in molecule.pairs.items():
+        both = (distances(frames, pairs) for frames in (reference, sample))
+        yield Observable(name, "distance", *both)
+    for torsion in molecule.torsions:
+        both = (
+            torsion_angles(frames, torsion, mirrored=molecule.is_achiral)
+            for frames in (reference, sample)
+        )
+        yield Observable(torsion.name, "torsion", *both)
+
+
+def distances(frames: Positions, pairs: Int[NDArray[np.int64], "pair 2"]) -> Values:
+    """Return the distances in Å of pairs of atoms."""
+    return np.asarray(
+        np.linalg.norm(frames[:, pairs[:, 0]] - frames[:, pairs[:, 1]], axis=-1)
+    )
+
+
+def torsion_angles(frames: Positions, torsion: Torsion, *, mirrored: bool) -> Values:
+    """Return the angles in degrees of all members, and of their mirror images."""
+    angles = dihedral_angles(frames, torsion.atoms)
+    return np.concatenate([angles, -angles], axis=1) if mirrored else angles
+
+
+def monitors(
+    molecule: Molecule, positions: Positions
+) -> dict[str, Float[NDArray[np.float64], " frame"]]:
+    """Return what has to converge, by the name of the observable it stands for.
+
+    One number per frame that is blind to what symmetry makes alike: cos nφ of an n-fold
+    torsion, meaned over its members, sin nφ too where the molecule is chiral; and for
+    all distances the radius of gyration in Å.
+    """
+    arms = positions - positions.mean(axis=1, keepdims=True)
+    found = {ALL_PAIRS: np.sqrt(np.mean(np.sum(arms**2, axis=-1), axis=1))}
+    for torsion in molecule.torsions:
+        angles = np.radians(dihedral_angles(positions, torsion.atoms))
+        found[torsion.name] = np.cos(torsion.fold * angles).mean(axis=1)
+        if not molecule.is_achiral:
+            found[f"{torsion.name}, sine"] = np.sin(torsion.fold * angles).mean(axis=1)
+    return found
+
+
+def bin_edges(
+    observable: Observable,
+) -> Float[NDArray[np.float64], " edge"]:
+    """Return the edges of its bins; what lies outside counts to the first or last."""
+    if observable.kind == "torsion":
+        return np.linspace(-180.0, 180.0, TORSION_BINS + 1)
+    values = observable.reference
+    if observable.kind == "distance":
+        low, high = values.min() - 0.2, values.max() + 0.2
+        count = int(np.ceil((high - low) / DISTANCE_BIN_A))
+        return low + DISTANCE_BIN_A * np.arange(count + 1)
+    low, high = energy_window(values)
+    return np.linspace(low, high, ENERGY_BINS + 1)
+
+
+def energy_window(energies: Float[NDArray[np.float64], "..."]) -> tuple[float, float]:
+    """Return the 0.1 % and 99.9 % quantiles, a standard deviation further out.
+
+    Of a molecule of oscillators at the same temperature, longer sampled, about three in
+    10 000 frames lie beyond.
+    """
+    low, high = np.quantile(energies, [0.001, 0.999])
+    margin = float(np.std(energies))
+    return float(low) - margin, float(high) + margin
+
+
+def _pairs(
+    numbers: Int[NDArray[np.int64], " atom"],
+) -> dict[str, Int[NDArray[np.int64], "pair 2"]]:
+    every = np.stack(np.triu_indices(len(numbers), k=1), axis=1)
+    # hydrocarbons first: C, H, then by name
+    order = {"C": 0, "H": 1}
+    elements = sorted(
+        {chemical_symbols[number] for number in numbers},
+        key=lambda symbol: (order.get(symbol, 2), symbol),
+    )
+    names = [
+        "–".join(
+            sorted(
+                (chemical_symbols[numbers[i]], chemical_symbols[numbers[j]]),
+                key=elements.index,
+            )
+        )
+        for i, j in every
+    ]
+    found = {ALL_PAIRS: every}
+    for name in sorted(set(names)):
+        found[name] = every[[other == name for other in names]]
+    return found
