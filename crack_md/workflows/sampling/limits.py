@@ -1,0 +1,118 @@
+"""What is outside of everything the reference shows.
+
+A frame is spurious if it has
+
+    a bond outside the 0.1 % and 99.9 % quantiles of the reference, 0.1 Å further out;
+    a bond the reference has not: a pair as near as bonded atoms, and 0.1 Å nearer than
+    the 0.1 % quantile of the reference;
+    an energy outside these quantiles, one standard deviation further out.
+
+A chain has blown up where a bond is 0.5 Å off its mean in the reference, as in Fu et
+al., "Forces are not enough", arXiv:2210.07237.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase.data import covalent_radii
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+
+from crack_md.workflows.sampling.bond_graph import (
+    BOND_FACTOR,
+    BondGraph,
+    Positions,
+)
+from crack_md.workflows.sampling.observables import distances, energy_window
+
+BOND_MARGIN_A = 0.1
+BLOW_UP_A = 0.5
+QUANTILES = (0.001, 0.999)
+
+Mask = Bool[NDArray[np.bool_], " frame"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Ranges of bond lengths and distances, in Å."""
+
+    bonds: Int[NDArray[np.int64], "bond 2"]
+    shortest: Float[NDArray[np.float64], " bond"]
+    longest: Float[NDArray[np.float64], " bond"]
+    means: Float[NDArray[np.float64], " bond"]
+    apart: Int[NDArray[np.int64], "pair 2"]
+    """Pairs that are not bonded."""
+    nearest: Float[NDArray[np.float64], " pair"]
+    """What they do not come below."""
+
+    @classmethod
+    def of(cls, graph: BondGraph, frames: Positions) -> "Limits":
+        """Return the limits that frames set; bonds that are alike share theirs."""
+        bonds = np.array(graph.bonds)
+        lengths = distances(frames, bonds)
+        colors = [tuple(sorted((graph.colors[i], graph.colors[j]))) for i, j in bonds]
+        low, high, means = (np.empty(len(bonds)) for _ in range(3))
+        for color in set(colors):
+            alike = np.array([other == color for other in colors])
+            low[alike], high[alike] = np.quantile(lengths[:, alike], QUANTILES)
+            means[alike] = lengths[:, alike].mean()
+        apart = free_pairs(graph)
+        radii = covalent_radii[np.array(graph.numbers)]
+        seen = np.quantile(distances(frames, apart), QUANTILES[0], axis=0)
+        nearest = np.minimum(
+            BOND_FACTOR * radii[apart].sum(axis=1), seen - BOND_MARGIN_A
+        )
+        return cls(
+            bonds, low - BOND_MARGIN_A, high + BOND_MARGIN_A, means, apart, nearest
+        )
+
+    def unusual(self, frames: Positions) -> dict[str, Mask]:
+        """Return which frames break which limit; what is not finite breaks it."""
+        lengths = distances(frames, self.bonds)
+        inside = (lengths >= self.shortest) & (lengths <= self.longest)
+        beyond = distances(frames, self.apart) >= self.nearest
+        return {
+            "bond_length": np.any(~inside, axis=1),
+            "new_bond": np.any(~beyond, axis=1),
+        }
+
+    def blow_up(self, frame: Float[NDArray[np.float64], "atom 3"]) -> str | None:
+        """Return what has come apart in a structure, or None."""
+        off = distances(frame[None], self.bonds)[0] - self.means
+        worst = int(np.argmax(np.abs(off)))
+        if np.abs(off[worst]) <= BLOW_UP_A:
+            return None
+        i, j = self.bonds[worst]
+        return f"bond {i}–{j} is {off[worst]:+.2f} Å off its mean"
+
+
+def free_pairs(graph: BondGraph) -> Int[NDArray[np.int64], "pair 2"]:
+    """Return the pairs of atoms that are not bonded."""
+    every = zip(*np.triu_indices(len(graph.numbers), k=1), strict=True)
+    known = set(graph.bonds)
+    free = [(int(i), int(j)) for i, j in every if (int(i), int(j)) not in known]
+    return np.array(free, dtype=np.int64).reshape(-1, 2)
+
+
+def spurious_frames(
+    frames: Positions,
+    energies: Float[NDArray[np.float64], " frame"],
+    *,
+    limits: Limits,
+    reference_energies: Float[NDArray[np.float64], " reference"] | None,
+) -> dict[str, Mask]:
+    """Return which frames are spurious, "any" of them and by reason.
+
+    Args:
+        frames: positions in Å.
+        energies: of these frames, on the scale of the reference, eV.
+        limits: of the geometry.
+        reference_energies: eV; None leaves energies out.
+    """
+    found = limits.unusual(frames)
+    if reference_energies is not None:
+        low, high = energy_window(reference_energies)
+        found["energy_too_low"] = ~(energies >= low)
+        found["energy_too_high"] = ~(energies <= high)
+    found["any"] = np.any(list(found.values()), axis=0)
+    return found
