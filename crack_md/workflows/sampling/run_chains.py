@@ -1,0 +1,180 @@
+"""Running chains, so that a stopped run goes on where its last record ended."""
+
+import io
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase.calculators.calculator import BaseCalculator
+from jaxtyping import Int
+from numpy.typing import NDArray
+
+from crack_md.errors import DataError
+from crack_md.workflows.folder import write_atomically
+from crack_md.workflows.sampling.chains import Chains, SamplingSettings
+from crack_md.workflows.sampling.dynamics import (
+    BuildDynamics,
+    ChainDynamics,
+    Structures,
+)
+from crack_md.workflows.sampling.limits import Limits
+from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
+
+FORMAT_VERSION = 1
+STATE = "state_"
+RECORDED = ("positions", "energies", "temperatures", "ages")
+
+Report = Callable[[int], None]
+
+
+def run_chains(
+    numbers: Int[NDArray[np.int64], " atom"],
+    starts: Structures,
+    calculator: BaseCalculator,
+    *,
+    settings: SamplingSettings,
+    limits: Limits,
+    restart_frames: Structures,
+    path: Path,
+    provenance: Mapping[str, Any],
+    build: BuildDynamics = SerialDynamics,
+    save_every_s: float = 30.0,
+    report: Report | None = None,
+) -> Chains:
+    """Return chains of the model, from their starts or from where a file ends.
+
+    Args:
+        numbers: atomic numbers.
+        starts: first positions.
+        calculator: of the model.
+        settings: number, length and motion of the chains.
+        limits: a chain with a bond far off them has blown up.
+        restart_frames: what it starts again from.
+        path: `chains.npz`, written every now and then and at the end.
+        provenance: what else decides the numbers: model, reference.
+        build: the engine.
+        save_every_s: seconds between writes; a large file is written less often.
+        report: called with the number of steps done.
+
+    Raises:
+        DataError: the file is of other chains, or cannot be written.
+    """
+    dynamics = build(numbers, starts, calculator, settings.langevin(), restart_frames)
+    conditions = {**settings.conditions(), **provenance, "engine": build.__name__}
+    record = _Record(path, json.loads(json.dumps(conditions)), save_every_s)
+    record.load(dynamics)
+    try:
+        while dynamics.step_count < settings.steps:
+            dynamics.advance(settings.record_every)
+            found = {
+                chain: reason
+                for chain, frame in enumerate(dynamics.positions)
+                if (reason := limits.blow_up(frame)) is not None
+            }
+            if found:
+                dynamics.restart(found)
+            record.add(dynamics)
+            if report is not None:
+                report(dynamics.step_count)
+    except KeyboardInterrupt:
+        record.save(dynamics)
+        raise
+    record.save(dynamics)
+    return record.chains(dynamics, settings)
+
+
+@dataclass
+class _Record:
+    """What has been recorded, in memory and in its file."""
+
+    path: Path
+    conditions: dict[str, Any]
+    save_every_s: float
+    frames: dict[str, list[NDArray[Any]]] = field(
+        default_factory=lambda: {name: [] for name in RECORDED}
+    )
+    n_saved: int = 0
+    saved_at: float = field(default_factory=time.monotonic)
+    took_s: float = 0.0
+
+    def add(self, dynamics: ChainDynamics) -> None:
+        """Record all chains as they are now, and save if it is time."""
+        for name in RECORDED:
+            values = np.array(getattr(dynamics, name))
+            kind = np.float32 if name == "positions" else values.dtype
+            self.frames[name].append(values.astype(kind))
+        pause = max(self.save_every_s, 20.0 * self.took_s)
+        if time.monotonic() - self.saved_at > pause:
+            self.save(dynamics)
+
+    def save(self, dynamics: ChainDynamics) -> None:
+        """Write everything that is known, if there is news."""
+        if len(self.frames["ages"]) == self.n_saved:
+            return
+        start = time.monotonic()
+        arrays: dict[str, Any] = {
+            "format_version": np.array(FORMAT_VERSION),
+            "conditions": np.array(json.dumps(self.conditions)),
+        }
+        arrays |= {name: np.stack(values) for name, values in self.frames.items()}
+        arrays |= {STATE + name: v for name, v in dynamics.state_dict().items()}
+        content = io.BytesIO()
+        np.savez(content, **arrays)
+        write_atomically(self.path, content.getvalue())
+        self.n_saved, self.saved_at = len(self.frames["ages"]), time.monotonic()
+        self.took_s = self.saved_at - start
+
+    def load(self, dynamics: ChainDynamics) -> None:
+        """Go on with what the file holds, if there is one.
+
+        Raises:
+            DataError: it is damaged, or of other chains.
+        """
+        if not self.path.exists():
+            return
+        try:
+            content = io.BytesIO(self.path.read_bytes())
+            with np.load(content, allow_pickle=False) as stored:
+                version = int(stored["format_version"])
+                found = json.loads(str(stored["conditions"]))
+                frames = {name: list(stored[name]) for name in RECORDED}
+                state = {
+                    name.removeprefix(STATE): stored[name]
+                    for name in stored.files
+                    if name.startswith(STATE)
+                }
+        except Exception as error:  # any byte of the file may be wrong
+            raise DataError(
+                f"cannot read '{self.path}' ({type(error).__name__}); it is damaged: "
+                "remove it, or give another --out"
+            ) from error
+        if version != FORMAT_VERSION or found != self.conditions:
+            raise DataError(self._conflict(found))
+        dynamics.load_state_dict(state)
+        self.frames, self.n_saved = frames, len(frames["ages"])
+
+    def chains(self, dynamics: ChainDynamics, settings: SamplingSettings) -> Chains:
+        """Return the frames up to the last step that is asked for."""
+        n_frames = settings.steps // settings.record_every
+        arrays = {
+            name: np.swapaxes(np.stack(values[:n_frames]), 0, 1)
+            for name, values in self.frames.items()
+        }
+        events = (e for e in dynamics.blow_ups if e.step <= settings.steps)
+        return Chains(settings, **arrays, blow_ups=tuple(events))
+
+    def _conflict(self, found: Mapping[str, Any]) -> str:
+        names = sorted({*found, *self.conditions})
+        differences = [
+            f"{name} {found.get(name)!r} (now {self.conditions.get(name)!r})"
+            for name in names
+            if found.get(name) != self.conditions.get(name)
+        ]
+        return (
+            f"'{self.path}' holds other chains: {', '.join(differences) or 'format'}; "
+            "give another --out, or remove the file"
+        )
