@@ -103,10 +103,10 @@ def monitors(
 
     One number per frame that is blind to what symmetry makes alike: cos nφ of an n-fold
     torsion, meaned over its members, sin nφ too where the molecule is chiral; and for
-    all distances the radius of gyration in Å.
+    distances the radius of gyration in Å.
     """
     arms = positions - positions.mean(axis=1, keepdims=True)
-    found = {ALL_PAIRS: np.sqrt(np.mean(np.sum(arms**2, axis=-1), axis=1))}
+    found = {"radius of gyration": np.sqrt(np.mean(np.sum(arms**2, axis=-1), axis=1))}
     for torsion in molecule.torsions:
         angles = np.radians(dihedral_angles(positions, torsion.atoms))
         found[torsion.name] = np.cos(torsion.fold * angles).mean(axis=1)

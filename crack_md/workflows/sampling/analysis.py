@@ -1,0 +1,212 @@
+"""All that is measured on a sample beside its reference; nothing is judged here."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+
+from crack_md.workflows.sampling.chains import Chains
+from crack_md.workflows.sampling.compare import (
+    N_GROUPS,
+    Comparison,
+    compare,
+    time_blocks,
+)
+from crack_md.workflows.sampling.convergence import (
+    effective_sample_size,
+    split_r_hat,
+)
+from crack_md.workflows.sampling.limits import Limits, spurious_frames
+from crack_md.workflows.sampling.observables import (
+    Molecule,
+    Observable,
+    geometric_observables,
+    monitors,
+)
+from crack_md.workflows.sampling.reference import Reference
+
+ENERGY = "energy"
+ENERGY_OF_MODEL = "energy, by the model"
+N_SEGMENTS = 4
+"""Parts that one trajectory is cut into, to see whether they agree like chains."""
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is compared with a reference: frames of a model, in chains."""
+
+    positions: Float[NDArray[np.floating], "chain frame atom 3"]
+    """Å."""
+    energies: Float[NDArray[np.float64], "chain frame"] | None
+    """eV, on the scale of the reference."""
+    counts: Bool[NDArray[np.bool_], "chain frame"]
+    """Which frames count."""
+    whole: Bool[NDArray[np.bool_], " chain"]
+    """Which chains never started again."""
+
+    @classmethod
+    def of_chains(cls, chains: Chains, *, offset: float) -> "Sample":
+        """Return the frames of a model, energies lowered by an offset in eV."""
+        return cls(
+            chains.positions, chains.energies - offset, chains.counts, chains.survivors
+        )
+
+    @classmethod
+    def of_reference(cls, frames: Reference) -> "Sample":
+        """Return frames of one trajectory, cut into parts that act as chains."""
+        n = len(frames) // N_SEGMENTS
+        positions = frames.positions[: n * N_SEGMENTS]
+        energies = (
+            None if frames.energies is None else frames.energies[: n * N_SEGMENTS]
+        )
+        return cls(
+            positions.reshape(N_SEGMENTS, n, *positions.shape[1:]),
+            None if energies is None else energies.reshape(N_SEGMENTS, n),
+            np.ones((N_SEGMENTS, n), dtype=bool),
+            np.ones(N_SEGMENTS, dtype=bool),
+        )
+
+    @property
+    def groups(self) -> Int[NDArray[np.int64], " frame"]:
+        """Return the group of every frame that counts: some chains, or parts of one.
+
+        Chains next to each other stay together: a difference between those that
+        started typically and those that did not is a difference between groups.
+        """
+        n_chains, n_frames = self.counts.shape
+        chain, time = np.meshgrid(
+            np.arange(n_chains), np.arange(n_frames), indexing="ij"
+        )
+        order = chain * n_frames + time
+        places = order[self.counts]
+        found = places * N_GROUPS // (n_chains * n_frames)
+        return np.unique(found, return_inverse=True)[1].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """R-hat and effective sample size of one monitored quantity."""
+
+    name: str
+    r_hat: float
+    effective_size: float
+    n_values: int
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """Everything that was measured."""
+
+    comparisons: tuple[Comparison, ...]
+    reference_convergence: tuple[Convergence, ...]
+    sample_convergence: tuple[Convergence, ...]
+    n_spurious: dict[str, int]
+    """Frames of the sample by reason; "any" of them."""
+    n_frames: int
+    """Frames of the sample that count."""
+
+    @property
+    def spurious_fraction(self) -> float:
+        """Return the share of frames that are outside of what the reference shows."""
+        return self.n_spurious["any"] / self.n_frames if self.n_frames else float("nan")
+
+
+def analyse(
+    reference: Reference,
+    sample: Sample,
+    *,
+    molecule: Molecule,
+    model_on_reference: Float[NDArray[np.float64], " frame"] | None = None,
+    report: Report | None = None,
+) -> Analysis:
+    """Return distances, convergence and spurious frames of a sample.
+
+    Args:
+        reference: frames in the order of time.
+        sample: frames to judge.
+        molecule: its bonds and torsions.
+        model_on_reference: energies by the model on (some) frames of the reference, in
+            the order of time and on the scale of the reference.
+        report: called with the number of observables done, and of all.
+    """
+    positions = sample.positions[sample.counts].astype(np.float64)
+    energies = None if sample.energies is None else sample.energies[sample.counts]
+    observables = list(
+        _energy_observables(reference.energies, model_on_reference, energies)
+    )
+    observables += geometric_observables(molecule, reference.positions, positions)
+    comparisons = []
+    for done, observable in enumerate(observables, start=1):
+        comparisons.append(
+            compare(
+                observable,
+                reference_groups=time_blocks(len(observable.reference)),
+                sample_groups=sample.groups,
+                temperature_K=reference.known_temperature,
+            )
+        )
+        if report is not None:
+            report(done, len(observables))
+    window = (
+        reference.energies if reference.energies is not None else model_on_reference
+    )
+    spurious = spurious_frames(
+        positions,
+        np.zeros(len(positions)) if energies is None else energies,
+        limits=Limits.of(molecule.graph, reference.positions),
+        reference_energies=None if energies is None else window,
+    )
+    return Analysis(
+        tuple(comparisons),
+        reference_convergence(reference, molecule),
+        _sample_convergence(sample, molecule),
+        {name: int(frames.sum()) for name, frames in spurious.items()},
+        len(positions),
+    )
+
+
+def reference_convergence(
+    reference: Reference, molecule: Molecule
+) -> tuple[Convergence, ...]:
+    """Return how well the reference itself is sampled: its quarters as chains."""
+    return _sample_convergence(Sample.of_reference(reference), molecule)
+
+
+def _energy_observables(
+    by_reference: Float[NDArray[np.float64], " frame"] | None,
+    by_model: Float[NDArray[np.float64], " frame"] | None,
+    of_sample: Float[NDArray[np.float64], " frame"] | None,
+) -> Iterator[Observable]:
+    for name, energies in ((ENERGY, by_reference), (ENERGY_OF_MODEL, by_model)):
+        if energies is not None and of_sample is not None:
+            yield Observable(name, "energy", energies[:, None], of_sample[:, None])
+
+
+def _sample_convergence(sample: Sample, molecule: Molecule) -> tuple[Convergence, ...]:
+    """Return R-hat and effective size over the chains that never started again."""
+    inside = sample.counts & sample.whole[:, None]
+    n_chains, n_frames = int(sample.whole.sum()), int(inside.sum(axis=1).max(initial=0))
+    series = monitors(molecule, sample.positions[inside].astype(np.float64))
+    if sample.energies is not None:
+        series = {ENERGY: sample.energies[inside], **series}
+    return tuple(
+        Convergence(
+            name,
+            _measured(split_r_hat, values.reshape(n_chains, n_frames)),
+            _measured(effective_sample_size, values.reshape(n_chains, n_frames)),
+            values.size,
+        )
+        for name, values in series.items()
+    )
+
+
+def _measured(
+    measure: Callable[[Float[NDArray[np.float64], "chain draw"]], float],
+    chains: Float[NDArray[np.float64], "chain draw"],
+) -> float:
+    """Return a measure of chains, NaN where there are none."""
+    return measure(chains) if chains.size else float("nan")
