@@ -106,13 +106,14 @@ class Analysis:
     sample_convergence: tuple[Convergence, ...]
     n_spurious: dict[str, int]
     """Frames of the sample by reason; "any" of them."""
+    spurious_fraction: float
+    """Share of the frames that are outside of what the reference shows."""
+    spurious_error: float
+    """Its standard error, from the groups of chains."""
     n_frames: int
     """Frames of the sample that count."""
-
-    @property
-    def spurious_fraction(self) -> float:
-        """Return the share of frames that are outside of what the reference shows."""
-        return self.n_spurious["any"] / self.n_frames if self.n_frames else float("nan")
+    n_reference: int
+    """Frames of the reference."""
 
 
 def analyse(
@@ -160,12 +161,16 @@ def analyse(
         limits=Limits.of(molecule.graph, reference.positions),
         reference_energies=None if energies is None else window,
     )
+    by_group = np.bincount(sample.groups, spurious["any"]) / np.bincount(sample.groups)
     return Analysis(
-        tuple(comparisons),
-        reference_convergence(reference, molecule),
-        _sample_convergence(sample, molecule),
-        {name: int(frames.sum()) for name, frames in spurious.items()},
-        len(positions),
+        comparisons=tuple(comparisons),
+        reference_convergence=reference_convergence(reference, molecule),
+        sample_convergence=_sample_convergence(sample, molecule),
+        n_spurious={name: int(frames.sum()) for name, frames in spurious.items()},
+        spurious_fraction=float(spurious["any"].mean()),
+        spurious_error=float(np.std(by_group) / np.sqrt(len(by_group) - 1)),
+        n_frames=len(positions),
+        n_reference=len(reference),
     )
 
 

@@ -109,7 +109,12 @@ def find_bonds(
         tuple(int(number) for number in numbers),
         tuple((int(i), int(j)) for i, j in pairs),
     )
-    if len(numbers) < 2 or len(graph.side(0, without=(-1, -1))) < len(numbers):
+    if len(numbers) < 3:
+        raise StructureError(
+            f"the frames have {len(numbers)} atoms; the sampling check is made for "
+            "molecules of three and more"
+        )
+    if len(graph.side(0, without=(-1, -1))) < len(numbers):
         raise StructureError(
             "the frames are not of one molecule: bonds by covalent radii do not "
             "connect all atoms; the sampling check is made for one molecule in vacuum"

@@ -5,7 +5,8 @@ A frame is spurious if it has
     a bond outside the 0.1 % and 99.9 % quantiles of the reference, 0.1 Å further out;
     a bond the reference has not: a pair as near as bonded atoms, and 0.1 Å nearer than
     the 0.1 % quantile of the reference;
-    an energy outside these quantiles, one standard deviation further out.
+    an energy below the 0.1 % quantile by more than a standard deviation, or above the
+    99.9 % quantile by more than two.
 
 A chain has blown up where a bond is 0.5 Å off its mean in the reference, as in Fu et
 al., "Forces are not enough", arXiv:2210.07237.

@@ -131,14 +131,15 @@ def bin_edges(
 
 
 def energy_window(energies: Float[NDArray[np.float64], "..."]) -> tuple[float, float]:
-    """Return the 0.1 % and 99.9 % quantiles, a standard deviation further out.
+    """Return the 0.1 % quantile less σ, and the 99.9 % quantile plus 2σ.
 
-    Of a molecule of oscillators at the same temperature, longer sampled, about three in
-    10 000 frames lie beyond.
+    With σ the standard deviation; energies have a longer tail upwards. Of a molecule of
+    oscillators at the same temperature, longer sampled, about one frame in 10 000 lies
+    beyond.
     """
     low, high = np.quantile(energies, [0.001, 0.999])
-    margin = float(np.std(energies))
-    return float(low) - margin, float(high) + margin
+    sigma = float(np.std(energies))
+    return float(low) - sigma, float(high) + 2.0 * sigma
 
 
 def _pairs(

@@ -60,7 +60,7 @@ class SerialDynamics:
         self.blow_ups: tuple[BlowUp, ...] = ()
         self.positions = starts.astype(np.float64)
         self.ages = np.zeros(len(starts), dtype=np.int64)
-        self._potential = Potential(numbers, calculator)
+        self._potential = self._connect(numbers, calculator)
         self._masses = atomic_masses[numbers][:, None]
         self._frames = restart_frames
         first = self._potential.evaluate_all(self.positions)
@@ -120,6 +120,11 @@ class SerialDynamics:
         self.step_count = int(arrays["step_count"])
         columns = (arrays[f"blow_up_{name}"].tolist() for name in BlowUp._fields)
         self.blow_ups = tuple(BlowUp(*event) for event in zip(*columns, strict=True))
+
+    def _connect(
+        self, numbers: Int[NDArray[np.int64], " atom"], calculator: BaseCalculator
+    ) -> Potential:
+        return Potential(numbers, calculator)
 
     def _step(self) -> None:
         self.step_count += 1

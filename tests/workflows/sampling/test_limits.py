@@ -77,7 +77,7 @@ def test_energies_outside_the_window_and_numbers_that_are_none(ethanol: Atoms):
     frames[4, 0] = np.nan
     found = spurious_frames(
         frames,
-        np.array([0.0, -1.8, -2.2, 2.2, 0.0]),
+        np.array([0.0, -1.8, -2.2, 3.2, 0.0]),
         limits=limits_of(ethanol),
         reference_energies=np.array([-1.0, 1.0] * 50),
     )

@@ -48,19 +48,19 @@ def test_points_beside_the_seam_are_near_on_the_circle():
 
 
 def test_a_turned_von_mises_is_its_turn_apart():
-    p = np.degrees(vonmises.ppf(quantiles(), kappa=40.0))
+    p = np.degrees(vonmises.ppf(quantiles(1000), kappa=40.0))
     turned = (p + 100.0 + 180.0) % 360.0 - 180.0
-    assert between(p, turned, 360.0) == pytest.approx(100.0, rel=1e-3)
+    assert between(p, turned, 360.0) == pytest.approx(100.0, rel=2e-3)
 
 
 def test_a_wide_von_mises_sends_its_back_the_other_way():
-    p = np.degrees(vonmises.ppf(quantiles(), kappa=1.0))
+    p = np.degrees(vonmises.ppf(quantiles(1000), kappa=1.0))
     turned = (p + 120.0 + 180.0) % 360.0 - 180.0
     x = np.linspace(-np.pi, np.pi, 36_001)
     F = vonmises.cdf(x, kappa=1.0)
     G = vonmises.cdf(x, kappa=1.0, loc=np.radians(120.0))
     ways = [np.trapezoid(np.abs(F - G - a), x) for a in np.linspace(-1, 1, 2001)]
-    assert between(p, turned, 360.0) == pytest.approx(np.degrees(min(ways)), rel=1e-3)
+    assert between(p, turned, 360.0) == pytest.approx(np.degrees(min(ways)), rel=5e-3)
     assert between(p, turned, 360.0) < 110.0
 
 

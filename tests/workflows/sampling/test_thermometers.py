@@ -3,10 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import units
+from ase.build import molecule
 
 from crack_md.workflows.sampling.bond_graph import BondGraph, find_bonds
 from crack_md.workflows.sampling.thermometers import (
+    Temperature,
     bond_temperature,
+    count_vibrations,
+    measure_thermometers,
     virial_temperature,
 )
 
@@ -75,6 +79,29 @@ def test_a_molecule_that_turns_has_three_more_terms_in_its_virial():
     found = virial_temperature(*pairs(500.0, frames=200_000))
     expected = 500.0 * (3 * 4 - 3) / (3 * 4 - 6)
     assert found.value == pytest.approx(expected, abs=3 * found.error)
+    both = measure_thermometers(*pairs(500.0), CHAIN)
+    assert both.turning == 1.5
+    assert both.virial is not None
+    assert both.virial.is_off(500.0, tolerance=0.3)
+    assert not both.virial.is_off(500.0, tolerance=0.3, spread=both.turning)
+
+
+def test_what_is_off():
+    found = Temperature(621.0, 33.0)
+    assert str(found) == "621 ± 33 K"
+    assert not found.is_off(500.0, tolerance=0.3)
+    assert found.is_off(470.0, tolerance=0.3)
+    assert found.is_off(900.0, tolerance=0.3, spread=2.0)
+    assert Temperature(float("nan"), 0.0).is_off(500.0, tolerance=0.3)
+    assert measure_thermometers(pairs(500.0)[0], None, CHAIN).virial is None
+
+
+def test_vibrations_of_bent_and_of_linear_molecules():
+    bent, line = molecule("H2O").positions, molecule("CO2").positions
+    rng = np.random.default_rng(0)
+    shake = 0.04 * rng.normal(size=(100, 3, 3))
+    assert count_vibrations(bent + shake) == 3
+    assert count_vibrations(line + shake) == 4
 
 
 def test_forces_of_stiffer_bonds_show():
@@ -84,7 +111,7 @@ def test_forces_of_stiffer_bonds_show():
 
 
 @pytest.mark.parametrize(
-    ("molecule", "labels", "virial_K", "bond_K"),
+    ("name", "labels", "virial_K", "bond_K"),
     [
         ("ethanol", "old_forces", 621, 650),
         ("aspirin", "old_forces", 526, 549),
@@ -92,11 +119,9 @@ def test_forces_of_stiffer_bonds_show():
         ("aspirin", "forces", -417, 584),
     ],
 )
-def test_md17(
-    references: Path, molecule: str, labels: str, virial_K: float, bond_K: float
-):
+def test_md17(references: Path, name: str, labels: str, virial_K: float, bond_K: float):
     frames: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-    for path in (references / "data" / "rmd17").glob(f"rmd17_{molecule}_*.npz"):
+    for path in (references / "data" / "rmd17").glob(f"rmd17_{name}_*.npz"):
         with np.load(path) as stored:
             numbers = stored["nuclear_charges"].astype(int)
             parts = zip(stored["coords"], stored[labels], strict=True)

@@ -134,3 +134,6 @@ def test_two_molecules_are_refused():
     pair = molecule("H2O") + Atoms("OH", [[9, 0, 0], [9, 0, 1]])
     with pytest.raises(StructureError, match="not of one molecule"):
         find_bonds(pair.numbers, pair.positions[None])
+    two = molecule("O2")
+    with pytest.raises(StructureError, match="three and more"):
+        find_bonds(two.numbers, two.positions[None])

@@ -6,13 +6,8 @@ import pytest
 
 from crack_md.workflows.sampling.analysis import Analysis, Convergence
 from crack_md.workflows.sampling.compare import Comparison, Metric
-from crack_md.workflows.sampling.thermometers import Temperature
-from crack_md.workflows.sampling.verdict import (
-    Dynamics,
-    Thermometers,
-    Verdict,
-    judge,
-)
+from crack_md.workflows.sampling.thermometers import Temperature, Thermometers
+from crack_md.workflows.sampling.verdict import Dynamics, Verdict, judge
 
 GOOD = Thermometers(Temperature(510.0, 30.0), Temperature(505.0, 5.0))
 STEADY = Dynamics(1.0, Temperature(501.0, 2.0), "gradient")
@@ -32,8 +27,20 @@ def analysis(*metrics: Metric, **changes: Any) -> Analysis:
     compared = Comparison(
         "energy", "energy", np.zeros(2), empty, empty, metrics or (metric(),)
     )
-    found = Analysis((compared,), converged, converged, {"any": 0}, 5000)
+    found = Analysis(
+        (compared,), converged, converged, {"any": 0}, 0.0, 0.0, 5000, 5000
+    )
     return replace(found, **changes)
+
+
+def spurious(count: int, error: float = 0.0, **changes: Any) -> Analysis:
+    n_frames = changes.get("n_frames", 5000)
+    return analysis(
+        n_spurious={"any": count},
+        spurious_fraction=count / n_frames,
+        spurious_error=error,
+        **changes,
+    )
 
 
 def verdict(found: Analysis, **changes: Any) -> Verdict:
@@ -100,14 +107,22 @@ def test_gross_energies_fail_even_beside_a_short_reference():
 
 
 @pytest.mark.parametrize(
-    ("n_spurious", "status"),
-    [(0, "PASS"), (5, "PASS"), (6, "FAIL")],
+    ("found", "status"),
+    [
+        (spurious(0), "PASS"),
+        (spurious(5), "PASS"),
+        (spurious(6), "FAIL"),
+        # chance: a frame more or less
+        (spurious(6, error=2e-4), "INCONCLUSIVE"),
+        # one chain of eight is stuck, which makes a large error
+        (spurious(625, error=0.125), "FAIL"),
+        # 400 frames may miss what has a probability of 7e-3
+        (spurious(30, n_reference=400), "INCONCLUSIVE"),
+        (spurious(60, n_reference=400), "FAIL"),
+    ],
 )
-def test_one_spurious_frame_in_a_thousand(n_spurious: int, status: str):
-    found = verdict(analysis(n_spurious={"any": n_spurious}))
-    assert found.status == status
-    few = analysis(n_spurious={"any": 1}, n_frames=200)
-    assert verdict(few).status == "INCONCLUSIVE"
+def test_one_spurious_frame_in_a_thousand(found: Analysis, status: str):
+    assert verdict(found).status == status
 
 
 def test_survival():

@@ -7,6 +7,9 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
+from crack_md.workflows.sampling.potential import Evaluated, Potential
+from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
+
 HYDROGEN_PEROXIDE = np.array([8, 8, 1, 1])
 
 
@@ -128,3 +131,19 @@ def peroxide_start(degrees: float = 110.0) -> np.ndarray:
     )
     o1, o2 = np.zeros(3), np.array([0.0, 0.0, 1.45])
     return np.array([o1, o2, o1 + arm, o2 + far])
+
+
+class ToyPotential(Potential):
+    """A formula asked for arrays, without structures on the way."""
+
+    calculator: Toy
+
+    def evaluate(self, positions: np.ndarray) -> Evaluated:
+        return Evaluated(*self.calculator.energies_and_forces(positions), {})
+
+
+class ToyDynamics(SerialDynamics):
+    """The engine for any calculator, as fast as a formula allows."""
+
+    def _connect(self, numbers: np.ndarray, calculator: Toy) -> Potential:  # type: ignore[override]
+        return ToyPotential(numbers, calculator)

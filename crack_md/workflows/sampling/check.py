@@ -1,0 +1,267 @@
+"""The whole check: a model, or one half of a reference, beside the reference."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.calculators.calculator import BaseCalculator
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from crack_md.errors import ConfigError, DataError
+from crack_md.workflows.results import ModelInfo
+from crack_md.workflows.sampling.analysis import Analysis, Sample, analyse
+from crack_md.workflows.sampling.chains import Chains, SamplingSettings
+from crack_md.workflows.sampling.convergence import block_error
+from crack_md.workflows.sampling.dynamics import BuildDynamics
+from crack_md.workflows.sampling.limits import Limits
+from crack_md.workflows.sampling.observables import Molecule, find_molecule
+from crack_md.workflows.sampling.potential import Potential
+from crack_md.workflows.sampling.reference import MIN_FRAMES, Reference
+from crack_md.workflows.sampling.run_chains import run_chains
+from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
+from crack_md.workflows.sampling.starts import starting_positions
+from crack_md.workflows.sampling.thermometers import (
+    Temperature,
+    Thermometers,
+    measure_thermometers,
+    virial_temperature,
+)
+from crack_md.workflows.sampling.verdict import (
+    Dynamics,
+    Verdict,
+    judge,
+)
+
+CHAINS_FILE = "chains.npz"
+N_RESTART_FRAMES = 100
+
+Report = Callable[[str, int, int], None]
+"""Called with what is being done, how many of it are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class OnReference:
+    """The model on frames of the reference, energies on the reference's scale."""
+
+    energies: Float[NDArray[np.float64], " frame"]
+    """eV; the median difference from the reference's energies is taken off."""
+    offset: float
+    """eV: this difference."""
+    energy_mae: float | None
+    """eV, after that; None where the reference has no energies."""
+    force_mae: float | None
+    """eV/Å per component; None where the reference has no forces."""
+    virial: Temperature
+    """Virial temperature of these frames with the model's forces."""
+
+
+@dataclass(frozen=True)
+class SamplingCheck:
+    """Everything that a check found out."""
+
+    reference: Reference
+    molecule: Molecule
+    thermometers: Thermometers
+    analysis: Analysis
+    verdict: Verdict
+    sample_energies: Float[NDArray[np.float64], " frame"] | None
+    """eV, of the frames that count, on the scale of the reference."""
+    on_reference: OnReference | None = None
+    """None where one half of the reference was compared with the other."""
+    chains: Chains | None = None
+    dynamics: Dynamics | None = None
+    model: ModelInfo | None = None
+
+
+def check_sampling(
+    reference: Reference,
+    calculator: BaseCalculator,
+    *,
+    model: ModelInfo,
+    settings: SamplingSettings,
+    folder: Path,
+    build: BuildDynamics = SerialDynamics,
+    max_reference_frames: int = 2000,
+    report: Report | None = None,
+) -> SamplingCheck:
+    """Return whether chains of a model are distributed like the reference.
+
+    Args:
+        reference: frames to reproduce; its temperature is known.
+        calculator: of the model.
+        model: what it is, for records and for going on with stopped chains.
+        settings: of the chains, at the temperature of the reference.
+        folder: for the chains.
+        build: engine of the chains; any calculator works with the default.
+        max_reference_frames: on how many frames the model is evaluated.
+        report: progress.
+
+    Raises:
+        ConfigError: the model or the temperature cannot be compared.
+        DataError: the folder holds other chains, or cannot be written.
+        StructureError: the model cannot be applied to the molecule.
+    """
+    temperature_K = reference.known_temperature
+    if settings.temperature_K != temperature_K:
+        raise ConfigError(
+            f"the reference was sampled at {temperature_K:g} K and the chains would be "
+            f"at {settings.temperature_K:g} K; they can only be compared at one "
+            "temperature"
+        )
+    if model.energy_reference != "total":
+        raise ConfigError(
+            f"{model.name} predicts adsorption energies, which no molecule alone has; "
+            "the sampling check needs a model of total energies"
+        )
+    molecule = find_molecule(reference.numbers, reference.positions)
+    potential = Potential(reference.numbers, calculator)
+    thinned = reference.thinned(max_reference_frames)
+    on_reference = evaluate_reference(
+        thinned, potential, report=_named(report, "model on reference", len(thinned))
+    )
+    frames = reference.thinned(N_RESTART_FRAMES).positions
+    chains = run_chains(
+        reference.numbers,
+        starting_positions(
+            reference, molecule, n_chains=settings.n_chains, seed=settings.seed
+        ),
+        calculator,
+        settings=settings,
+        limits=Limits.of(molecule.graph, reference.positions),
+        restart_frames=frames,
+        path=folder / CHAINS_FILE,
+        provenance={"model": model.sha256, "reference": reference.sha256},
+        build=build,
+        report=_named(report, "chains, steps", settings.steps),
+    )
+    sample = Sample.of_chains(chains, offset=on_reference.offset)
+    if not sample.counts.any():
+        raise DataError(
+            f"no frame of the chains counts: {len(chains.blow_ups)} blow-ups, the "
+            f"first because of {chains.blow_ups[0].reason}; discard fewer steps"
+        )
+    return _checked(
+        reference,
+        sample,
+        molecule=molecule,
+        on_reference=on_reference,
+        chains=chains,
+        dynamics=Dynamics(
+            chains.survival, _kinetic_temperature(chains), potential.forces_kind
+        ),
+        model=model,
+        report=report,
+    )
+
+
+def check_halves(
+    reference: Reference, *, report: Report | None = None
+) -> SamplingCheck:
+    """Return whether the second half of a reference is distributed like the first.
+
+    The check must pass on a reference that is good enough to decide about models.
+
+    Raises:
+        DataError: there are too few frames for that.
+    """
+    half = len(reference) // 2
+    if half < MIN_FRAMES:
+        raise DataError(
+            f"{reference.where} has {len(reference)} frames; half of them are too few "
+            "to be compared"
+        )
+    molecule = find_molecule(reference.numbers, reference.positions)
+    second = reference.select(slice(half, None))
+    return _checked(
+        reference.select(slice(half)),
+        Sample.of_reference(second),
+        molecule=molecule,
+        report=report,
+    )
+
+
+def evaluate_reference(
+    frames: Reference,
+    potential: Potential,
+    *,
+    report: Callable[[int], None] | None = None,
+) -> OnReference:
+    """Return what a model says about frames of the reference.
+
+    Raises:
+        CrackError: it cannot be applied to one of them.
+    """
+    found = potential.evaluate_all(frames.positions, report=report)
+    offset, energy_mae, force_mae = 0.0, None, None
+    if frames.energies is not None:
+        difference = found.energies - frames.energies
+        offset = float(np.median(difference))
+        energy_mae = float(np.abs(difference - offset).mean())
+    if frames.forces is not None:
+        force_mae = float(np.abs(found.forces - frames.forces).mean())
+    virial = virial_temperature(frames.positions, found.forces)
+    return OnReference(found.energies - offset, offset, energy_mae, force_mae, virial)
+
+
+def _checked(
+    reference: Reference,
+    sample: Sample,
+    *,
+    molecule: Molecule,
+    on_reference: OnReference | None = None,
+    chains: Chains | None = None,
+    dynamics: Dynamics | None = None,
+    model: ModelInfo | None = None,
+    report: Report | None = None,
+) -> SamplingCheck:
+    thermometers = measure_thermometers(
+        reference.positions, reference.forces, molecule.graph
+    )
+    analysis = analyse(
+        reference,
+        sample,
+        molecule=molecule,
+        model_on_reference=None if on_reference is None else on_reference.energies,
+        report=None
+        if report is None
+        else lambda done, total: report("distributions", done, total),
+    )
+    verdict = judge(
+        analysis,
+        thermometers=thermometers,
+        temperature_K=reference.known_temperature,
+        dynamics=dynamics,
+    )
+    energies = None if sample.energies is None else sample.energies[sample.counts]
+    return SamplingCheck(
+        reference,
+        molecule,
+        thermometers,
+        analysis,
+        verdict,
+        energies,
+        on_reference,
+        chains,
+        dynamics,
+        model,
+    )
+
+
+def _kinetic_temperature(chains: Chains) -> Temperature:
+    """Return the mean kinetic temperature and its error, from the chains' means."""
+    whole = [
+        values[counts].mean()
+        for values, counts in zip(chains.temperatures, chains.counts, strict=True)
+        if counts.any()
+    ]
+    return Temperature(
+        float(np.mean(whole)), block_error(np.array(whole), n_blocks=len(whole))
+    )
+
+
+def _named(
+    report: Report | None, what: str, total: int
+) -> Callable[[int], None] | None:
+    return None if report is None else lambda done: report(what, done, total)
