@@ -17,6 +17,7 @@ from crack_md.workflows.sampling.convergence import block_error
 from crack_md.workflows.sampling.dynamics import BuildDynamics
 from crack_md.workflows.sampling.limits import Limits
 from crack_md.workflows.sampling.observables import Molecule, find_molecule
+from crack_md.workflows.sampling.on_reference import OnReference, evaluate_reference
 from crack_md.workflows.sampling.potential import Potential
 from crack_md.workflows.sampling.reference import MIN_FRAMES, Reference
 from crack_md.workflows.sampling.run_chains import run_chains
@@ -26,7 +27,6 @@ from crack_md.workflows.sampling.thermometers import (
     Temperature,
     Thermometers,
     measure_thermometers,
-    virial_temperature,
 )
 from crack_md.workflows.sampling.verdict import (
     Dynamics,
@@ -39,22 +39,6 @@ N_RESTART_FRAMES = 100
 
 Report = Callable[[str, int, int], None]
 """Called with what is being done, how many of it are done, and of how many."""
-
-
-@dataclass(frozen=True)
-class OnReference:
-    """The model on frames of the reference, energies on the reference's scale."""
-
-    energies: Float[NDArray[np.float64], " frame"]
-    """eV; the median difference from the reference's energies is taken off."""
-    offset: float
-    """eV: this difference."""
-    energy_mae: float | None
-    """eV, after that; None where the reference has no energies."""
-    force_mae: float | None
-    """eV/Å per component; None where the reference has no forces."""
-    virial: Temperature
-    """Virial temperature of these frames with the model's forces."""
 
 
 @dataclass(frozen=True)
@@ -103,54 +87,36 @@ def check_sampling(
         DataError: the folder holds other chains, or cannot be written.
         StructureError: the model cannot be applied to the molecule.
     """
-    temperature_K = reference.known_temperature
-    if settings.temperature_K != temperature_K:
-        raise ConfigError(
-            f"the reference was sampled at {temperature_K:g} K and the chains would be "
-            f"at {settings.temperature_K:g} K; they can only be compared at one "
-            "temperature"
-        )
-    if model.energy_reference != "total":
-        raise ConfigError(
-            f"{model.name} predicts adsorption energies, which no molecule alone has; "
-            "the sampling check needs a model of total energies"
-        )
+    _require_comparable(reference, model, settings)
     molecule = find_molecule(reference.numbers, reference.positions)
     potential = Potential(reference.numbers, calculator)
     thinned = reference.thinned(max_reference_frames)
     on_reference = evaluate_reference(
         thinned, potential, report=_named(report, "model on reference", len(thinned))
     )
-    frames = reference.thinned(N_RESTART_FRAMES).positions
+    starts = starting_positions(
+        reference, molecule, n_chains=settings.n_chains, seed=settings.seed
+    )
     chains = run_chains(
         reference.numbers,
-        starting_positions(
-            reference, molecule, n_chains=settings.n_chains, seed=settings.seed
-        ),
+        starts,
         calculator,
         settings=settings,
         limits=Limits.of(molecule.graph, reference.positions),
-        restart_frames=frames,
+        restart_frames=reference.thinned(N_RESTART_FRAMES).positions,
         path=folder / CHAINS_FILE,
         provenance={"model": model.sha256, "reference": reference.sha256},
         build=build,
-        report=_named(report, "chains, steps", settings.steps),
+        report=_named(report, "steps of the chains", settings.steps),
     )
-    sample = Sample.of_chains(chains, offset=on_reference.offset)
-    if not sample.counts.any():
-        raise DataError(
-            f"no frame of the chains counts: {len(chains.blow_ups)} blow-ups, the "
-            f"first because of {chains.blow_ups[0].reason}; discard fewer steps"
-        )
+    kinetic = kinetic_temperature(chains)
     return _checked(
         reference,
-        sample,
+        Sample.of_chains(chains, offset=on_reference.offset),
         molecule=molecule,
         on_reference=on_reference,
         chains=chains,
-        dynamics=Dynamics(
-            chains.survival, _kinetic_temperature(chains), potential.forces_kind
-        ),
+        dynamics=Dynamics(chains.survival, kinetic, potential.forces_kind),
         model=model,
         report=report,
     )
@@ -180,29 +146,6 @@ def check_halves(
         molecule=molecule,
         report=report,
     )
-
-
-def evaluate_reference(
-    frames: Reference,
-    potential: Potential,
-    *,
-    report: Callable[[int], None] | None = None,
-) -> OnReference:
-    """Return what a model says about frames of the reference.
-
-    Raises:
-        CrackError: it cannot be applied to one of them.
-    """
-    found = potential.evaluate_all(frames.positions, report=report)
-    offset, energy_mae, force_mae = 0.0, None, None
-    if frames.energies is not None:
-        difference = found.energies - frames.energies
-        offset = float(np.median(difference))
-        energy_mae = float(np.abs(difference - offset).mean())
-    if frames.forces is not None:
-        force_mae = float(np.abs(found.forces - frames.forces).mean())
-    virial = virial_temperature(frames.positions, found.forces)
-    return OnReference(found.energies - offset, offset, energy_mae, force_mae, virial)
 
 
 def _checked(
@@ -249,8 +192,18 @@ def _checked(
     )
 
 
-def _kinetic_temperature(chains: Chains) -> Temperature:
-    """Return the mean kinetic temperature and its error, from the chains' means."""
+def kinetic_temperature(chains: Chains) -> Temperature:
+    """Return the mean kinetic temperature and its error, from the chains' means.
+
+    Raises:
+        DataError: no frame counts.
+    """
+    if not chains.counts.any():
+        first = chains.blow_ups[0]
+        raise DataError(
+            f"no frame of the chains counts: {len(chains.blow_ups)} blow-ups, the first "
+            f"in step {first.step} ({first.reason}); discard fewer steps"
+        )
     whole = [
         values[counts].mean()
         for values, counts in zip(chains.temperatures, chains.counts, strict=True)
@@ -259,6 +212,23 @@ def _kinetic_temperature(chains: Chains) -> Temperature:
     return Temperature(
         float(np.mean(whole)), block_error(np.array(whole), n_blocks=len(whole))
     )
+
+
+def _require_comparable(
+    reference: Reference, model: ModelInfo, settings: SamplingSettings
+) -> None:
+    temperature_K = reference.known_temperature
+    if settings.temperature_K != temperature_K:
+        raise ConfigError(
+            f"the reference was sampled at {temperature_K:g} K and the chains would be "
+            f"at {settings.temperature_K:g} K; they can only be compared at one "
+            "temperature"
+        )
+    if model.energy_reference != "total":
+        raise ConfigError(
+            f"{model.name} predicts adsorption energies, which no molecule alone has; "
+            "the sampling check needs a model of total energies"
+        )
 
 
 def _named(
