@@ -1,25 +1,21 @@
 """One self-contained page about a model: errors, figures, and where it comes from."""
 
-import base64
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from crack_md import __version__
-from crack_md.errors import DataError, MissingDependencyError
 from crack_md.plots.evaluation import (
     draw_elements,
     draw_embedding,
     draw_parity,
     draw_training,
 )
-from crack_md.plots.style import png, style
+from crack_md.plots.page import Section, write_page
+from crack_md.plots.style import style
 from crack_md.training.embedding import embedding_map
 from crack_md.training.evaluate import Evaluation
 from crack_md.training.evaluation_table import METRICS, metric_rows
@@ -38,22 +34,6 @@ class Subject:
     """Records of the training run, if they are at hand."""
 
 
-@dataclass(frozen=True)
-class Section:
-    """One part of the page: text, a table, a figure, or some of them."""
-
-    title: str
-    text: str = ""
-    header: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    figure: Figure | None = None
-
-    @property
-    def anchor(self) -> str:
-        """Return the name of the part, for links and file names."""
-        return self.title.lower().replace(" ", "-")
-
-
 def write_report(
     folder: Path, subject: Subject, found: Evaluation, seen: Inspection
 ) -> Path:
@@ -63,44 +43,14 @@ def write_report(
         DataError: The folder cannot be written.
         MissingDependencyError: jinja2 or scikit-learn is not installed.
     """
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise MissingDependencyError.of(
-            "jinja2", extra="report", purpose="the report of an evaluation"
-        ) from None
     with style():
-        sections = _sections(subject, found, seen)
-        images = {s.anchor: png(s.figure) for s in sections if s.figure is not None}
-    template = files("crack_md.plots").joinpath("templates/evaluation.html")
-    page = Environment(autoescape=True).from_string(template.read_text("utf-8"))
-    html = page.render(
-        title=subject.title,
-        subtitle=f"{found.all.n_frames} frames, errors against the {found.against}",
-        sections=[
-            {
-                "anchor": section.anchor,
-                "title": section.title,
-                "text": section.text,
-                "header": section.header,
-                "rows": section.rows,
-                "image": base64.b64encode(images[section.anchor]).decode()
-                if section.anchor in images
-                else "",
-            }
-            for section in sections
-        ],
-    )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, image in images.items():
-            (folder / f"{name}.png").write_bytes(image)
-        (folder / "report.html").write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise DataError(
-            f"{folder}: cannot be written ({error.strerror}); choose another --report"
-        ) from None
-    return folder / "report.html"
+        return write_page(
+            folder,
+            _sections(subject, found, seen),
+            title=subject.title,
+            subtitle=f"{found.all.n_frames} frames, errors against the {found.against}",
+            option="--report",
+        )
 
 
 def _sections(

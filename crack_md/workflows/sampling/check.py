@@ -201,8 +201,8 @@ def kinetic_temperature(chains: Chains) -> Temperature:
     if not chains.counts.any():
         first = chains.blow_ups[0]
         raise DataError(
-            f"no frame of the chains counts: {len(chains.blow_ups)} blow-ups, the first "
-            f"in step {first.step} ({first.reason}); discard fewer steps"
+            f"no frame of the chains counts: {len(chains.blow_ups)} blow-ups, the "
+            f"first in step {first.step} ({first.reason}); discard fewer steps"
         )
     whole = [
         values[counts].mean()

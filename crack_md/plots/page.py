@@ -1,0 +1,101 @@
+"""One self-contained page of tables and figures, and the figures as files."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from crack_md.errors import DataError, MissingDependencyError
+from crack_md.plots.style import png
+
+PAGE = "report.html"
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page: text, a table, a figure, or some of them."""
+
+    title: str
+    text: str = ""
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    figure: Figure | None = None
+
+    @property
+    def anchor(self) -> str:
+        """Return the name of the part, for links and file names."""
+        return self.title.lower().replace(" ", "-")
+
+
+def write_page(
+    folder: Path, sections: Sequence[Section], *, title: str, subtitle: str, option: str
+) -> Path:
+    """Write ``report.html`` and its figures as PNG files; return the page.
+
+    Args:
+        folder: made if it is not there.
+        sections: from top to bottom.
+        title: above them.
+        subtitle: below the title.
+        option: of the command line, that names the folder.
+
+    Raises:
+        DataError: The folder cannot be written.
+        MissingDependencyError: jinja2 is not installed.
+    """
+    try:
+        from jinja2 import Environment
+    except ImportError:
+        raise MissingDependencyError.of(
+            "jinja2", extra="report", purpose="the report"
+        ) from None
+    images = write_figures(folder, sections, option=option)
+    template = files("crack_md.plots").joinpath("templates/page.html")
+    page = Environment(autoescape=True).from_string(template.read_text("utf-8"))
+    html = page.render(
+        title=title,
+        subtitle=subtitle,
+        sections=[
+            {
+                "anchor": section.anchor,
+                "title": section.title,
+                "text": section.text,
+                "header": section.header,
+                "rows": section.rows,
+                "image": base64.b64encode(images[section.anchor]).decode()
+                if section.anchor in images
+                else "",
+            }
+            for section in sections
+        ],
+    )
+    _write(folder / PAGE, html.encode(), option)
+    return folder / PAGE
+
+
+def write_figures(
+    folder: Path, sections: Sequence[Section], *, option: str
+) -> dict[str, bytes]:
+    """Write the figures as PNG files; return their content by the anchor of the part.
+
+    Raises:
+        DataError: The folder cannot be written.
+    """
+    images = {s.anchor: png(s.figure) for s in sections if s.figure is not None}
+    for name, image in images.items():
+        _write(folder / f"{name}.png", image, option)
+    return images
+
+
+def _write(path: Path, content: bytes, option: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        raise DataError(
+            f"{path.parent}: cannot be written ({error.strerror}); choose another "
+            f"{option}"
+        ) from None
