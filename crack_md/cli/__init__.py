@@ -22,6 +22,7 @@ from crack_md.cli import (
     rank,
     relax,
     report,
+    sample,
     screen,
     train,
 )
@@ -52,6 +53,7 @@ GROUPS = (
     models,
     domain,
     bench,
+    sample,
 )
 for group in GROUPS:
     group.register(app)

@@ -134,6 +134,8 @@ def analyse(
             the order of time and on the scale of the reference.
         report: called with the number of observables done, and of all.
     """
+    if not sample.counts.any():
+        return _empty(reference, molecule)
     positions = sample.positions[sample.counts].astype(np.float64)
     energies = None if sample.energies is None else sample.energies[sample.counts]
     observables = list(
@@ -170,6 +172,20 @@ def analyse(
         spurious_fraction=float(spurious["any"].mean()),
         spurious_error=float(np.std(by_group) / np.sqrt(len(by_group) - 1)),
         n_frames=len(positions),
+        n_reference=len(reference),
+    )
+
+
+def _empty(reference: Reference, molecule: Molecule) -> Analysis:
+    """Return the analysis of a sample without a frame that counts."""
+    return Analysis(
+        comparisons=(),
+        reference_convergence=reference_convergence(reference, molecule),
+        sample_convergence=(),
+        n_spurious={"any": 0},
+        spurious_fraction=float("nan"),
+        spurious_error=float("nan"),
+        n_frames=0,
         n_reference=len(reference),
     )
 

@@ -8,7 +8,9 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError
+from crack_md.workflows.sampling.convergence import block_error
 from crack_md.workflows.sampling.dynamics import BlowUp, LangevinSettings
+from crack_md.workflows.sampling.thermometers import Temperature
 
 MIN_CHAINS = 4
 MIN_FRAMES = 8
@@ -109,6 +111,20 @@ class Chains:
         """Return the share of chains that never blew up."""
         return float(self.survivors.mean())
 
+    @property
+    def kinetic_temperature(self) -> Temperature:
+        """Return the mean over frames that count; its error from the chains' means."""
+        means = [
+            values[counts].mean()
+            for values, counts in zip(self.temperatures, self.counts, strict=True)
+            if counts.any()
+        ]
+        if not means:
+            return Temperature(float("nan"), float("nan"))
+        return Temperature(
+            float(np.mean(means)), block_error(np.array(means), n_blocks=len(means))
+        )
+
     def survival_curve(
         self,
     ) -> tuple[
@@ -118,7 +134,8 @@ class Chains:
         firsts: dict[int, int] = {}
         for event in self.blow_ups:
             firsts.setdefault(event.chain, event.step)
-        steps = np.array([0, *sorted(firsts.values()), self.settings.steps])
+        last = self.positions.shape[1] * self.settings.record_every
+        steps = np.array([0, *sorted(firsts.values()), last])
         alive = len(self.positions) - np.arange(len(steps))
         alive[-1] = alive[-2] if len(steps) > 1 else alive[0]
         times = steps * self.settings.timestep_fs / 1000.0

@@ -13,7 +13,6 @@ from crack_md.errors import ConfigError, DataError
 from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.sampling.analysis import Analysis, Sample, analyse
 from crack_md.workflows.sampling.chains import Chains, SamplingSettings
-from crack_md.workflows.sampling.convergence import block_error
 from crack_md.workflows.sampling.dynamics import BuildDynamics
 from crack_md.workflows.sampling.limits import Limits
 from crack_md.workflows.sampling.observables import Molecule, find_molecule
@@ -24,7 +23,6 @@ from crack_md.workflows.sampling.run_chains import run_chains
 from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
 from crack_md.workflows.sampling.starts import starting_positions
 from crack_md.workflows.sampling.thermometers import (
-    Temperature,
     Thermometers,
     measure_thermometers,
 )
@@ -109,14 +107,15 @@ def check_sampling(
         build=build,
         report=_named(report, "steps of the chains", settings.steps),
     )
-    kinetic = kinetic_temperature(chains)
     return _checked(
         reference,
         Sample.of_chains(chains, offset=on_reference.offset),
         molecule=molecule,
         on_reference=on_reference,
         chains=chains,
-        dynamics=Dynamics(chains.survival, kinetic, potential.forces_kind),
+        dynamics=Dynamics(
+            chains.survival, chains.kinetic_temperature, potential.forces_kind
+        ),
         model=model,
         report=report,
     )
@@ -144,6 +143,9 @@ def check_halves(
         reference.select(slice(half)),
         Sample.of_reference(second),
         molecule=molecule,
+        thermometers=measure_thermometers(
+            reference.positions, reference.forces, molecule.graph
+        ),
         report=report,
     )
 
@@ -157,9 +159,10 @@ def _checked(
     chains: Chains | None = None,
     dynamics: Dynamics | None = None,
     model: ModelInfo | None = None,
+    thermometers: Thermometers | None = None,
     report: Report | None = None,
 ) -> SamplingCheck:
-    thermometers = measure_thermometers(
+    thermometers = thermometers or measure_thermometers(
         reference.positions, reference.forces, molecule.graph
     )
     analysis = analyse(
@@ -189,28 +192,6 @@ def _checked(
         chains,
         dynamics,
         model,
-    )
-
-
-def kinetic_temperature(chains: Chains) -> Temperature:
-    """Return the mean kinetic temperature and its error, from the chains' means.
-
-    Raises:
-        DataError: no frame counts.
-    """
-    if not chains.counts.any():
-        first = chains.blow_ups[0]
-        raise DataError(
-            f"no frame of the chains counts: {len(chains.blow_ups)} blow-ups, the "
-            f"first in step {first.step} ({first.reason}); discard fewer steps"
-        )
-    whole = [
-        values[counts].mean()
-        for values, counts in zip(chains.temperatures, chains.counts, strict=True)
-        if counts.any()
-    ]
-    return Temperature(
-        float(np.mean(whole)), block_error(np.array(whole), n_blocks=len(whole))
     )
 
 

@@ -23,7 +23,7 @@ from crack_md.workflows.sampling.torsions import (
 Kind = Literal["energy", "distance", "torsion"]
 Values = Float[NDArray[np.float64], "frame member"]
 ALL_PAIRS = "all pairs"
-DISTANCE_BIN_A = 0.05
+DISTANCE_BIN_A = 0.02
 TORSION_BINS = 36
 ENERGY_BINS = 50
 

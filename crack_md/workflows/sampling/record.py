@@ -67,7 +67,7 @@ def energy_columns(check: SamplingCheck) -> list[dict[str, Any]]:
     """Return mean and spread of potential energies in eV, above the reference's lowest.
 
     The model on its own frames, the model on the reference, and the reference by its
-    own labels; for scale, n/2 kT and √(n/2) kT of n harmonic oscillators.
+    own labels; for scale, the spread √(n/2) kT of n harmonic oscillators.
     """
     reference, on_reference = check.reference, check.on_reference
     by_model = None if on_reference is None else on_reference.energies
@@ -82,12 +82,11 @@ def energy_columns(check: SamplingCheck) -> list[dict[str, Any]]:
     rows = [
         {"what": what, **_spread(energies - zero)}
         for what, energies in columns
-        if energies is not None
+        if energies is not None and len(energies)
     ]
     half_n = count_vibrations(reference.positions) / 2
-    kT = units.kB * reference.known_temperature
-    harmonic = {"mean_eV": half_n * kT, "std_eV": half_n**0.5 * kT}
-    return [*rows, {"what": "harmonic oscillators", **harmonic}]
+    spread = half_n**0.5 * units.kB * reference.known_temperature
+    return [*rows, {"what": "harmonic oscillators", "std_eV": spread}]
 
 
 def metric_row(metric: Metric) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from crack_md.workflows.sampling.limits import Limits
 from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
 
 FORMAT_VERSION = 1
+HOPELESS = 10
+"""Blow-ups per chain after which no more time is spent."""
 STATE = "state_"
 RECORDED = ("positions", "energies", "temperatures", "ages")
 
@@ -47,6 +49,8 @@ def run_chains(
 ) -> Chains:
     """Return chains of the model, from their starts or from where a file ends.
 
+    They end early where chains do nothing but blow up.
+
     Args:
         numbers: atomic numbers.
         starts: first positions.
@@ -68,7 +72,8 @@ def run_chains(
     record = _Record(path, json.loads(json.dumps(conditions)), save_every_s)
     record.load(dynamics)
     try:
-        while dynamics.step_count < settings.steps:
+        most = HOPELESS * settings.n_chains
+        while dynamics.step_count < settings.steps and len(dynamics.blow_ups) < most:
             dynamics.advance(settings.record_every)
             found = {
                 chain: reason

@@ -88,7 +88,9 @@ def judge(
         if not metric.ratio <= MAX_RATIO:
             is_sure = not is_off and _is_decisive(metric, analysis)
             (failures if is_sure else doubts).append(_tell(metric, is_sure=is_sure))
-    if not analysis.spurious_fraction <= MAX_SPURIOUS:
+    if analysis.n_frames == 0:
+        doubts.append("no frame counts: no chain outlived the steps to discard")
+    elif not analysis.spurious_fraction <= MAX_SPURIOUS:
         is_sure = not is_off and _has_spurious_states(analysis)
         told = (
             f"{analysis.n_spurious['any']} of {analysis.n_frames} frames are spurious: "
@@ -201,9 +203,7 @@ def _about_dynamics(dynamics: Dynamics, temperature_K: float) -> Iterator[str]:
             "samples of exp(−U/kT), whatever their distribution is"
         )
     kinetic, margin = dynamics.kinetic, 2.0 * dynamics.kinetic.error
-    if not abs(kinetic.value - temperature_K) <= (
-        KINETIC_TOLERANCE * temperature_K + margin
-    ):
+    if abs(kinetic.value - temperature_K) > KINETIC_TOLERANCE * temperature_K + margin:
         yield (
             f"the chains move at {kinetic}, more than {KINETIC_TOLERANCE:.0%} off "
             f"{temperature_K:.0f} K: take a smaller --timestep or more --friction"

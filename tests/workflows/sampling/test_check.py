@@ -22,7 +22,7 @@ from crack_md.workflows.sampling.reference import Reference
 from crack_md.workflows.sampling.reference_files import read_reference
 from crack_md.workflows.sampling.thermometers import measure_thermometers
 from crack_md.workflows.sampling.torsions import dihedral_angles
-from crack_md.workflows.sampling.verdict import judge
+from crack_md.workflows.sampling.verdict import Verdict, judge
 from tests.workflows.sampling.toys import (
     HYDROGEN_PEROXIDE,
     Peroxide,
@@ -78,6 +78,18 @@ def check(
     )
 
 
+def beside(reference: Reference, frames: Reference) -> Verdict:
+    """Return the verdict on the frames of another trajectory."""
+    molecule = find_molecule(reference.numbers, reference.positions)
+    return judge(
+        analyse(reference, Sample.of_reference(frames), molecule=molecule),
+        thermometers=measure_thermometers(
+            reference.positions, reference.forces, molecule.graph
+        ),
+        temperature_K=reference.known_temperature,
+    )
+
+
 def test_the_potential_that_made_the_reference_passes(
     reference: Reference, tmp_path: Path
 ):
@@ -129,21 +141,9 @@ def test_a_sampler_that_is_too_hot_fails(reference: Reference, tmp_path: Path):
             settings=replace(SETTINGS, temperature_K=900.0),
             folder=tmp_path,
         )
-    # the second half of a trajectory that was heated in the middle
-    half = slice(0, len(hot), 2)
-    parts = [reference.select(half), hot.select(half)]
-    heated = Reference(
-        "heated",
-        HYDROGEN_PEROXIDE,
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("positions", "energies", "forces")
-        ),
-        temperature_K=T,
-    )
-    found = check_halves(heated)
-    assert found.verdict.status == "FAIL"
-    told = " ".join(found.verdict.failures)
+    found = beside(reference, hot)
+    assert found.status == "FAIL"
+    told = " ".join(found.failures)
     assert "energy: Wasserstein" in told
     assert "frames are spurious" in told
 
@@ -173,13 +173,17 @@ def test_too_few_frames_are_inconclusive(reference: Reference, tmp_path: Path):
 
 
 class Tearing(Peroxide):
-    """Bonds of a well-behaved molecule that end at 1.15 Å, seldom reached."""
+    """Bonds of a well-behaved molecule that end at some length, seldom reached."""
+
+    def __init__(self, ends: float = 1.08) -> None:
+        super().__init__()
+        self.ends = ends
 
     def energies_and_forces(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         energy, forces = super().energies_and_forces(x)
         vector = x[:, 2] - x[:, 0]
         length = np.linalg.norm(vector, axis=1)
-        torn = length > 1.08
+        torn = length > self.ends
         forces[torn, 2] += 12.0 * (vector / length[:, None])[torn]
         return energy, forces
 
@@ -256,17 +260,17 @@ def test_one_well_that_is_filled_wrongly_fails(references: Path):
     first, second = reference.select(slice(half)), reference.select(slice(half, None))
     angles = np.abs(dihedral_angles(second.positions, hydroxyl.atoms)[:, 0])
     lost = (angles > 120) & (np.arange(len(angles)) % 8 > 0)
-    for kept, status in ((angles >= 0, "PASS"), (~lost, "FAIL")):
-        found = judge(
-            analyse(
-                first,
-                Sample.of_reference(second.select(np.flatnonzero(kept))),
-                molecule=molecule,
-            ),
-            thermometers=measure_thermometers(
-                first.positions, first.forces, molecule.graph
-            ),
-            temperature_K=first.known_temperature,
-        )
-        assert found.status == status, found
+    assert beside(first, second).status == "PASS"
+    found = beside(first, second.select(np.flatnonzero(~lost)))
+    assert found.status == "FAIL", found
     assert any(hydroxyl.name in line for line in found.failures)
+
+
+def test_nothing_but_blow_ups_fails(reference: Reference, tmp_path: Path):
+    found = check(reference, tmp_path, Tearing(ends=0.9))
+    assert found.verdict.status == "FAIL"
+    assert found.analysis.n_frames == 0
+    assert found.chains is not None
+    # and ends long before all steps are taken
+    assert found.chains.positions.shape[1] < 60
+    assert len(found.chains.blow_ups) < 250

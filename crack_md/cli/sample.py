@@ -1,0 +1,234 @@
+"""``crack-md sample``: does a model sample like the frames it should reproduce?"""
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from crack_md.errors import ConfigError
+from crack_md.progress import build_progress
+
+if TYPE_CHECKING:
+    from crack_md.workflows.sampling.check import SamplingCheck
+    from crack_md.workflows.sampling.reference import Reference
+
+INTERRUPTED = 130
+QUICK_STEPS = 2000
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this module to the command line."""
+    app.command("sample")(sample)
+
+
+def sample(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="Model file, 'default' (the packaged student) or 'emt'. With --self: "
+            "the reference, and nothing else."
+        ),
+    ],
+    reference: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Frames of one molecule in the order of time: rMD17's npz or a folder "
+            "of them, ASE database, extxyz, trajectory."
+        ),
+    ] = None,
+    *,
+    halves: Annotated[
+        bool,
+        typer.Option(
+            "--self",
+            help="Compare the second half of the reference with the first: what is "
+            "good enough to decide about models passes.",
+        ),
+    ] = False,
+    chains: Annotated[int, typer.Option(help="Half of them start elsewhere.")] = 16,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Of every chain; the same command with more of them goes on."
+        ),
+    ] = 40_000,
+    discard: Annotated[
+        int | None,
+        typer.Option(help="First steps that do not count. Default: a fifth."),
+    ] = None,
+    timestep: Annotated[float, typer.Option(help="fs.")] = 0.5,
+    friction: Annotated[float, typer.Option(help="Of the heat bath, per ps.")] = 10.0,
+    record_every: Annotated[int, typer.Option(help="Steps between frames.")] = 20,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="K, of the reference and of the chains. Default: what the reference "
+            "says; for MD17 500 K · 3N/(3N−6), see docs/sampling.md."
+        ),
+    ] = None,
+    labels: Annotated[
+        Literal["old", "recomputed"],
+        typer.Option(help="Of rMD17: 'old' are those its frames were sampled with."),
+    ] = "old",
+    molecule: Annotated[
+        str | None, typer.Option(help="Which one, of a folder with several.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of starts and noise.")] = 0,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help=f"A first look: {QUICK_STEPS} steps, too few to pass.",
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="'cpu', 'cuda', or 'auto' for a GPU where there is one.")
+    ] = "auto",
+    out: Annotated[
+        Path, typer.Option(help="Folder for results; stopped chains in it go on.")
+    ] = Path("sampling-results"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the record as JSON and nothing else.")
+    ] = False,
+) -> None:
+    """Compare Langevin chains of a model with frames sampled by DFT.
+
+    Energies, distances and torsions of both, beside what the reference differs from
+    itself. Writes sampling.json, report.html, figures and chains.npz. Exit code 0:
+    PASS; 1: FAIL; 2: INCONCLUSIVE, or unusable input.
+    """
+    from crack_md.cli.sample_output import print_record
+    from crack_md.workflows.sampling.chains import SamplingSettings
+    from crack_md.workflows.sampling.reference_files import read_reference
+
+    path = _reference_path(model, reference, halves=halves)
+    frames = read_reference(
+        path, temperature_K=temperature, labels=labels, molecule=molecule
+    )
+    settings = SamplingSettings(
+        temperature_K=frames.known_temperature,
+        n_chains=chains,
+        steps=QUICK_STEPS if quick else steps,
+        timestep_fs=timestep,
+        friction_per_ps=friction,
+        seed=seed,
+        record_every=record_every,
+        discard=discard,
+    )
+    try:
+        found, record = _check_into(
+            out,
+            frames,
+            model=None if halves else model,
+            settings=settings,
+            device=device,
+        )
+    except KeyboardInterrupt:
+        typer.echo(
+            f"stopped; the chains are kept in '{out}': run the same command again to "
+            "go on",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+    else:
+        print_record(record, out)
+    if found.verdict.exit_code:
+        raise typer.Exit(found.verdict.exit_code)
+
+
+def _reference_path(model: str, reference: Path | None, *, halves: bool) -> Path:
+    if halves and reference is None:
+        return Path(model)
+    if halves or reference is None:
+        wanted = "--self REFERENCE" if halves else "MODEL REFERENCE"
+        raise ConfigError(f"expected: crack-md sample {wanted}")
+    return reference
+
+
+def _check_into(
+    out: Path, frames: "Reference", *, model: str | None, settings: Any, device: str
+) -> tuple["SamplingCheck", dict[str, Any]]:
+    """Run the check, write its files, and return it with its record."""
+    from crack_md.plots.sampling_report import write_sampling_report
+    from crack_md.workflows.folder import claim_folder, write_json
+    from crack_md.workflows.sampling.check import check_halves
+    from crack_md.workflows.sampling.record import summarise
+
+    start = time.monotonic()
+    command = shlex.join(["crack-md", *sys.argv[1:]])
+    potential = None if model is None else _load(model, device)
+    with claim_folder(out), _bar() as report:
+        if potential is None:
+            found = check_halves(frames, report=report)
+        else:
+            found = _check_model(frames, *potential, settings, out, report)
+        seconds = round(time.monotonic() - start, 1)
+        record = summarise(found, command=command, seconds=seconds)
+        write_json(out / "sampling.json", record)
+        page = write_sampling_report(out, found, record, command=command)
+    if page is None:
+        typer.echo(
+            "note: no report.html without jinja2; pip install 'crack-md[report]'",
+            err=True,
+        )
+    return found, record
+
+
+def _load(model: str, device: str) -> tuple[Any, Any]:
+    from crack_md.cli.potentials import load_potential
+
+    calculator, info = load_potential(model, device=device)
+    if getattr(calculator, "forces_kind", "gradient") == "direct":
+        typer.echo(
+            "note: the forces of this model are direct, not the gradient of its "
+            "energy: its chains are not samples of exp(−U/kT), and cannot pass",
+            err=True,
+        )
+    return calculator, info
+
+
+def _check_model(
+    frames: "Reference",
+    calculator: Any,
+    info: Any,
+    settings: Any,
+    out: Path,
+    report: Any,
+) -> "SamplingCheck":
+    from crack_md.workflows.sampling.check import check_sampling
+    from crack_md.workflows.sampling.engines import engine_for
+
+    return check_sampling(
+        frames,
+        calculator,
+        model=info,
+        settings=settings,
+        folder=out,
+        build=engine_for(calculator),
+        report=report,
+    )
+
+
+@contextmanager
+def _bar() -> Iterator[Any]:
+    """Give ``report(what, done, total)``, which moves a bar on stderr."""
+    with build_progress("items", transient=True) as bar:
+        task = bar.add_task("preparing", total=None)
+        last = ""
+
+        def show(what: str, done: int, total: int) -> None:
+            nonlocal last
+            if what != last:
+                bar.reset(task, total=total, description=what)
+                last = what
+            bar.update(task, completed=done)
+
+        yield show
