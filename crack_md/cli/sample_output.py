@@ -43,7 +43,7 @@ def _about_reference(record: dict[str, Any]) -> tuple[str, ...]:
     return (
         f"{reference['n_frames']} frames of {reference['formula']}, {what} beside them",
         f"temperature {reference['temperature_K']:.1f} K "
-        f"({reference['temperature_source']}); the frames show "
+        f"({reference['temperature_source'] or 'as given'}); the frames show "
         f"{_temperature(reference, 'virial_temperature')} (virial), "
         f"{_temperature(reference, 'bond_temperature')} (bonds)",
     )

@@ -65,6 +65,7 @@ def write_page(
                 "text": section.text,
                 "header": section.header,
                 "rows": section.rows,
+                "width": _width(section.figure),
                 "image": base64.b64encode(images[section.anchor]).decode()
                 if section.anchor in images
                 else "",
@@ -88,6 +89,11 @@ def write_figures(
     for name, image in images.items():
         _write(folder / f"{name}.png", image, option)
     return images
+
+
+def _width(figure: Figure | None) -> int:
+    """Return the width in pixels at which letters have the size of the text."""
+    return 0 if figure is None else round(100 * figure.get_size_inches()[0])
 
 
 def _write(path: Path, content: bytes, option: str) -> None:

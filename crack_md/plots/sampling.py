@@ -25,7 +25,7 @@ from crack_md.workflows.sampling.observables import energy_window
 from crack_md.workflows.sampling.verdict import MAX_RATIO
 
 Array = NDArray[np.float64]
-RATIO = "×: worst metric in noise floors"
+RATIO = "×: worst metric / noise floor"
 REFERENCE, SAMPLE = "reference, ± 2σ", "sample"
 MARKS = {"W1": ("o", "Wasserstein"), "JS": ("s", "Jensen–Shannon"), "F": ("D", "F(φ)")}
 
@@ -87,7 +87,7 @@ def draw_distances(check: SamplingCheck) -> Figure:
         axes.set(ylim=(0.0, None))
         axes.grid(color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
-    figure.supxlabel(f"distance / Å; {RATIO}", fontsize=10)
+    figure.supxlabel(f"distance / Å\n{RATIO}", fontsize=10)
     figure.supylabel("h(r) / Å⁻¹", fontsize=10)
     panels[0].legend(fontsize=8)
     return figure
@@ -126,7 +126,7 @@ def draw_torsions(check: SamplingCheck) -> Figure | None:
         axes.grid(color=GRID, linewidth=0.6)
         axes.set_axisbelow(True)
     figure.supxlabel(
-        f"torsion φ / °; dashed: 4 kT, up to which F is compared; {RATIO}", fontsize=10
+        f"torsion φ / °\ndashed: 4 kT, up to which F counts\n{RATIO}", fontsize=10
     )
     figure.supylabel("F = −kT ln p / meV", fontsize=10)
     panels[0].legend(fontsize=8)

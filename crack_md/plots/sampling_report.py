@@ -61,8 +61,8 @@ def _title(record: dict[str, Any]) -> str:
 def _subtitle(record: dict[str, Any]) -> str:
     reference = record["reference"]
     return (
-        f"{reference['n_frames']} frames at {reference['temperature_K']:.1f} K "
-        f"({reference['temperature_source']}); virial temperature "
+        f"{reference['n_frames']:,} frames at {reference['temperature_K']:.1f} K "
+        f"({reference['temperature_source'] or 'as given'}); virial temperature "
         f"{_measured(reference, 'virial_temperature')}, bonds "
         f"{_measured(reference, 'bond_temperature')}"
     )
@@ -101,8 +101,8 @@ def _distributions(check: SamplingCheck, record: dict[str, Any]) -> list[Section
 
 
 def _verdict(record: dict[str, Any]) -> Section:
-    reasons = [("failure", line) for line in record["failures"]]
-    reasons += [("doubt", line) for line in record["doubts"]]
+    reasons = [(line, "failure") for line in record["failures"]]
+    reasons += [(line, "doubt") for line in record["doubts"]]
     text = {
         "PASS": "The sample is not further from the reference than the reference is "
         "from itself.",
@@ -110,7 +110,7 @@ def _verdict(record: dict[str, Any]) -> Section:
         "INCONCLUSIVE": "This check cannot tell whether the sample is distributed like "
         "the reference.",
     }[record["verdict"]]
-    return Section("Verdict", text, ("", "reason") if reasons else (), tuple(reasons))
+    return Section("Verdict", text, ("reason", "") if reasons else (), tuple(reasons))
 
 
 def _energies(check: SamplingCheck, record: dict[str, Any]) -> Section:
