@@ -86,6 +86,7 @@ def check_sampling(
         StructureError: the model cannot be applied to the molecule.
     """
     _require_comparable(reference, model, settings)
+    folder.mkdir(parents=True, exist_ok=True)
     molecule = find_molecule(reference.numbers, reference.positions)
     potential = Potential(reference.numbers, calculator)
     thinned = reference.thinned(max_reference_frames)

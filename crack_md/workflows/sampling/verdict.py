@@ -86,8 +86,8 @@ def judge(
     ]
     for metric in (m for c in analysis.comparisons for m in c.metrics):
         if not metric.ratio <= MAX_RATIO:
-            is_sure = not is_off and _is_decisive(metric, analysis)
-            (failures if is_sure else doubts).append(_tell(metric, is_sure=is_sure))
+            excuse = _excuse(metric, analysis, is_off=bool(is_off))
+            (doubts if excuse else failures).append(_tell(metric) + excuse)
     if analysis.n_frames == 0:
         doubts.append("no frame counts: no chain outlived the steps to discard")
     elif not analysis.spurious_fraction <= MAX_SPURIOUS:
@@ -108,13 +108,18 @@ def judge(
     return Verdict(status, tuple(failures), tuple(doubts))
 
 
-def _is_decisive(metric: Metric, analysis: Analysis) -> bool:
-    """Return whether a distance above the limit can only come from the model."""
+def _excuse(metric: Metric, analysis: Analysis, *, is_off: bool) -> str:
+    """Return what else than the model a distance may come from; empty if nothing."""
+    if is_off:
+        return ", but the reference is in doubt"
     if any(_is_short(one) for one in analysis.reference_convergence):
-        return metric.kind == "energy" and metric.ratio > GROSS_RATIO
+        is_gross = metric.kind == "energy" and metric.ratio > GROSS_RATIO
+        return "" if is_gross else ", but the reference is short"
     monitored = _monitors(metric, analysis.sample_convergence)
-    converged = all(one.r_hat < MAX_R_HAT and not _is_short(one) for one in monitored)
-    return converged and metric.value > MAX_RATIO * metric.sample_floor
+    if not all(one.r_hat < MAX_R_HAT and not _is_short(one) for one in monitored):
+        return ", but the sample has not converged"
+    is_noise = not metric.value > MAX_RATIO * metric.sample_floor
+    return ", but the sample is as far from itself" if is_noise else ""
 
 
 def _has_spurious_states(analysis: Analysis) -> bool:
@@ -138,13 +143,12 @@ def _monitors(
     return [one for one in convergence if one.name != ENERGY]
 
 
-def _tell(metric: Metric, *, is_sure: bool) -> str:
+def _tell(metric: Metric) -> str:
     what = {"W1": "Wasserstein distance", "JS": "Jensen–Shannon", "F": "RMSE of F"}
-    told = (
+    return (
         f"{metric.observable}: {what[metric.quantity]} {metric.value:.3g} "
         f"{metric.unit}, {metric.ratio:.1f} times the noise floor"
     )
-    return told if is_sure else f"{told}, but it may be noise"
 
 
 def _about_temperature(
