@@ -2,10 +2,14 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
+from crack_md.calculators import CrackCalculator
 from crack_md.errors import ConfigError, StructureError
 from crack_md.workflows.sampling.dynamics import ChainDynamics, LangevinSettings
+from crack_md.workflows.sampling.engines import engine_for
 from crack_md.workflows.sampling.potential import Potential
+from crack_md.workflows.sampling.replica_dynamics import ReplicaDynamics
 from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
+from tests.factories import tiny_model
 from tests.workflows.sampling.toys import (
     HYDROGEN_PEROXIDE,
     Alone,
@@ -84,8 +88,6 @@ def test_a_run_goes_on_to_the_last_bit():
 
 def test_replicas_go_on_to_the_last_bit():
     pytest.importorskip("crack_md.calculators.replicas")
-    from crack_md.workflows.sampling.replica_dynamics import ReplicaDynamics
-
     starts = np.stack([peroxide_start(a) for a in (90.0, 110.0, 130.0)])
     settings = LangevinSettings(T, seed=3)
     made = [
@@ -98,8 +100,6 @@ def test_replicas_go_on_to_the_last_bit():
 
 def test_replicas_agree_with_the_serial_engine_in_distribution():
     pytest.importorskip("crack_md.calculators.replicas")
-    from crack_md.workflows.sampling.replica_dynamics import ReplicaDynamics
-
     starts = np.repeat(peroxide_start()[None], 100, axis=0)
     settings = LangevinSettings(T, seed=3)
     means = []
@@ -121,7 +121,7 @@ class Cliff(Spring):
         super().__init__(K)
         self.refuses = refuses
 
-    def calculate_many(self, structures, properties):  # type: ignore[no-untyped-def]
+    def calculate_many(self, structures, properties, **_):  # type: ignore[no-untyped-def]
         answers = super().calculate_many(structures, properties)
         for place, atoms in enumerate(structures):
             if np.abs(atoms.positions).max() > 0.08:
@@ -175,6 +175,27 @@ def test_forces_of_the_toy_are_gradients():
         moved[1, atom, axis] += 1e-5
         low, high = toy.energies_and_forces(moved)[0]
         assert forces[0, atom, axis] == pytest.approx(-(high - low) / 2e-5, abs=1e-6)
+
+
+def test_replicas_are_for_calculators_that_take_many():
+    pytest.importorskip("crack_md.calculators.replicas")
+    assert engine_for(Peroxide()) is ReplicaDynamics
+    assert engine_for(Alone(Peroxide())) is SerialDynamics
+
+
+def test_students_and_direct_forces_are_known():
+    starts = np.stack([peroxide_start(angle) for angle in (90.0, 120.0)])
+    for forces in ("gradient", "direct"):
+        calculator = CrackCalculator(tiny_model(forces=forces), device="cpu")
+        potential = Potential(HYDROGEN_PEROXIDE, calculator)
+        assert potential.forces_kind == forces
+        settings = LangevinSettings(T)
+        engine = engine_for(calculator)
+        dynamics = engine(HYDROGEN_PEROXIDE, starts, calculator, settings, starts)
+        dynamics.advance(3)
+        again = potential.evaluate_all(dynamics.positions)
+        assert np.allclose(again.energies, dynamics.energies, atol=1e-4)
+        assert dynamics.ages.tolist() == [3, 3]
 
 
 class Broken(Toy):

@@ -23,7 +23,7 @@ class Toy(Calculator):
         raise NotImplementedError
 
     def calculate_many(
-        self, structures: Sequence[Atoms], properties: Collection[str]
+        self, structures: Sequence[Atoms], properties: Collection[str], **_: object
     ) -> list[dict[str, Any]]:
         self.n_batches += 1
         energies, forces = self.energies_and_forces(
