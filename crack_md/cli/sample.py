@@ -84,7 +84,7 @@ def sample(
         bool,
         typer.Option(
             "--quick",
-            help=f"A first look: {QUICK_STEPS} steps, too few to pass.",
+            help=f"A first look: {QUICK_STEPS} steps, seldom enough to pass.",
         ),
     ] = False,
     device: Annotated[

@@ -81,7 +81,7 @@ def test_members_of_a_frame_share_its_weight():
 
 def test_angles_are_compared_on_the_circle():
     rng = np.random.default_rng(0)
-    near = [(180 + s + 5 * rng.normal(size=(4000, 1))) % 360 - 180 for s in (-5, 5)]
+    near = [(s + 5 * rng.normal(size=(4000, 1))) % 360 - 180 for s in (-5, 5)]
     found = compared(Observable("φ", "torsion", *near))
     assert found["W1"].value == pytest.approx(10.0, abs=0.5)
     assert set(found) == {"W1", "JS", "F"}

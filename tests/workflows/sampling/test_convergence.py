@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.signal import lfilter
+from scipy.stats import norm, rankdata
 
 from crack_md.workflows.sampling.convergence import (
     block_error,
@@ -21,6 +22,37 @@ def test_effective_size_of_autoregressive_chains(phi: float):
     chains = autoregressive(phi, chains=8, draws=20_000)
     exact = chains.size * (1 - phi) / (1 + phi)
     assert effective_sample_size(chains) == pytest.approx(exact, rel=0.1)
+
+
+def geyer(chains: np.ndarray) -> float:
+    """Return the effective size of chains of normal scores, sum by sum."""
+    m, n = chains.shape
+    means = chains.mean(axis=1)
+    within = np.mean([np.sum((x - x.mean()) ** 2) / (n - 1) for x in chains])
+    total = within * (n - 1) / n + np.sum((means - means.mean()) ** 2) / (m - 1)
+    rho = [1.0]
+    for lag in range(1, n):
+        covariances = [
+            np.sum((x[: n - lag] - x.mean()) * (x[lag:] - x.mean())) / (n - 1)
+            for x in chains
+        ]
+        rho.append(1.0 - (within - np.mean(covariances)) / total)
+    time, last = -1.0, np.inf
+    for even in range(0, n - 1, 2):
+        pair = rho[even] + rho[even + 1]
+        if pair <= 0:
+            break
+        last = min(last, pair)
+        time += 2 * last
+    return m * n / max(time, 1 / np.log10(m * n))
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.8, 0.95, -0.7])
+def test_effective_size_is_the_monotone_sum_of_geyer(phi: float):
+    chains = autoregressive(phi, chains=3, draws=60, seed=1)
+    halves = np.concatenate([chains[:, :30], chains[:, 30:]])
+    scores = norm.ppf((rankdata(halves).reshape(6, 30) - 0.375) / (180 + 0.25))
+    assert effective_sample_size(chains) == pytest.approx(geyer(scores), rel=1e-9)
 
 
 def test_effective_size_sees_chains_that_stay_apart():
