@@ -121,7 +121,7 @@ def analyse(
     sample: Sample,
     *,
     molecule: Molecule,
-    model_on_reference: Float[NDArray[np.float64], " frame"] | None = None,
+    model_on_reference: Float[NDArray[np.float64], " evaluated"] | None = None,
     report: Report | None = None,
 ) -> Analysis:
     """Return distances, convergence and spurious frames of a sample.
@@ -199,8 +199,8 @@ def reference_convergence(
 
 def _energy_observables(
     by_reference: Float[NDArray[np.float64], " frame"] | None,
-    by_model: Float[NDArray[np.float64], " frame"] | None,
-    of_sample: Float[NDArray[np.float64], " frame"] | None,
+    by_model: Float[NDArray[np.float64], " evaluated"] | None,
+    of_sample: Float[NDArray[np.float64], " sample"] | None,
 ) -> Iterator[Observable]:
     for name, energies in ((ENERGY, by_reference), (ENERGY_OF_MODEL, by_model)):
         if energies is not None and of_sample is not None:

@@ -68,7 +68,7 @@ class Comparison:
     edges: Float[NDArray[np.float64], " edge"]
     reference: Float[NDArray[np.float64], "group bin"]
     """Counts, by blocks in time."""
-    sample: Float[NDArray[np.float64], "group bin"]
+    sample: Float[NDArray[np.float64], "sample_group bin"]
     """Counts, by groups of chains."""
     metrics: tuple[Metric, ...]
 
@@ -93,7 +93,7 @@ def compare(
     observable: Observable,
     *,
     reference_groups: Groups,
-    sample_groups: Groups,
+    sample_groups: Int[NDArray[np.int64], " sample"],
     temperature_K: float,
 ) -> Comparison:
     """Return how far the sample is from the reference in one observable.

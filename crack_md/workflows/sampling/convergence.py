@@ -16,6 +16,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 Chains = Float[NDArray[np.float64], "chain draw"]
+Halves = Float[NDArray[np.float64], "half half_draw"]
 
 
 def split_r_hat(chains: Chains) -> float:
@@ -71,7 +72,7 @@ def block_error(
     return float(np.std(means, ddof=1) / np.sqrt(n_blocks))
 
 
-def _split(chains: Chains) -> Chains:
+def _split(chains: Chains) -> Halves:
     half = chains.shape[1] // 2
     return np.concatenate([chains[:, :half], chains[:, chains.shape[1] - half :]])
 

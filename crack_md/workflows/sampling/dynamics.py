@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from crack_md.errors import ConfigError
 
 Structures = Float[NDArray[np.float64], "chain atom 3"]
+RestartFrames = Float[NDArray[np.float64], "start atom 3"]
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class BlowUp(NamedTuple):
     reason: str
 
 
+@runtime_checkable
 class ChainDynamics(Protocol):
     """Copies of a molecule that move side by side.
 
@@ -89,7 +91,7 @@ class ChainDynamics(Protocol):
 
 
 BuildDynamics = Callable[
-    [NDArray[np.int64], Structures, BaseCalculator, LangevinSettings, Structures],
+    [NDArray[np.int64], Structures, BaseCalculator, LangevinSettings, RestartFrames],
     ChainDynamics,
 ]
 """From numbers, starts, calculator, settings and frames to start again from."""

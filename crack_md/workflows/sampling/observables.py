@@ -35,7 +35,7 @@ class Observable:
     name: str
     kind: Kind
     reference: Values
-    sample: Values
+    sample: Float[NDArray[np.float64], "sample member"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,9 @@ def find_molecule(
 
 
 def geometric_observables(
-    molecule: Molecule, reference: Positions, sample: Positions
+    molecule: Molecule,
+    reference: Positions,
+    sample: Float[NDArray[np.float64], "sample atom 3"],
 ) -> Iterator[Observable]:
     """Yield all distances together, distances by elements, and torsions.
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from crack_md.workflows.sampling.dynamics import (
     BlowUp,
     LangevinSettings,
+    RestartFrames,
     Structures,
 )
 
@@ -37,7 +38,7 @@ class ReplicaDynamics:
         starts: Structures,
         calculator: BaseCalculator,
         settings: LangevinSettings,
-        restart_frames: Structures,
+        restart_frames: RestartFrames,
     ) -> None:
         replicas = import_module("crack_md.calculators.replicas")
         langevin = import_module("crack_md.calculators.langevin")

@@ -19,6 +19,7 @@ from crack_md.workflows.sampling.chains import Chains, SamplingSettings
 from crack_md.workflows.sampling.dynamics import (
     BuildDynamics,
     ChainDynamics,
+    RestartFrames,
     Structures,
 )
 from crack_md.workflows.sampling.limits import Limits
@@ -40,7 +41,7 @@ def run_chains(
     *,
     settings: SamplingSettings,
     limits: Limits,
-    restart_frames: Structures,
+    restart_frames: RestartFrames,
     path: Path,
     provenance: Mapping[str, Any],
     build: BuildDynamics = SerialDynamics,

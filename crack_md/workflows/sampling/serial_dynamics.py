@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from crack_md.workflows.sampling.dynamics import (
     BlowUp,
     LangevinSettings,
+    RestartFrames,
     Structures,
 )
 from crack_md.workflows.sampling.potential import Potential
@@ -53,7 +54,7 @@ class SerialDynamics:
         starts: Structures,
         calculator: BaseCalculator,
         settings: LangevinSettings,
-        restart_frames: Structures,
+        restart_frames: RestartFrames,
     ) -> None:
         self.settings = settings
         self.step_count = 0

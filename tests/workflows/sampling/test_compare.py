@@ -69,7 +69,7 @@ def test_members_of_a_frame_share_its_weight():
     one = gaussian()
     three = np.repeat(one, 3, axis=1)
     a = compare(
-        Observable("d", "distance", three, one + 0.1),
+        Observable("d", "distance", three, three + 0.1),
         reference_groups=time_blocks(8000),
         sample_groups=time_blocks(8000),
         temperature_K=500.0,

@@ -106,8 +106,10 @@ def test_vibrations_of_bent_and_of_linear_molecules():
 
 def test_forces_of_stiffer_bonds_show():
     positions, forces = pairs(500.0)
-    assert bond_temperature(positions, 1.2 * forces, CHAIN).is_off(500, tolerance=0.15)
-    assert not bond_temperature(positions, forces, CHAIN).is_off(500, tolerance=0.1)
+    assert bond_temperature(positions, 1.2 * forces, CHAIN).is_off(
+        500.0, tolerance=0.15
+    )
+    assert not bond_temperature(positions, forces, CHAIN).is_off(500.0, tolerance=0.1)
 
 
 @pytest.mark.parametrize(

@@ -75,19 +75,20 @@ def test_twice_the_floor_and_more_fails():
         (analysis(metric(value=30.0, sample_floor=16.0)), "is as far from itself"),
         (
             analysis(
-                metric(value=30.0), sample_convergence=converged("energy", 1.2, 400)
+                metric(value=30.0), sample_convergence=converged("energy", 1.2, 400.0)
             ),
             "has not converged",
         ),
         (
             analysis(
-                metric(value=30.0), sample_convergence=converged("energy", 1.0, 20)
+                metric(value=30.0), sample_convergence=converged("energy", 1.0, 20.0)
             ),
             "has not converged",
         ),
         (
             analysis(
-                metric(value=29.0), reference_convergence=converged("C–C–O–H", 1.0, 20)
+                metric(value=29.0),
+                reference_convergence=converged("C–C–O–H", 1.0, 20.0),
             ),
             "the reference is short",
         ),
@@ -100,7 +101,7 @@ def test_what_may_be_noise_is_no_failure(unsure: Analysis, excuse: str):
 
 
 def test_a_metric_waits_for_what_it_depends_on():
-    slow = converged("C–C–O–H", 1.2, 30)
+    slow = converged("C–C–O–H", 1.2, 30.0)
     torsion = metric(observable="C–C–O–H", kind="torsion", value=30.0)
     distance = metric(observable="C–C", kind="distance", value=30.0)
     for one, status in ((metric(value=30.0), "FAIL"), (torsion, "INCONCLUSIVE")):
@@ -110,7 +111,7 @@ def test_a_metric_waits_for_what_it_depends_on():
 
 
 def test_gross_energies_fail_even_beside_a_short_reference():
-    short = converged("C–C–O–H", 1.0, 20)
+    short = converged("C–C–O–H", 1.0, 20.0)
     gross = analysis(metric(value=31.0), reference_convergence=short)
     assert verdict(gross).status == "FAIL"
     torsion = metric(observable="C–C–O–H", kind="torsion", value=300.0)
@@ -182,7 +183,7 @@ def test_chains_that_move_too_fast():
 
 
 @pytest.mark.parametrize(
-    ("r_hat", "size"), [(1.05, 400), (float("nan"), 400), (1.0, 49)]
+    ("r_hat", "size"), [(1.05, 400.0), (float("nan"), 400.0), (1.0, 49.0)]
 )
 def test_too_little_sampling(r_hat: float, size: float):
     found = analysis(sample_convergence=converged("C–C–O–H", r_hat, size))
