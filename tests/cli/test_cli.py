@@ -18,6 +18,7 @@ COMMANDS = [
     "rank",
     "report",
     "train",
+    "sample",
     "compare",
     "evaluate",
     "augment",
