@@ -1,7 +1,5 @@
 """Which engine moves the chains of a calculator."""
 
-from importlib.util import find_spec
-
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.workflows.sampling.dynamics import BuildDynamics
@@ -12,5 +10,4 @@ from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
 def engine_for(calculator: BaseCalculator) -> BuildDynamics:
     """Return replicas for calculators that take many structures, else one by one."""
     takes_many = hasattr(calculator, "calculate_many")
-    has_replicas = find_spec("crack_md.calculators.replicas") is not None
-    return ReplicaDynamics if takes_many and has_replicas else SerialDynamics
+    return ReplicaDynamics if takes_many else SerialDynamics

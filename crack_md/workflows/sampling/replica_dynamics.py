@@ -1,7 +1,6 @@
 """Chains as replicas of `crack_md.calculators`: one forward pass for all of them."""
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,8 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from crack_md.calculators.langevin import Langevin, maxwell_velocities
+from crack_md.calculators.replicas import Replicas
 from crack_md.workflows.sampling.dynamics import (
     BlowUp,
     LangevinSettings,
@@ -40,16 +41,14 @@ class ReplicaDynamics:
         settings: LangevinSettings,
         restart_frames: RestartFrames,
     ) -> None:
-        replicas = import_module("crack_md.calculators.replicas")
-        langevin = import_module("crack_md.calculators.langevin")
         frames = [Atoms(numbers, frame) for frame in restart_frames]
         self._shape = starts.shape
         self._frames = restart_frames
         self._settings = settings
-        self._replicas = replicas.Replicas(
+        self._replicas = Replicas(
             [Atoms(numbers, start) for start in starts],
             calculator,
-            langevin.Langevin(
+            Langevin(
                 settings.temperature_K, settings.friction_per_ps, settings.timestep_fs
             ),
             seeds=range(
@@ -129,12 +128,9 @@ class ReplicaDynamics:
     def _drawn(
         self, chain: int, random: np.random.Generator
     ) -> Float[NDArray[np.float64], "atom 3"]:
-        langevin = import_module("crack_md.calculators.langevin")
         inverse_mass = self._replicas.atoms.inverse_mass[
             self._replicas.atoms.rows(chain)
         ]
         return np.asarray(
-            langevin.maxwell_velocities(
-                self._settings.temperature_K, inverse_mass, random
-            )
+            maxwell_velocities(self._settings.temperature_K, inverse_mass, random)
         )
