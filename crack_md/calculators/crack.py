@@ -31,7 +31,7 @@ class CrackCalculator(Calculator):
             "bfloat16" rounds the factors of the large products alone: with students
             that we trained, energies of 46 atoms moved by up to 5 meV and forces by up
             to 5 meV/Å (0.2 % of larger ones), in half the time where the CPU knows the
-            format.
+            format. "tf32" does so to a lesser extent, on GPUs, while a call lasts.
         compile: "auto" compiles the model on a GPU. The first call of every size takes
             a minute or more, and is checked against the plain model.
         skin: how much farther than needed candidates for neighbors are sought, in Å,
@@ -55,7 +55,7 @@ class CrackCalculator(Calculator):
         model: Source | Sequence[Source] = "default",
         *,
         device: str | torch.device = "auto",
-        dtype: Literal["float32", "float64", "bfloat16"] = "float32",
+        dtype: Literal["float32", "float64", "bfloat16", "tf32"] = "float32",
         compile: Compile = "auto",
         skin: float = 1.0,
         atoms_per_batch: int | None = None,

@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from crack_md.calculators.agreement import difference_of, largest_difference
 from crack_md.graph import AtomGraph, padded_graph
 from crack_md.models.base import Prediction
 from crack_md.models.force_field import ForceField
@@ -34,8 +35,6 @@ MAX_SHAPES = 64
 """Beyond these PyTorch refuses to compile; its own limit is 8."""
 RATTLE_A = 0.01
 """How far atoms are moved for the check: ideal structures have no forces to compare."""
-AGREEMENT = {torch.float32: 2e-4, torch.float64: 1e-9}
-"""Largest difference to eager, relative to the largest force or energy per atom."""
 
 
 class Shape(NamedTuple):
@@ -158,8 +157,8 @@ class CompiledEngine:
         except Exception as error:  # every part of the compiler has its own
             self._give_up(f"cannot be compiled ({_brief(error)})")
             return
-        difference = _difference(answer, self.model(graph))
-        if not difference < AGREEMENT[self.model.dtype]:
+        difference = difference_of(answer, self.model(graph))
+        if not difference < largest_difference(self.model):
             self._give_up(f"differs from itself by {difference:.1e} when compiled")
             return
         self.start_up_s[shape] = time.perf_counter() - begin
@@ -240,16 +239,6 @@ def _without_padding(answer: Prediction, graph: AtomGraph) -> Prediction:
         node_features=answer.node_features[:n_atoms].clone(),
         node_energy=None if atomic is None else atomic[:n_atoms].clone(),
     )
-
-
-def _difference(one: Prediction, other: Prediction) -> float:
-    """Return the largest difference of forces and of energies of atoms, relative."""
-    assert one.node_energy is not None
-    assert other.node_energy is not None
-    forces = (one.forces - other.forces).abs().max() / other.forces.abs().max()
-    spread = other.node_energy.abs().max()
-    energies = (one.node_energy - other.node_energy).abs().max() / spread
-    return float(torch.maximum(forces.double(), energies.double()))
 
 
 def _brief(error: Exception) -> str:

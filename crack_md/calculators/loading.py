@@ -8,12 +8,13 @@ import torch
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField
-from crack_md.models.precision import with_products_in
+from crack_md.models.precision import with_products_in, with_tf32_products
 
 DTYPES = {
     "float32": torch.float32,
     "float64": torch.float64,
     "bfloat16": torch.float32,
+    "tf32": torch.float32,
 }
 """Precision of all but the large products."""
 
@@ -52,12 +53,19 @@ def load_members(
         raise ConfigError("an empty list of models; expected at least one")
     if dtype not in DTYPES:
         raise ConfigError(f"unknown dtype {dtype!r}; expected one of {sorted(DTYPES)}")
+    if dtype == "tf32" and device.type != "cuda":
+        raise ConfigError(
+            f"dtype 'tf32' is a format of GPUs, and the device is {device}; use "
+            "'float32' or 'bfloat16'"
+        )
     models = []
     for source in sources:
         model = source if isinstance(source, ForceField) else load_model(source)
         model = model.to(device=device, dtype=DTYPES[dtype]).eval()
         if dtype == "bfloat16":
             model = with_products_in(model, torch.bfloat16)
+        elif dtype == "tf32":
+            model = with_tf32_products(model)
         models.append(model.requires_grad_(requires_grad=False))
     references = {model.metadata.energy_reference for model in models}
     if len(references) > 1:

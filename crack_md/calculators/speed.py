@@ -78,7 +78,7 @@ class SpeedTest:
         model: str,
         *,
         device: str = "auto",
-        dtype: Literal["float32", "float64", "bfloat16"] = "float32",
+        dtype: Literal["float32", "float64", "bfloat16", "tf32"] = "float32",
         compile: Compile = "auto",
         repeats: int = 20,
         limit_s: float = 60.0,

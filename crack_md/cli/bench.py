@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from crack_md.calculators.speed import Speed, SpeedTest
     from crack_md.models.force_field import ModelMetadata
 
-Dtype = Literal["float32", "float64", "bfloat16"]
+Dtype = Literal["float32", "float64", "bfloat16", "tf32"]
 DEFAULT_ATOMS = "46,81,1000"
 COLUMNS = (
     "atoms",

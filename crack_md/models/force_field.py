@@ -14,6 +14,7 @@ from crack_md.models.equiformer_config import Forces
 from crack_md.models.equiformer_v2 import EquiformerV2, NetworkOutput
 from crack_md.models.feature_statistics import FeatureStatistics
 from crack_md.models.norms import set_any_order
+from crack_md.models.products import Products, tf32_products
 from crack_md.neighbors import NeighborRule
 
 EnergyReference = Literal["total", "adsorption"]
@@ -78,6 +79,8 @@ class ForceField(nn.Module):
         # A plain attribute: `.float()` would round total energies of 1e4 eV to 1 meV.
         self._element_references = table
         self._any_order = False
+        self.products: Products = "exact"
+        """Set by `precision`; "tf32" holds while `forward` is at work."""
 
     @property
     def rule(self) -> NeighborRule:
@@ -121,17 +124,23 @@ class ForceField(nn.Module):
         Raises:
             ValueError: stress was asked of a direct-force model.
         """
-        if self.forces == "direct":
+        with tf32_products(self.products == "tf32"):
+            if self.forces == "gradient":
+                with torch.enable_grad():
+                    return self._conservative(graph, stress=stress, frames=frames)
             if stress:
                 raise ValueError("a direct-force model has no stress")
-            output = self.network(graph, frames=frames)
-            assert output.forces is not None
-            forces = output.forces * self.scale.force_std
-            atomic = self._node_energy(output, graph)
-            energy = sum_over_structures(atomic, graph)
-            return Prediction(energy, forces, None, output.node_features, atomic)
-        with torch.enable_grad():
-            return self._conservative(graph, stress=stress, frames=frames)
+            return self._direct(graph, frames=frames)
+
+    def _direct(
+        self, graph: AtomGraph, *, frames: Float[Tensor, "atom slot 3 3"] | None
+    ) -> Prediction:
+        output = self.network(graph, frames=frames)
+        assert output.forces is not None
+        forces = output.forces * self.scale.force_std
+        atomic = self._node_energy(output, graph)
+        energy = sum_over_structures(atomic, graph)
+        return Prediction(energy, forces, None, output.node_features, atomic)
 
     def _conservative(
         self,

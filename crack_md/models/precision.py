@@ -1,4 +1,4 @@
-"""Large products in bfloat16, everything else in the precision of the model."""
+"""Large products in bfloat16 or TF32, everything else in the model's precision."""
 
 import copy
 
@@ -27,4 +27,15 @@ def with_products_in(model: ForceField, dtype: torch.dtype) -> ForceField:
             module.so2_m_conv.to(dtype)
         elif isinstance(module, FeedForward) and module.kind == "grid":
             module.grid_mlp.to(dtype)
+    low.products = "bfloat16"
     return low
+
+
+def with_tf32_products(model: ForceField) -> ForceField:
+    """Return the model for a GPU that rounds the factors of its products to TF32.
+
+    Weights are shared with the model, which is left as it is.
+    """
+    rounded = copy.copy(model)
+    rounded.products = "tf32"
+    return rounded

@@ -12,9 +12,11 @@ from ase.md.verlet import VelocityVerlet
 from torch._dynamo.utils import counters
 
 from crack_md import CrackCalculator
+from crack_md.calculators.agreement import largest_difference
 from crack_md.calculators.engine import CompiledEngine, bucket_of, build_engine
 from crack_md.graph import batch_graphs, padded_graph
 from crack_md.models.force_field import ForceField
+from crack_md.models.precision import with_products_in
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
 
 KINDS = [("smooth", "gradient"), ("strict", "direct")]
@@ -170,6 +172,17 @@ def test_wrong_code_is_found_at_the_first_call() -> None:
         with pytest.warns(UserWarning, match="differs from itself by"):
             found = engine(graph)
         torch.testing.assert_close(found.energy, model(graph).energy)
+
+
+def test_rounded_products_are_compared_as_such() -> None:
+    exact = tiny_model(dtype=torch.float32)
+    rounded = with_products_in(exact, torch.bfloat16)
+    assert largest_difference(exact) == 2e-4
+    assert largest_difference(rounded) == 2e-2
+    engine = quick(rounded)
+    with torch.no_grad():
+        engine(graph_of(rounded, oxygen_slab()))
+    assert engine.n_compiled == 1
 
 
 def test_copies_and_pickles_compile_for_themselves() -> None:

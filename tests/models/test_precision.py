@@ -1,4 +1,4 @@
-"""Large products in bfloat16."""
+"""Large products in bfloat16 and TF32."""
 
 import pytest
 import torch
@@ -6,7 +6,9 @@ from ase.build import add_adsorbate, fcc111
 from ase.optimize import LBFGS
 
 from crack_md import CrackCalculator
-from crack_md.models.precision import with_products_in
+from crack_md.errors import ConfigError
+from crack_md.models.precision import with_products_in, with_tf32_products
+from crack_md.models.products import tf32_products
 from tests.factories import graph_of, oxygen_slab, tiny_model
 
 
@@ -45,3 +47,40 @@ def test_the_packaged_student_keeps_energies_and_forces() -> None:
         moved = abs(rounded.get_forces() - atoms.get_forces()).max()
         assert moved < max(5e-3, 2e-3 * largest[-1])
     assert largest[0] > 1 > 0.1 > largest[-1]
+
+
+def test_tf32_holds_for_one_call_alone() -> None:
+    """What a GPU makes of it is for a GPU; that it is asked, and no longer, is not."""
+    model = with_tf32_products(tiny_model(dtype=torch.float32))
+    seen = []
+    model.network.norm.register_forward_hook(
+        lambda *_: seen.append(torch.get_float32_matmul_precision())
+    )
+    before = torch.get_float32_matmul_precision()
+    assert before != "high"
+    model(graph_of(model, oxygen_slab()))
+    assert seen == ["high"]
+    assert torch.get_float32_matmul_precision() == before
+    with pytest.raises(ZeroDivisionError), tf32_products(wanted=True):
+        raise ZeroDivisionError
+    assert torch.get_float32_matmul_precision() == before
+
+
+def test_tf32_leaves_the_model_that_was_given() -> None:
+    model = tiny_model()
+    assert with_tf32_products(model).products == "tf32"
+    assert model.products == "exact"
+
+
+def test_tf32_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ConfigError, match="'tf32' is a format of GPUs"):
+        CrackCalculator(tiny_model(), device="cpu", dtype="tf32")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_tf32_moves_forces_by_little() -> None:
+    exact, rounded = oxygen_slab(), oxygen_slab()
+    exact.calc = CrackCalculator(compile=False)
+    rounded.calc = CrackCalculator(compile=False, dtype="tf32")
+    assert abs(rounded.get_forces() - exact.get_forces()).max() < 5e-3

@@ -36,11 +36,6 @@ def load(options: dict[str, Any]) -> peer.Peer:
             answer for elements it was not trained on, whose time is the same.
     """
     device, dtype = options["device"], options.get("dtype", "float32")
-    if dtype == "tf32":
-        if not device.startswith("cuda"):
-            raise ValueError("TF32 is a format of GPUs")
-        torch.backends.cuda.matmul.allow_tf32 = True
-        dtype = "float32"
     model = load_model(options["model"])
     if options.get("any_element"):
         every = tuple(range(1, model.network.config.num_elements))
