@@ -74,13 +74,13 @@ def load(options: dict[str, Any]) -> peer.Peer:
     ``backbone`` changes the network, for tests.
     """
     settings = NAME_TO_INFERENCE_SETTING[options.get("settings", "multigpu")]
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "random.pt"
-        n_weights = write_checkpoint(path, UMA_S | options.get("backbone", {}))
-        unit = MLIPPredictUnit(
-            str(path), device=options["device"], inference_settings=settings
-        )
-    return Uma(unit, options["device"], n_weights)
+    folder = TemporaryDirectory()
+    path = Path(folder.name) / "random.pt"
+    n_weights = write_checkpoint(path, UMA_S | options.get("backbone", {}))
+    unit = MLIPPredictUnit(
+        str(path), device=options["device"], inference_settings=settings
+    )
+    return Uma(unit, options["device"], n_weights, folder)
 
 
 def write_checkpoint(path: Path, backbone: dict[str, Any]) -> int:
@@ -126,10 +126,25 @@ def task(target: str) -> dict[str, Any]:
 
 
 class Uma(peer.TorchPeer):
-    """The calculator of fairchem, and its predictor for batches."""
+    """The calculator of fairchem, and its predictor for batches.
 
-    def __init__(self, unit: MLIPPredictUnit, device: str, n_weights: int) -> None:
+    Args:
+        unit: The model.
+        device: Where it runs.
+        n_weights: How many it has.
+        folder: Of its file, which is read again for every composition: experts are
+            merged for one.
+    """
+
+    def __init__(
+        self,
+        unit: MLIPPredictUnit,
+        device: str,
+        n_weights: int,
+        folder: TemporaryDirectory[str],
+    ) -> None:
         super().__init__(device)
+        self._folder = folder
         self._calculator = FAIRChemCalculator(unit, task_name=TASK)
         self.about = {
             "weights": n_weights,
