@@ -12,7 +12,7 @@ BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 HEADS = {
     "single": "One structure, through the ASE calculator",
     "network": "The model alone, its neighbors given",
-    "batch": "A batch of structures in one pass",
+    "batch": "Many structures in as few passes as are fast",
     "md": "A step of NVE molecular dynamics in ASE (mean)",
 }
 COLUMNS = (
