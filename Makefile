@@ -39,7 +39,7 @@ check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## Measure speed, losses and the packaged student: hours; SPEED=--quick takes less.
-	$(BIN)/python benchmarks/blocks.py --model 22M --atoms 46
+	$(BIN)/python benchmarks/blocks.py --model 22M --dtype float32 bfloat16
 	$(BIN)/python benchmarks/speed.py $(SPEED)
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/packaged_student.py

@@ -24,8 +24,46 @@ class Cost:
     """What a block took."""
 
     flops: float = 0.0
+    rounded_flops: float = 0.0
+    """Of these, in products of bfloat16 numbers."""
     bytes: float = 0.0
     seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine reaches with large products and a large copy."""
+
+    flops_per_s: float
+    """Of float32 numbers."""
+    rounded_flops_per_s: float
+    """Of bfloat16 numbers."""
+    bytes_per_s: float
+
+    @classmethod
+    def measured(cls, device: torch.device) -> "Machine":
+        """Return the rates of a device."""
+        exact, one = machine_rates(device, torch.float32)
+        rounded, other = machine_rates(device, torch.bfloat16)
+        return cls(exact, rounded, max(one, other))
+
+    def share_of_products(self, cost: Cost) -> float:
+        """Return the least time for the products of a block, over its time."""
+        exact = (cost.flops - cost.rounded_flops) / self.flops_per_s
+        rounded = cost.rounded_flops / self.rounded_flops_per_s
+        return (exact + rounded) / max(cost.seconds, 1e-9)
+
+    def share_of_bandwidth(self, cost: Cost) -> float:
+        """Return the time for its bytes at the rate of a copy, over its time."""
+        return cost.bytes / self.bytes_per_s / max(cost.seconds, 1e-9)
+
+    def __str__(self) -> str:
+        """Return a sentence."""
+        return (
+            f"The machine reaches {self.flops_per_s / 1e9:,.0f} GFLOP/s float32, "
+            f"{self.rounded_flops_per_s / 1e9:,.0f} bfloat16 and "
+            f"{self.bytes_per_s / 1e9:,.1f} GB/s."
+        )
 
 
 class Counter(TorchDispatchMode):
@@ -48,7 +86,10 @@ class Counter(TorchDispatchMode):
         cost = self.costs[self.stack[-1]]
         packet = func._overloadpacket
         if packet in flop_registry:
-            cost.flops += flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+            flops = flop_registry[packet](*args, **(kwargs or {}), out_val=out)
+            cost.flops += flops
+            if out.dtype == torch.bfloat16:
+                cost.rounded_flops += flops
         if not func.is_view:
             cost.bytes += sum(
                 leaf.numel() * leaf.element_size()

@@ -54,7 +54,7 @@ def read_json(path: Path) -> Record:
 def machine(settings: Settings) -> Record:
     """Return what the times depend on beside the code."""
     found = {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": settings.threads,
         "load_at_start": round(os.getloadavg()[0], 2),
@@ -182,7 +182,8 @@ def available_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor."""
     info = Path("/proc/cpuinfo")
     if info.exists():
         for line in info.read_text().splitlines():

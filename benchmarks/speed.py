@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\n{text}")
     if options.write:
         try:
-            write_section(options.write, text)
+            write_section(options.write, text, name="speed")
         except CrackError as error:
             raise SystemExit(f"error: {error}") from error
 

@@ -8,11 +8,10 @@ from benchmarks.results import Record
 from benchmarks.work import WORKS
 from crack_md.errors import DataError
 
-BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 HEADS = {
     "single": "One structure, through the ASE calculator",
     "network": "The model alone, its neighbors given",
-    "batch": "A batch of structures in one pass",
+    "batch": "Many structures in as few passes as are fast",
     "md": "A step of NVE molecular dynamics in ASE (mean)",
 }
 COLUMNS = (
@@ -45,19 +44,26 @@ def markdown(content: Record) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def write_section(path: Path, text: str) -> None:
-    """Put text between the marks of a document, in place of what was there.
+def write_section(path: Path, text: str, *, name: str) -> None:
+    """Put text between two marks of a document, in place of what was there.
+
+    Args:
+        path: The document.
+        text: Markdown.
+        name: Of the section: its marks are ``<!-- name: begin -->`` and ``end``.
 
     Raises:
-        DataError: The document has no marks.
+        DataError: The document has no such marks.
     """
+    first, last = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
     document = path.read_text(encoding="utf-8")
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+    before, begin, rest = document.partition(first)
+    _, end, after = rest.partition(last)
     if not (begin and end):
-        raise DataError(f"{path} has no lines '{BEGIN}' and '{END}' to write between")
+        raise DataError(f"{path} has no lines '{first}' and '{last}' to write between")
     temporary = path.with_suffix(path.suffix + ".part")
-    temporary.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    content = f"{before}{first}\n\n{text}\n\n{last}{after}"
+    temporary.write_text(content, encoding="utf-8")
     temporary.replace(path)
 
 

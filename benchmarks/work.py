@@ -13,7 +13,7 @@ from crack_md.calculators.speed import platinum_slab
 WORKS = {
     "single": "one structure through the ASE calculator",
     "network": "the model alone, neighbors given",
-    "batch": "a batch of structures in one pass",
+    "batch": "many structures in as few passes as are fast",
     "md": "steps of NVE molecular dynamics in ASE",
 }
 SLAB = "O/Pt(111)"

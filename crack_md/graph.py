@@ -48,10 +48,21 @@ class AtomGraph(NamedTuple):
 
 def edge_vectors(graph: AtomGraph) -> Float[Tensor, "atom slot 3"]:
     """Return r_sender + shift·cell − r_receiver in Å; zero in empty slots."""
-    # (atom, slot, 3) @ (atom, 3, 3): every row of the table uses its atom's cell
-    shift = torch.matmul(graph.cell_shift, graph.cell[graph.batch])
+    # every row of the table uses its atom's cell
+    shift = exact_product(graph.cell_shift, graph.cell[graph.batch].unsqueeze(1))
     sender = graph.positions[graph.neighbors]
     return sender + shift - graph.positions.unsqueeze(1)
+
+
+def exact_product(
+    vectors: Float[Tensor, "*vector 3"], matrices: Float[Tensor, "*#vector 3 3"]
+) -> Float[Tensor, "*vector 3"]:
+    """Return v·M of every vector, in the precision that the numbers have.
+
+    It is no `matmul`, whose factors a GPU may round to TF32, and autocast to bfloat16:
+    a lattice vector of 20 Å would be 0.01 Å or 0.1 Å off.
+    """
+    return (vectors.unsqueeze(-1) * matrices).sum(dim=-2)
 
 
 def atoms_per_structure(graph: AtomGraph) -> Int[Tensor, " structure"]:

@@ -13,6 +13,7 @@ from crack_md.graph import (
     sum_over_structures,
 )
 from crack_md.neighbors import SmoothNeighbors, StrictNeighbors, build_graph
+from tests.rounding import Tf32Products
 
 
 def three_graphs():
@@ -33,6 +34,19 @@ def test_edge_to_an_image_uses_rows_of_the_cell():
     chain = ase.Atoms("Au", cell=cell, pbc=[True, False, False])
     graph = build_graph(chain, StrictNeighbors(2, 3.0))
     assert edge_vectors(graph)[0].tolist() == [[-2.0, -0.5, 0.0], [2.0, 0.5, 0.0]]
+
+
+def test_lattice_vectors_are_never_rounded():
+    """In bfloat16 19.9 Å would be 19.875 Å, in TF32 19.906 Å."""
+    chain = ase.Atoms("Au", cell=[19.9, 9.0, 9.0], pbc=[True, False, False])
+    graph = build_graph(chain, StrictNeighbors(2, 20.0), dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        trained = edge_vectors(graph)
+    with Tf32Products():
+        on_a_gpu = edge_vectors(graph)
+    for vectors in (trained, on_a_gpu):
+        assert vectors.dtype == torch.float32
+        assert vectors[0, 1].tolist() == [torch.tensor(19.9).item(), 0.0, 0.0]
 
 
 def test_every_edge_has_its_reverse():

@@ -14,25 +14,12 @@ ADSORBATE_TAG = 2
 def check_structure(atoms: ase.Atoms, model: ForceField) -> None:
     """Refuse structures that the model has no right to answer for.
 
+    What no table of neighbors can be made of is refused where that is made.
+
     Raises:
-        StructureError: no atoms, positions that are not finite, a periodic direction
-            without cell vector, elements unlike training, or no adsorbate for an
+        StructureError: elements unlike training, or no adsorbate for an
             adsorption-energy model.
     """
-    if len(atoms) == 0:
-        raise StructureError("the structure has no atoms; expected at least one")
-    bad = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
-    if bad.size:
-        raise StructureError(
-            f"atom {bad[0]} ({atoms.symbols[bad[0]]}) has the position "
-            f"{atoms.positions[bad[0]]}; expected finite numbers"
-        )
-    lengths = atoms.cell.lengths()
-    if (atoms.pbc & (lengths == 0)).any():
-        raise StructureError(
-            f"pbc is {atoms.pbc.tolist()} but the cell vectors have lengths "
-            f"{lengths.tolist()} Å; set a cell or switch pbc off"
-        )
     known = set(model.metadata.elements)
     unknown = sorted(set(atoms.numbers.tolist()) - known)
     if unknown:

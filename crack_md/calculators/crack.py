@@ -33,7 +33,8 @@ class CrackCalculator(Calculator):
             to 5 meV/Å (0.2 % of larger ones), in half the time where the CPU knows the
             format. "tf32" does so to a lesser extent, on GPUs, while a call lasts.
         compile: "auto" compiles the model on a GPU. The first call of every size takes
-            a minute or more, and is checked against the plain model.
+            a minute or more, and is checked against the plain model; `start_up_s` and
+            the messages of the logger ``crack_md`` say how long it took.
         skin: how much farther than needed candidates for neighbors are sought, in Å,
             so that they serve until atoms have moved by about half of that; 0 searches
             in every call. Results are the same, bit for bit.
@@ -87,6 +88,13 @@ class CrackCalculator(Calculator):
     def engines(self) -> list[Engine]:
         """Return what evaluates the members; entries can be replaced."""
         return self.evaluator.engines
+
+    @property
+    def start_up_s(self) -> float:
+        """Return how many seconds compiling has taken so far; 0 if nothing compiles."""
+        return sum(
+            seconds for engine in self.engines for seconds in engine.start_up_s.values()
+        )
 
     @property
     def graph_builders(self) -> GraphBuilders:

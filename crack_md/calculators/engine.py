@@ -52,6 +52,8 @@ class EagerEngine:
 
     def __init__(self, model: ForceField) -> None:
         self.model = model
+        self.start_up_s: dict[Shape, float] = {}
+        """Empty: nothing is compiled."""
         if model.device.type == "cpu":
             _keep_freed_memory()
 

@@ -144,9 +144,9 @@ class BatchEvaluator:
         self, atoms: ase.Atoms, builders: GraphBuilders, *, stress: bool
     ) -> _Prepared | Exception:
         try:
+            graphs = {rule: build(atoms) for rule, build in builders.items()}
             for model in self.models:
                 check_structure(atoms, model)
-            graphs = {rule: build(atoms) for rule, build in builders.items()}
         except Exception as error:  # whatever it is, it is this structure's alone
             return error
         return _Prepared(graphs, stress and abs(float(atoms.cell.volume)) > 0)

@@ -1,6 +1,6 @@
 """How fast a model is: latency, throughput and memory, alone and in batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from ase.build import add_adsorbate, fcc111
 from ase.calculators.calculator import all_changes
-from jaxtyping import Float
 
 from crack_md.calculators.crack import CrackCalculator
-from crack_md.calculators.engine import Compile, CompiledEngine, EagerEngine
+from crack_md.calculators.engine import Compile
 from crack_md.calculators.timing import (
     Summary,
     ns_per_day,
@@ -22,20 +21,18 @@ from crack_md.calculators.timing import (
     seconds_per_call,
     summary,
 )
-from crack_md.errors import CrackError
-from crack_md.graph import batch_graphs
-from crack_md.neighbors import build_graph
 
 SLABS = {46: (3, 3, 5), 81: (4, 5, 4)}
 """Sizes of Pt(111) slabs by their number of atoms, with the O on top."""
 LAYERS = 5
+PROPERTIES = ("energy", "forces")
 MOVE_A = 0.01
 """How far atoms move between two calls: as in a step of molecular dynamics."""
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What a model took for one structure, or for one batch of equal ones."""
+    """What a model took for one structure, or for many that are alike."""
 
     name: str
     n_atoms: int
@@ -94,17 +91,24 @@ class SpeedTest:
         moved = atoms.copy()
 
         def call() -> None:
-            self.calculator.calculate(moved, ["energy", "forces"], all_changes)
+            self.calculator.calculate(moved, list(PROPERTIES), all_changes)
 
         return self._measure(call, [moved], name)
 
     def batch(self, atoms: ase.Atoms, n_structures: int, *, name: str) -> Speed:
-        """Return the speed on a batch of differently rattled copies of a structure."""
-        (engine,) = self.calculator.engines
+        """Return the speed on differently rattled copies, in as few passes as are fast.
+
+        Raises:
+            CrackError: A structure was refused, or too large for the memory.
+        """
         structures = [atoms.copy() for _ in range(n_structures)]
-        return self._measure(
-            lambda: predict_batch(engine, structures), structures, name
-        )
+
+        def call() -> None:
+            for results in self.calculator.calculate_many(structures, PROPERTIES):
+                if isinstance(results, Exception):
+                    raise results
+
+        return self._measure(call, structures, name)
 
     def _measure(
         self, call: Callable[[], Any], structures: list[ase.Atoms], name: str
@@ -138,30 +142,6 @@ class SpeedTest:
     def _synchronize(self) -> None:
         if self.calculator.device.type == "cuda":
             torch.cuda.synchronize(self.calculator.device)
-
-
-def predict_batch(
-    engine: EagerEngine | CompiledEngine, structures: Sequence[ase.Atoms]
-) -> tuple[Float[np.ndarray, " structure"], Float[np.ndarray, "atom 3"]]:
-    """Return energies in eV and forces in eV/Å of structures, in one pass.
-
-    Raises:
-        CrackError: The device has too little memory for the batch.
-    """
-    model = engine.model
-    graphs = [
-        build_graph(one, model.rule, dtype=model.dtype, device=model.device)
-        for one in structures
-    ]
-    try:
-        with torch.no_grad():
-            answer = engine(batch_graphs(graphs))
-    except torch.OutOfMemoryError as error:
-        raise CrackError(
-            f"{model.device} ran out of memory on a batch of {len(structures)} "
-            "structures; use fewer"
-        ) from error
-    return answer.energy.cpu().numpy(), answer.forces.double().cpu().numpy()
 
 
 def platinum_slab(n_atoms: int) -> ase.Atoms:

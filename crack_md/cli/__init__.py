@@ -26,6 +26,7 @@ from crack_md.cli import (
     screen,
     train,
 )
+from crack_md.cli.messages import show_messages
 from crack_md.errors import CrackError
 
 BAD_INPUT = 2
@@ -80,6 +81,7 @@ def _options(
     ] = False,
 ) -> None:
     """Options before the command."""
+    show_messages()
 
 
 def main() -> None:

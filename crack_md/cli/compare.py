@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from crack_md.cli.messages import hush
 from crack_md.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def compare(
             "--set base.run.max_steps=50; may be repeated.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option(help="Print nothing but errors.", callback=hush)
+    ] = False,
 ) -> None:
     """Train methods x seeds x budgets and write the table of the paper.
 

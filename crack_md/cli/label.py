@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from crack_md.cli.messages import hush
 from crack_md.progress import show_progress
 
 Features = Literal["invariant", "all", "none"]
@@ -12,6 +13,7 @@ TEACHER_HELP = (
     "Who labels: nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, fairchem:CHECKPOINT.pt#TASK, "
     "a student.pt, or emt (trials)."
 )
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.", callback=hush)]
 WORKERS_HELP = "Processes, each with a teacher of its own; at most one per core."
 
 
@@ -41,7 +43,7 @@ def augment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make rattled, strained, relaxed and thermal frames of structures.
 
@@ -133,7 +135,7 @@ def label(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an existing file.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Store a teacher's energies, forces and node features of structures.
 

@@ -5,13 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from crack_md.cli.messages import hush
 from crack_md.progress import show_progress
 
 Out = Annotated[Path, typer.Option(help="Dataset: .aselmdb, .db or .extxyz.")]
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace an existing file.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar and no summary.")]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="No progress bar and no summary.", callback=hush),
+]
 
 app = typer.Typer(
     help="Turn public downloads into datasets for label and train.",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from crack_md.cli.messages import hush
 from crack_md.errors import MissingDependencyError
 
 
@@ -23,7 +24,9 @@ def train(
             help="Change one setting, e.g. --set optimizer.lr=1e-4; may be repeated.",
         ),
     ] = None,
-    quiet: Annotated[bool, typer.Option(help="Print nothing but errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option(help="Print nothing but errors.", callback=hush)
+    ] = False,
 ) -> None:
     """Distil a student as a recipe says. The same command continues a stopped run."""
     from crack_md.training.config_file import load_config

@@ -66,6 +66,7 @@ class EquiformerV2(nn.Module):
 
     truncation: Tensor
     order: Tensor
+    filler: Tensor
 
     def __init__(self, config: EquiformerV2Config) -> None:
         super().__init__()
@@ -101,6 +102,8 @@ class EquiformerV2(nn.Module):
         self.register_buffer("order", order, persistent=False)
         scale = torch.tensor(truncation_scale(config.lmax, config.mmax))
         self.register_buffer("truncation", scale.unsqueeze(-1), persistent=False)
+        filler = torch.tensor([0.0, config.cutoff, 0.0])
+        self.register_buffer("filler", filler, persistent=False)
 
     def forward(
         self,
@@ -171,8 +174,7 @@ class EquiformerV2(nn.Module):
             filled = None  # nothing is empty, as nearly always under the strict rule
         # An empty slot gets a harmless direction: zero vectors have no frame.
         vectors = edge_vectors(graph)
-        filler = vectors.new_tensor([0.0, config.cutoff, 0.0])
-        vectors = torch.where(graph.mask.unsqueeze(-1), vectors, filler)
+        vectors = torch.where(graph.mask.unsqueeze(-1), vectors, self.filler)
         slots = torch.arange(graph.mask.numel(), device=graph.mask.device)
         slots = slots if filled is None else filled
         receivers = slots // shape[1]

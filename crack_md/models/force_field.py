@@ -8,7 +8,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
+from crack_md.graph import (
+    AtomGraph,
+    atoms_per_structure,
+    exact_product,
+    sum_over_structures,
+)
 from crack_md.models.base import Prediction
 from crack_md.models.equiformer_config import Forces
 from crack_md.models.equiformer_v2 import EquiformerV2, NetworkOutput
@@ -197,7 +202,8 @@ class ForceField(nn.Module):
 def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomGraph:
     """Return the graph under a small homogeneous, symmetric deformation."""
     symmetric = (strain + strain.transpose(1, 2)) / 2
-    change = torch.einsum("ni,nij->nj", graph.positions, symmetric[graph.batch])
+    change = exact_product(graph.positions, symmetric[graph.batch])
+    cell_change = exact_product(graph.cell, symmetric.unsqueeze(1))
     return graph._replace(
-        positions=graph.positions + change, cell=graph.cell + graph.cell @ symmetric
+        positions=graph.positions + change, cell=graph.cell + cell_change
     )

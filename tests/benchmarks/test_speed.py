@@ -13,7 +13,7 @@ from benchmarks.contest import Contest, Row, run_contest
 from benchmarks.contestant import Contestant, Settings
 from benchmarks.engines import OURS, Engine, engines
 from benchmarks.results import agreement, ratio_to, read_json, records, write_json
-from benchmarks.speed_table import BEGIN, END, markdown, write_section
+from benchmarks.speed_table import markdown, write_section
 from benchmarks.work import Case, cases, dynamics, silicon
 from crack_md.errors import DataError
 from crack_md.models.checkpoint import save_model
@@ -112,14 +112,16 @@ def test_agreement_is_what_predictions_differ_by() -> None:
 
 
 def test_a_section_of_a_document_is_replaced(tmp_path: Path) -> None:
+    begin, end = "<!-- speed: begin -->", "<!-- speed: end -->"
+    other = "<!-- blocks: begin -->\nother\n<!-- blocks: end -->"
     document = tmp_path / "page.md"
-    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    write_section(document, "new")
-    assert document.read_text() == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
-    document.write_text("no marks")
+    document.write_text(f"{other}\n{begin}\nold\n{end}\nafter\n")
+    write_section(document, "new", name="speed")
+    assert document.read_text() == f"{other}\n{begin}\n\nnew\n\n{end}\nafter\n"
+    document.write_text(other)
     with pytest.raises(DataError, match="has no lines"):
-        write_section(document, "new")
-    assert document.read_text() == "no marks"
+        write_section(document, "new", name="speed")
+    assert document.read_text() == other
 
 
 def test_tables_are_made_again_from_a_file(
@@ -129,7 +131,7 @@ def test_tables_are_made_again_from_a_file(
     write_json(content, tmp_path / "speed.json")
     assert read_json(tmp_path / "speed.json") == json.loads(json.dumps(content))
     page = tmp_path / "page.md"
-    page.write_text(f"{BEGIN}\n{END}\n")
+    page.write_text("<!-- speed: begin -->\n<!-- speed: end -->\n")
     speed.main(["--read", str(tmp_path / "speed.json"), "--write", str(page)])
     assert "| engine 22M |" in page.read_text()
     assert "| engine 22M |" in capsys.readouterr().out

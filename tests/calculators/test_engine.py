@@ -91,6 +91,17 @@ def test_a_thousand_steps_of_dynamics_compile_once(rule: str, forces: str) -> No
     assert len(edges) > 1 or rule == "strict"
 
 
+def test_what_compiling_took_is_told() -> None:
+    calculator = CrackCalculator(tiny_model(), device="cpu")
+    assert calculator.start_up_s == 0
+    calculator.engines[:] = [quick(calculator.models[0])]
+    for atoms in (oxygen_slab(), water(), oxygen_slab(seed=1)):
+        calculator.calculate_many([atoms])
+    by_shape = calculator.engines[0].start_up_s
+    assert [shape.n_atoms for shape in by_shape] == [16, 8]
+    assert calculator.start_up_s == sum(by_shape.values()) > 0
+
+
 def test_other_sizes_get_code_of_their_own() -> None:
     model = tiny_model()
     engine = quick(model)

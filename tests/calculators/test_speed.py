@@ -1,15 +1,15 @@
 from pathlib import Path
 
+import ase
 import numpy as np
 import pytest
 import torch
 
-from crack_md import CrackCalculator
 from crack_md.calculators.cold_start import cold_start
-from crack_md.calculators.engine import EagerEngine
-from crack_md.calculators.speed import SpeedTest, platinum_slab, predict_batch
-from crack_md.errors import CrackError
+from crack_md.calculators.speed import SpeedTest, platinum_slab
+from crack_md.errors import CrackError, StructureError
 from crack_md.models.checkpoint import save_model
+from tests.calculators.engines import CountingEngine
 from tests.factories import oxygen_slab, tiny_model
 
 
@@ -29,16 +29,19 @@ def test_slabs_have_about_as_many_atoms_as_asked(asked: int, found: int) -> None
     assert atoms.pbc.all()
 
 
-def test_a_batch_is_what_its_structures_are() -> None:
-    model = tiny_model()
-    structures = [oxygen_slab(seed=seed) for seed in range(3)]
-    energies, forces = predict_batch(EagerEngine(model), structures)
-    calculator = CrackCalculator(model, dtype="float64")
-    for index, atoms in enumerate(structures):
-        atoms.calc = calculator
-        assert energies[index] == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
-        part = forces[13 * index : 13 * (index + 1)]
-        np.testing.assert_allclose(part, atoms.get_forces(), atol=1e-9)
+def test_a_batch_takes_the_passes_of_the_calculator(student: str) -> None:
+    """128 atoms share a pass on a CPU: 12 slabs of 13 atoms need two."""
+    test = SpeedTest(student, device="cpu", repeats=1)
+    engine = CountingEngine(test.calculator.models[0])
+    test.calculator.engines[:] = [engine]
+    test.batch(oxygen_slab(), 12, name="slabs")
+    assert engine.passes == 3 * [78, 78], "first call, second call, one repeat"
+
+
+def test_a_structure_that_is_refused_ends_a_batch(student: str) -> None:
+    test = SpeedTest(student, device="cpu", repeats=1)
+    with pytest.raises(StructureError, match="does not know Au"):
+        test.batch(ase.Atoms("Au"), 2, name="gold")
 
 
 def test_speed_of_one_and_of_many(student: str) -> None:

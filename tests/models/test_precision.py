@@ -4,29 +4,86 @@ import pytest
 import torch
 from ase.build import add_adsorbate, fcc111
 from ase.optimize import LBFGS
+from torch import Tensor
 
+from benchmarks.models import random_22m
 from crack_md import CrackCalculator
+from crack_md.calculators.speed import platinum_slab
 from crack_md.errors import ConfigError
+from crack_md.graph import AtomGraph
+from crack_md.models.force_field import ForceField
 from crack_md.models.precision import with_products_in, with_tf32_products
 from crack_md.models.products import tf32_products
 from tests.factories import graph_of, oxygen_slab, tiny_model
+from tests.rounding import Tf32Products, tf32
+
+BOUND = 0.01
+"""Of the largest force: how far rounded products may move forces of random weights."""
 
 
+def rounded_forces(model: ForceField, graph: AtomGraph, how: str) -> Tensor:
+    """Return forces with bfloat16 products, or with those a GPU rounds to TF32."""
+    with torch.no_grad():
+        if how == "bfloat16":
+            return with_products_in(model, torch.bfloat16)(graph).forces
+        with Tf32Products():
+            return model(graph).forces
+
+
+def test_tf32_has_ten_bits() -> None:
+    one, step = 1.0, 2.0**-10
+    given = torch.tensor([one, one + 0.49 * step, one + 0.51 * step, one + 1.5 * step])
+    assert tf32(given).tolist() == [one, one, one + step, one + 2 * step]
+    with Tf32Products():
+        assert (given[:, None] @ torch.ones(1, 1)).flatten().tolist()[2] == one + step
+
+
+@pytest.mark.parametrize("how", ["bfloat16", "tf32"])
 @pytest.mark.parametrize("activation", ["s2", "gate"])
 @pytest.mark.parametrize("ffn", ["grid", "gate"])
-def test_random_weights_move_forces_by_a_percent(activation: str, ffn: str) -> None:
+def test_random_weights_move_forces_by_a_percent(
+    activation: str, ffn: str, how: str
+) -> None:
     model = tiny_model(
         dtype=torch.float32, activation=activation, ffn=ffn, forces="direct"
     )
-    before = {name: weight.dtype for name, weight in model.state_dict().items()}
-    low = with_products_in(model, torch.bfloat16)
     graph = graph_of(model, oxygen_slab())
     with torch.no_grad():
-        exact, rounded = model(graph), low(graph)
+        exact = model(graph).forces
+    error = (rounded_forces(model, graph, how) - exact).abs().max()
+    assert 0 < error < BOUND * exact.abs().max()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["bfloat16", "tf32"])
+def test_the_published_size_moves_forces_by_a_percent(how: str) -> None:
+    model, slab = random_22m(), platinum_slab(46)
+    graph = graph_of(model, slab)
+    with torch.no_grad():
+        exact = model(graph).forces
+    error = (rounded_forces(model, graph, how) - exact).abs().max()
+    assert 0 < error < BOUND * exact.abs().max()
+
+
+def test_tf32_keeps_the_stress() -> None:
+    """Positions rounded in their products with forces would make it 2 % wrong here."""
+    model = tiny_model(dtype=torch.float32)
+    slab = oxygen_slab()
+    slab.translate([400.0, 700.0, 0.0])
+    graph = graph_of(model, slab)
+    with torch.no_grad():
+        exact = model(graph, stress=True).stress
+        with Tf32Products():
+            rounded = model(graph, stress=True).stress
+    assert (rounded - exact).abs().max() < 2e-3 * exact.abs().max()
+
+
+def test_weights_and_outputs_keep_their_precision() -> None:
+    model = tiny_model(dtype=torch.float32)
+    before = {name: weight.dtype for name, weight in model.state_dict().items()}
+    rounded = with_products_in(model, torch.bfloat16)(graph_of(model, oxygen_slab()))
     assert {n: w.dtype for n, w in model.state_dict().items()} == before
     assert rounded.forces.dtype == rounded.node_features.dtype == torch.float32
-    error = (rounded.forces - exact.forces).abs().max()
-    assert 0 < error < 0.01 * exact.forces.abs().max()
 
 
 def test_the_packaged_student_keeps_energies_and_forces() -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import peer
 import torch
 from ase import Atoms
@@ -16,7 +15,6 @@ from ase import Atoms
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 from crack_md import CrackCalculator, __version__
-from crack_md.calculators.speed import predict_batch
 from crack_md.graph import batch_graphs
 from crack_md.models.checkpoint import load_model
 from crack_md.neighbors import build_graph
@@ -49,7 +47,7 @@ def load(options: dict[str, Any]) -> peer.Peer:
 
 
 class Crack(peer.TorchPeer):
-    """`CrackCalculator`, its engine for batches, and the bare model."""
+    """`CrackCalculator`, and the bare model."""
 
     def __init__(self, calculator: CrackCalculator, device: str) -> None:
         super().__init__(device)
@@ -71,10 +69,12 @@ class Crack(peer.TorchPeer):
         return self._calculator
 
     def evaluate(self, structures: list[Atoms]) -> peer.Answer:
-        """Return energies and forces of structures in one pass."""
-        energies, forces = predict_batch(self.engine, structures)
-        ends = np.cumsum([len(one) for one in structures])[:-1]
-        return energies.tolist(), np.split(forces, ends)
+        """Return energies and forces of structures, in as many passes as are fast."""
+        found = self._calculator.calculate_many(structures, ["energy", "forces"])
+        for results in found:
+            if isinstance(results, Exception):
+                raise results
+        return [one["energy"] for one in found], [one["forces"] for one in found]
 
     def network(self, structures: list[Atoms]) -> Callable[[], Any]:
         """Return the pass through the model with its table of neighbors given."""
