@@ -179,9 +179,10 @@ def _draw_run(
 def _histogram(
     axes: Axes, energies: np.ndarray, *, color: str, label: str, filled: bool = False
 ) -> None:
+    bins = np.linspace(-0.6, 1.6, 80)
     axes.hist(
-        energies,
-        bins=np.linspace(-0.6, 1.6, 80),
+        energies.clip(bins[0], bins[-1]),  # what is beyond stands at the edge
+        bins=bins,
         density=True,
         histtype="stepfilled" if filled else "step",
         alpha=0.35 if filled else 1.0,
