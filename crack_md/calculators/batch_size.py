@@ -4,7 +4,7 @@ On a GPU memory decides: the first pass takes the largest structure alone, and t
 of its memory, counted per entry of the neighbor table (atoms × slots), says how much
 fits into what is free. It is counted again when a batch is more than twice as large.
 
-On a CPU nothing is gained beyond some hundred atoms: `CPU_ATOMS`.
+On a CPU nothing is gained beyond some thousand entries: `CPU_ENTRIES`.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +16,8 @@ from crack_md.errors import ConfigError
 
 Result = TypeVar("Result")
 
-CPU_ATOMS = 128
-"""Atoms in one pass on a CPU.
+CPU_ENTRIES = 128 * 40
+"""Atoms times slots in one pass on a CPU.
 
 Measured with the packaged student on one core, 35 to 48 neighbors: cells of 5 atoms
 take 2.0 ms per atom alone, 1.1 ms in batches of 40 to 160 atoms, 1.9 ms in one of 320;
@@ -66,14 +66,19 @@ class AtomLimit:
     """The largest batch: a given number of atoms, or what fits into memory.
 
     Args:
-        atoms: the most atoms in one pass; None asks the memory.
-        memory: of the device; None where only `atoms` counts.
+        atoms: the most atoms in one pass; None where something else decides.
+        entries: the most atoms times slots; likewise.
+        memory: of the device; None where it has no say.
     """
 
     def __init__(
-        self, atoms: int | None = None, *, memory: DeviceMemory | None = None
+        self,
+        atoms: int | None = None,
+        *,
+        entries: int | None = None,
+        memory: DeviceMemory | None = None,
     ) -> None:
-        self._atoms = atoms
+        self._atoms, self._entries = atoms, entries
         self._memory = memory
         self._bytes_per_entry: float | None = None
         self._measured_entries = 0
@@ -84,6 +89,8 @@ class AtomLimit:
         0 means that nothing is known yet: one structure has to go alone.
         """
         limits = [] if self._atoms is None else [self._atoms]
+        if self._entries is not None:
+            limits.append(self._entries // max(width, 1))
         if self._memory is not None:
             if self._bytes_per_entry is None:
                 return 0
@@ -120,7 +127,7 @@ def limit_for(device: torch.device, atoms_per_batch: int | None = None) -> AtomL
         return AtomLimit(atoms_per_batch)
     if device.type == "cuda":
         return AtomLimit(memory=CudaMemory(device))
-    return AtomLimit(CPU_ATOMS)
+    return AtomLimit(entries=CPU_ENTRIES)
 
 
 def count_in_batch(sizes: Sequence[int], limit: int) -> int:

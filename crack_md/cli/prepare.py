@@ -155,7 +155,7 @@ def rmd17(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Revised MD17: small molecules sampled at 500 K, energies in eV."""
+    """Revised MD17: small molecules, thermostat at 500 K, energies in eV."""
     from crack_md.data.prepare.rmd17 import prepare_rmd17
 
     counts = prepare_rmd17(

@@ -45,3 +45,5 @@ class Batch(NamedTuple):
     """With node features (atom, coefficient, channel); no channel where it has none."""
     jacobian: JacobianBatch | None = None
     """Where the teacher's labels have rows of its Jacobian."""
+    chains: AtomGraph | None = None
+    """Structures without labels that the student's own dynamics has come to."""

@@ -137,6 +137,17 @@ class ForceField(nn.Module):
                 raise ValueError("a direct-force model has no stress")
             return self._direct(graph, frames=frames)
 
+    def energy(self, graph: AtomGraph) -> Float[Tensor, " structure"]:
+        """Return energies in eV alone: all that training on energies has to pay for.
+
+        Args:
+            graph: as for a call of the model.
+        """
+        with tf32_products(self.products == "tf32"):
+            self._allow_any_order(graph.positions.requires_grad)
+            atomic = self._node_energy(self.network(graph), graph)
+            return sum_over_structures(atomic, graph)
+
     def _direct(
         self, graph: AtomGraph, *, frames: Float[Tensor, "atom slot 3 3"] | None
     ) -> Prediction:

@@ -17,7 +17,9 @@ from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import build_graph
-from crack_md.training.config import Part, RunConfig, StudentConfig, TrainConfig
+from crack_md.training.chains import build_chains, chain_graph
+from crack_md.training.config import Part, StudentConfig, TrainConfig
+from crack_md.training.crmse import ChainContrast, ContrastWeight
 from crack_md.training.feed import Feed
 from crack_md.training.frames import Frames
 from crack_md.training.heads import SHARED, build_heads, start_heads
@@ -25,6 +27,7 @@ from crack_md.training.loss_config import HessianConfig
 from crack_md.training.losses import Ranks
 from crack_md.training.objective import Objective
 from crack_md.training.online import OnlineLabels
+from crack_md.training.run_config import RunConfig
 from crack_md.training.sampling import FixedAtoms, FixedNumber, Sampler
 from crack_md.training.source import TrainingData
 from crack_md.training.terms import build_terms
@@ -148,6 +151,24 @@ def build_objective(
         own_heads=heads,
         ranks=ranks,
         autocast_dtype=config.run.autocast_dtype,
+    )
+
+
+def build_contrast(
+    config: TrainConfig, student: ForceField, train: Frames
+) -> ChainContrast | None:
+    """Return the chains of the student, on its device, where a loss asks for them."""
+    settings = config.crmse
+    if settings is None:
+        return None
+    share, seed = settings.gradient_share, config.run.seed
+    return ChainContrast(
+        build_chains(settings, student, train.structures, seed=seed),
+        partial(chain_graph, student=student),
+        weight=None
+        if share is None
+        else ContrastWeight(share, settings.balance_every, seed=seed),
+        equilibrate_steps=settings.equilibrate_steps,
     )
 
 

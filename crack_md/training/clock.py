@@ -6,14 +6,17 @@ waits for the device; on a CPU every step counts.
 """
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
-Part = Literal["data", "teacher", "student", "loss", "update"]
-"""``update`` is the backward pass, clipping, the optimizer and the moving average."""
+Part = Literal["data", "teacher", "chains", "student", "loss", "update"]
+"""``chains`` is the student's dynamics between steps; ``update`` is the backward pass,
+clipping, the optimizer and the moving average."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Throughput:
     structures_per_s: float
     share_data: float
     share_teacher: float
+    share_chains: float
     share_student: float
     share_loss: float
     share_update: float
@@ -35,6 +39,7 @@ class Throughput:
         """Return one line."""
         shares = {
             "teacher": self.share_teacher,
+            **({"chains": self.share_chains} if self.share_chains else {}),
             "student": self.share_student,
             "loss": self.share_loss,
             "backward and optimizer": self.share_update,
@@ -70,6 +75,14 @@ class Clock:
         """Begin the step with this number."""
         self._runs = step % self._every == self._every - 1  # not in the first, it warms
         self._started = self._last = self._now()
+
+    @contextmanager
+    def sole(self, part: Part) -> Iterator[None]:
+        """Give all time inside to one part, whatever asks the student there."""
+        runs, self._runs = self._runs, False
+        yield
+        self._runs = runs
+        self.lap(part)
 
     def lap(self, part: Part) -> None:
         """Give the time since the lap before to a part of the step."""

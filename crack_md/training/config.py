@@ -8,7 +8,6 @@ losses have no default: they stand in the file, where a reader looks for them.
 from pathlib import Path
 from typing import Literal
 
-import torch
 from ase.data import chemical_symbols
 from pydantic import ConfigDict, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -16,11 +15,13 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.training.loss_config import (
     ContrastConfig,
+    CrmseConfig,
     Label,
     LossConfig,
     NodeEnergyConfig,
     term_names,
 )
+from crack_md.training.run_config import OptimizerConfig, RunConfig
 from crack_md.training.section import Section
 
 SYMBOLS = frozenset(chemical_symbols[1:])
@@ -99,65 +100,6 @@ class FeatureConfig(Section):
     """One linear head P for all losses on features (the paper), or one for each."""
 
 
-class OptimizerConfig(Section):
-    """AdamW with warm-up, cosine, clipping and a moving average of weights."""
-
-    lr: float = Field(gt=0)
-    weight_decay: float = Field(default=1e-3, ge=0)
-    warmup_steps: int = Field(default=0, ge=0)
-    lr_end_factor: float = Field(default=0.01, ge=0, le=1)
-    clip_norm: float = Field(default=100.0, gt=0)
-    ema_decay: float = Field(default=0.999, ge=0, lt=1)
-
-
-class RunConfig(Section):
-    """Where, how long and on what."""
-
-    folder: Path
-    seed: int = 0
-    batch_size: int | None = Field(default=None, ge=1)
-    """Structures per optimizer step, over all processes and accumulated parts."""
-    atoms_per_batch: int | None = Field(default=None, ge=1)
-    """About so many atoms per optimizer step, in place of ``batch_size``."""
-    accumulate: int = Field(default=1, ge=1)
-    """Parts that a batch is cut into, where memory is short."""
-    max_steps: int | None = Field(default=None, ge=1)
-    max_seconds: float | None = Field(default=None, gt=0)
-    """Training ends at the first of both, and the cosine with it."""
-    log_every: int = Field(default=20, ge=1)
-    validate_every: int = Field(default=500, ge=1)
-    checkpoint_every: int = Field(default=500, ge=1)
-    checkpoint_every_s: float = Field(default=300.0, gt=0)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    accelerator: str = "auto"
-    devices: int = Field(default=1, ge=1)
-    num_nodes: int = Field(default=1, ge=1)
-
-    @model_validator(mode="after")
-    def _ends(self) -> "RunConfig":
-        if self.max_steps is None and self.max_seconds is None:
-            raise ValueError("give max_steps, max_seconds or both")
-        if (self.batch_size is None) == (self.atoms_per_batch is None):
-            raise ValueError("give either batch_size or atoms_per_batch")
-        parts = self.accumulate * self.n_ranks
-        if self.batch_size is not None and self.batch_size < parts:
-            raise ValueError(
-                f"batch_size {self.batch_size} is less than "
-                f"accumulate x devices x num_nodes = {parts}: parts would be empty"
-            )
-        return self
-
-    @property
-    def n_ranks(self) -> int:
-        """Return the number of processes."""
-        return self.devices * self.num_nodes
-
-    @property
-    def autocast_dtype(self) -> torch.dtype | None:
-        """Return the precision of matrix products, None for that of the weights."""
-        return torch.bfloat16 if self.precision == "bfloat16" else None
-
-
 class CardConfig(Section):
     """What the exported student says about itself."""
 
@@ -213,6 +155,36 @@ class TrainConfig(Section):
                     "energies and forces are weighted in one"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _chains_can_run(self) -> "TrainConfig":
+        if self.crmse is None:
+            return self
+        names = term_names(self.losses)
+        if "crmse_2" in names:
+            raise ValueError("a second loss of kind 'crmse'; the chains are one set")
+        if not {"task", "output"} & set(names):
+            raise ValueError(
+                "a loss of kind 'crmse' alone leaves the zero of energy open; add "
+                "one of kind 'task' or 'output'"
+            )
+        if self.student.architecture.forces != "gradient":
+            raise ValueError(
+                "a loss of kind 'crmse' needs student.architecture.forces: gradient; "
+                "direct forces do not sample exp(-U/kT)"
+            )
+        if self.run.accumulate * self.run.n_ranks > 1:
+            raise ValueError(
+                "a loss of kind 'crmse' runs its chains in one process; use "
+                "run.devices: 1, run.num_nodes: 1 and run.accumulate: 1"
+            )
+        return self
+
+    @property
+    def crmse(self) -> CrmseConfig | None:
+        """Return the settings of chains, where a loss contrasts the data with them."""
+        found = [loss for loss in self.losses if isinstance(loss, CrmseConfig)]
+        return found[0] if found else None
 
     @property
     def highest_degree(self) -> int:

@@ -56,6 +56,8 @@ class Objective(nn.Module):
         super().__init__()
         self.student = student
         self.terms = tuple(terms)
+        self.weights = {item.term.name: item.weight for item in terms}
+        """May change while the run goes on."""
         self.head = head
         self.own_heads = nn.ModuleDict(own_heads or {})
         self.ranks = ranks or OneRank()
@@ -80,6 +82,15 @@ class Objective(nn.Module):
             batch: What to learn from.
             ranks: The other parts of the batch, where it is one of several.
         """
+        values = self.values(batch, ranks)
+        weighted = [self.weights[name] * value for name, value in values.items()]
+        parts = {name: value.detach() for name, value in values.items()}
+        return LossReport(torch.stack(weighted).sum(), parts)
+
+    def values(
+        self, batch: Batch, ranks: Ranks | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return each term by name, unweighted, with its graph."""
         device = batch.graph.positions.device.type
         graph = batch.graph
         if self._differentiates_forces:
@@ -96,11 +107,7 @@ class Objective(nn.Module):
                 model=self.student,
                 ranks=ranks or self.ranks,
             )
-            values = [
-                (item.weight, item.term.name, item.term(step)) for item in self.terms
-            ]
-            total = torch.stack([weight * value for weight, _, value in values]).sum()
-        return LossReport(total, {name: value.detach() for _, name, value in values})
+            return {item.term.name: item.term(step) for item in self.terms}
 
     def count_items(self, batch: Batch) -> Float[Tensor, " mean"]:
         """Return over how many items each term averages, without asking the student."""
@@ -144,6 +151,8 @@ class Objective(nn.Module):
             own_features=own_features,
             jacobian=batch.jacobian,
             model=model,
+            energy_of=self.student.energy,
+            chains=batch.chains,
             ranks=ranks,
         )
 

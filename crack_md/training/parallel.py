@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed
 
-from crack_md.training.config import RunConfig
+from crack_md.training.run_config import RunConfig
 
 PATIENCE = timedelta(hours=6)
 """Processes wait for each other so long, while the first labels or validates alone."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from ase import units
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.models.force_field import EnergyScale, ForceField
@@ -10,6 +11,7 @@ from crack_md.training.config import TrainConfig
 from crack_md.training.loss_config import (
     ContrastConfig,
     CrackConfig,
+    CrmseConfig,
     HessianConfig,
     InstanceConfig,
     NodeEnergyConfig,
@@ -21,6 +23,7 @@ from crack_md.training.loss_config import (
 from crack_md.training.losses import (
     Contrast,
     CrackLoss,
+    CrmseLoss,
     EnergyLoss,
     ForceLoss,
     HessianLoss,
@@ -57,6 +60,9 @@ def build_terms(
             energy = EnergyLoss(loss.kind, sigma, loss.per_atom)
             terms.append(WeightedTerm(energy, loss.energy_weight))
             terms.append(WeightedTerm(ForceLoss(loss.kind, sigma), loss.force_weight))
+        elif isinstance(loss, CrmseConfig):
+            contrast = CrmseLoss(1 / (units.kB * loss.temperature_K))
+            terms.append(WeightedTerm(contrast, loss.weight or 0.0))
         else:
             term = _term(loss, name, student, train, labelled)
             terms.append(WeightedTerm(term, loss.weight))

@@ -12,6 +12,7 @@ from crack_md.data.dataset import LabelledStructure
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField
 from crack_md.training.build import (
+    build_contrast,
     build_feed,
     build_frames,
     build_objective,
@@ -27,7 +28,8 @@ from crack_md.training.parallel import FabricRanks, launched_fabric
 from crack_md.training.progress import Watch
 from crack_md.training.run import RunFolder, replacing
 from crack_md.training.source import TrainingData, read_training_data
-from crack_md.training.trainer import Trainer, TrainingSummary
+from crack_md.training.summary import TrainingSummary
+from crack_md.training.trainer import Trainer
 
 ReadData = Callable[[TrainConfig], TrainingData]
 PackFrames = Callable[[Sequence[LabelledStructure], ForceField], Frames]
@@ -123,6 +125,7 @@ def build_trainer(
         config=config.run,
         clip_norm=options.clip_norm,
         watch=watch,
+        contrast=build_contrast(config, student, frames),
     )
 
 

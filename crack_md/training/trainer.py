@@ -1,7 +1,6 @@
 """The training loop. It builds nothing: every part is handed in."""
 
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from crack_md.errors import DataError
 from crack_md.training.clock import Clock, Throughput
-from crack_md.training.config import RunConfig
+from crack_md.training.crmse import ChainContrast
 from crack_md.training.evaluate import Evaluation, evaluate
 from crack_md.training.feed import Feed
 from crack_md.training.frames import Frames
@@ -19,22 +18,11 @@ from crack_md.training.objective import Objective
 from crack_md.training.optim import MovingAverage, WarmupCosine
 from crack_md.training.progress import Watch
 from crack_md.training.run import RunFolder
+from crack_md.training.run_config import RunConfig
+from crack_md.training.summary import TrainingSummary
 
 MAX_SKIPPED = 20
 """Consecutive steps without finite gradients after which a run has diverged."""
-
-
-@dataclass(frozen=True)
-class TrainingSummary:
-    """How a run ended."""
-
-    step: int
-    elapsed_s: float
-    stopped_by: str | None
-    """Name of the signal that ended the run early."""
-    validation: Evaluation | None
-    throughput: Throughput | None
-    """Of all starts of the run together; None before the first step."""
 
 
 class Trainer:
@@ -52,6 +40,7 @@ class Trainer:
         config: Intervals and seed.
         clip_norm: Largest norm of the gradient.
         watch: Progress bar and signals.
+        contrast: Chains, where a loss contrasts the data with them.
     """
 
     def __init__(
@@ -68,6 +57,7 @@ class Trainer:
         config: RunConfig,
         clip_norm: float,
         watch: Watch,
+        contrast: ChainContrast | None = None,
     ) -> None:
         self.fabric = fabric
         self.objective = objective
@@ -79,6 +69,7 @@ class Trainer:
         self.config = config
         self.clip_norm = clip_norm
         self.watch = watch
+        self.contrast = contrast
         self.clock = Clock(fabric.device, every=config.log_every)
         self.clock.follow(objective.student)
         self.step = 0
@@ -136,8 +127,15 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         batch = self.feed(self.step, self.clock)
+        parts = batch.parts
+        if self.contrast is not None:
+            with self.clock.sole("chains"):
+                parts = [
+                    self.contrast.joined(part, self.objective, self.step)
+                    for part in parts
+                ]
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.gradient(batch.parts, self.step)
+        losses = self.gradient(parts, self.step)
         norm = self.fabric.clip_gradients(
             self.model,
             self.optimizer,
@@ -191,7 +189,10 @@ class Trainer:
         values = dict(zip(losses, means.tolist(), strict=True))
         rate = self.optimizer.param_groups[0]["lr"]
         step_s = self.clock.last_step_s
-        self._record(values | {"lr": rate, "skipped": self.n_skipped, "step_s": step_s})
+        values |= {"lr": rate, "skipped": self.n_skipped, "step_s": step_s}
+        if self.contrast is not None:
+            values |= self.contrast.report(self.objective)
+        self._record(values)
         self.watch.update(
             self.schedule.progress(self.step, self.elapsed_s),
             f"step {self.step}  loss {values['loss']:.3f}",
@@ -226,6 +227,7 @@ class Trainer:
                 "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict(),
                 "clock": self.clock.state_dict(),
+                "contrast": self.contrast and self.contrast.state_dict(self.objective),
             }
         )
 
@@ -238,6 +240,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load_state_dict(state["average"])
         self.clock.load_state_dict(state.get("clock", {}))
+        if self.contrast is not None:
+            self.contrast.load_state_dict(state["contrast"], self.objective)
         self.step, self.n_skipped = state["step"], state["n_skipped"]
         self._spent_s, self._started = state["elapsed_s"], time.monotonic()
         self.folder.forget_after(self.step)

@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from crack_md.calculators.batch_size import (
-    CPU_ATOMS,
     FILL,
     AtomLimit,
     count_in_batch,
@@ -73,7 +72,11 @@ def test_what_did_not_fit_is_not_tried_again() -> None:
 
 
 def test_a_cpu_has_a_fixed_limit_unless_told_otherwise() -> None:
-    assert limit_for(torch.device("cpu")).atoms(width=40) == CPU_ATOMS
+    limit = limit_for(torch.device("cpu"))
+    assert limit.atoms(width=40) == 128
+    assert limit.atoms(width=8) == 640, "small molecules share larger passes"
+    limit.lower(100)
+    assert limit.atoms(width=8) == 50
     assert limit_for(torch.device("cpu"), 500).atoms(width=40) == 500
 
 

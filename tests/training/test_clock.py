@@ -46,6 +46,7 @@ def test_shares_are_those_of_the_laps(now: list[float]) -> None:
         "structures_per_s": 0.5,
         "share_data": 0.1,
         "share_teacher": 0.0,
+        "share_chains": 0.0,
         "share_student": 0.3,
         "share_loss": 0.2,
         "share_update": 0.4,

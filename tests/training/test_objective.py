@@ -103,7 +103,7 @@ def test_losses_stay_float32_under_autocast() -> None:
             return product.sum()
 
     total = objective(autocast_dtype=torch.bfloat16)
-    total.terms = (WeightedTerm(Probe(), 1.0),)
+    total.terms, total.weights = (WeightedTerm(Probe(), 1.0),), {"probe": 1.0}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         total(BATCH)
     assert seen == [(torch.float32, torch.float32)]

@@ -1,4 +1,4 @@
-"""`crack-md prepare rmd17`: molecules sampled by molecular dynamics at 500 K.
+"""`crack-md prepare rmd17`: molecules of molecular dynamics at 500 K.
 
 Two sets of labels: `old` are those of MD17's own potential, with which the frames were
 sampled, `recomputed` are PBE/def2-SVP. Only a model trained on `old` may be compared
@@ -26,7 +26,8 @@ from crack_md.data.writer import RowWriter
 CHUNK = 500
 KCAL_PER_MOL = units.kcal / units.mol
 """eV."""
-TEMPERATURE_K = 500.0
+THERMOSTAT_K = 500.0
+"""Of all 3N degrees of freedom; the frames are hotter, as `crack-md sample` tells."""
 LEVELS = {
     "old": "those of MD17: PBE+vdW-TS, with which the frames were sampled",
     "recomputed": "those of rMD17: PBE/def2-SVP",
@@ -136,7 +137,7 @@ def _finish(
             "sources": [Path(source).name for source in job["sources"]],
             "format_version": FORMAT_VERSION,
             "level": LEVELS[labels],
-            "temperature_K": TEMPERATURE_K,
+            "thermostat_K": THERMOSTAT_K,
             "energy_reference": "total",
             "gas_references": {},
             "n_features": 0,

@@ -15,8 +15,8 @@ from crack_md.training.compare.probe import fit_probe, unexplained
 from crack_md.training.evaluate import evaluate
 from crack_md.training.heads import FeatureHead, read_head
 from crack_md.training.run import RunFolder, replacing
+from crack_md.training.summary import TrainingSummary
 from crack_md.training.train import train
-from crack_md.training.trainer import TrainingSummary
 
 LAST_RECORDS = 20
 """Logged steps that final losses are averaged over."""

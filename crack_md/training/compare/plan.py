@@ -13,9 +13,10 @@ from crack_md.training.compare.config import (
     StudyConfig,
     merged,
 )
-from crack_md.training.config import RunConfig, TrainConfig
+from crack_md.training.config import TrainConfig
 from crack_md.training.config_file import check_config
 from crack_md.training.run import RunFolder
+from crack_md.training.run_config import RunConfig
 
 
 @dataclass(frozen=True)

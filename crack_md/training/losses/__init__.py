@@ -14,6 +14,7 @@ from crack_md.training.losses.base import (
 )
 from crack_md.training.losses.contrast import Contrast
 from crack_md.training.losses.crack import CrackLoss
+from crack_md.training.losses.crmse import CrmseLoss
 from crack_md.training.losses.hessian import HessianLoss
 from crack_md.training.losses.instance import InstanceLoss
 from crack_md.training.losses.n2n import NodeToNodeLoss
@@ -24,6 +25,7 @@ from crack_md.training.losses.triplet import TripletLoss
 __all__ = [
     "Contrast",
     "CrackLoss",
+    "CrmseLoss",
     "DistillationStep",
     "EnergyLoss",
     "Features",

@@ -81,6 +81,10 @@ class DistillationStep:
     jacobian: JacobianBatch | None = None
     model: Callable[[AtomGraph], Prediction] | None = None
     """The student, for terms that ask it about other positions; never in bfloat16."""
+    energy_of: Callable[[AtomGraph], Tensor] | None = None
+    """The student's energies of other structures in eV, without the cost of forces."""
+    chains: AtomGraph | None = None
+    """Where the student's own dynamics has gone, for terms that contrast it."""
     ranks: Ranks = OneRank()  # noqa: RUF009  (it has no state)
 
     def features_of(self, term: str) -> tuple[Features, ...]:

@@ -10,15 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from ase.data import covalent_radii
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from crack_md.data.bonds import bonded_pairs
 from crack_md.errors import StructureError
 
-BOND_FACTOR = 1.25
-"""A bond is shorter than this times the sum of covalent radii: O–H 0.97 of 1.21 Å, but
-not a hydrogen bond, 1.6 Å."""
 PYRAMIDS = frozenset({15, 16, 33, 34, 51, 52})
 """P, S and below keep a pyramid of three different neighbors for hours; N does not."""
 
@@ -99,15 +96,9 @@ def find_bonds(
     Raises:
         StructureError: the frames hold no molecule, or more than one.
     """
-    radii = covalent_radii[numbers]
-    first, second = np.triu_indices(len(numbers), k=1)
-    vectors = frames[:, first] - frames[:, second]
-    median = np.median(np.linalg.norm(vectors, axis=-1), axis=0)
-    bonded = median < BOND_FACTOR * (radii[first] + radii[second])
-    pairs = zip(first[bonded], second[bonded], strict=True)
     graph = BondGraph(
         tuple(int(number) for number in numbers),
-        tuple((int(i), int(j)) for i, j in pairs),
+        tuple((int(i), int(j)) for i, j in bonded_pairs(numbers, frames)),
     )
     if len(numbers) < 3:
         raise StructureError(

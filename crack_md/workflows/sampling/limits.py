@@ -19,15 +19,11 @@ from ase.data import covalent_radii
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from crack_md.workflows.sampling.bond_graph import (
-    BOND_FACTOR,
-    BondGraph,
-    Positions,
-)
-from crack_md.workflows.sampling.observables import distances, energy_window
+from crack_md.data.bonds import BOND_FACTOR, broken_bond, distances
+from crack_md.workflows.sampling.bond_graph import BondGraph, Positions
+from crack_md.workflows.sampling.observables import energy_window
 
 BOND_MARGIN_A = 0.1
-BLOW_UP_A = 0.5
 QUANTILES = (0.001, 0.999)
 
 Mask = Bool[NDArray[np.bool_], " frame"]
@@ -79,12 +75,7 @@ class Limits:
 
     def blow_up(self, frame: Float[NDArray[np.float64], "atom 3"]) -> str | None:
         """Return what has come apart in a structure, or None."""
-        off = distances(frame[None], self.bonds)[0] - self.means
-        worst = int(np.argmax(np.abs(off)))
-        if np.abs(off[worst]) <= BLOW_UP_A:
-            return None
-        i, j = self.bonds[worst]
-        return f"bond {i}–{j} is {off[worst]:+.2f} Å off its mean"
+        return broken_bond(frame, self.bonds, self.means)
 
 
 def free_pairs(graph: BondGraph) -> Int[NDArray[np.int64], "pair 2"]:

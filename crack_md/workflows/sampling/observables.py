@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from crack_md.data.bonds import distances
 from crack_md.workflows.sampling.bond_graph import BondGraph, Positions, find_bonds
 from crack_md.workflows.sampling.torsions import (
     Torsion,
@@ -83,13 +84,6 @@ def geometric_observables(
             for frames in (reference, sample)
         )
         yield Observable(torsion.name, "torsion", *both)
-
-
-def distances(frames: Positions, pairs: Int[NDArray[np.int64], "pair 2"]) -> Values:
-    """Return the distances in Å of pairs of atoms."""
-    return np.asarray(
-        np.linalg.norm(frames[:, pairs[:, 0]] - frames[:, pairs[:, 1]], axis=-1)
-    )
 
 
 def torsion_angles(frames: Positions, torsion: Torsion, *, mirrored: bool) -> Values:

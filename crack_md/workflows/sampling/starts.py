@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from crack_md.data.bonds import distances
 from crack_md.workflows.sampling.bond_graph import BondGraph
 from crack_md.workflows.sampling.limits import free_pairs
-from crack_md.workflows.sampling.observables import Molecule, distances
+from crack_md.workflows.sampling.observables import Molecule
 from crack_md.workflows.sampling.reference import Reference
 
 TRIES = 200

@@ -56,7 +56,7 @@ def test_frames_come_in_the_order_of_sampling(
     assert rows[1].atoms.positions[1, 2] == pytest.approx(0.702)
     assert not rows[0].atoms.pbc.any()
     assert read_metadata(out)["labels"] == labels
-    assert read_metadata(out)["temperature_K"] == 500.0
+    assert read_metadata(out)["thermostat_K"] == 500.0
 
 
 def test_frames_of_both_lists_stay_in_training(tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Bonds of molecules, from distances and covalent radii."""
+
+import numpy as np
+from ase.data import covalent_radii
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+BOND_FACTOR = 1.25
+"""A bond is shorter than this times the sum of covalent radii: O–H 0.97 of 1.21 Å, but
+not a hydrogen bond, 1.6 Å."""
+BLOW_UP_A = 0.5
+"""A molecule has come apart where a bond is so far off its mean, as in Fu et al.,
+"Forces are not enough", arXiv:2210.07237."""
+
+Frames = Float[NDArray[np.float64], "frame atom 3"]
+Bonds = Int[NDArray[np.int64], "bond 2"]
+
+
+def bonded_pairs(numbers: Int[NDArray[np.int64], " atom"], frames: Frames) -> Bonds:
+    """Return the pairs i < j whose median distance is that of a bond, ascending."""
+    radii = covalent_radii[numbers]
+    first, second = np.triu_indices(len(numbers), k=1)
+    median = np.median(distances(frames, np.stack([first, second], 1)), axis=0)
+    bonded = median < BOND_FACTOR * (radii[first] + radii[second])
+    return np.stack([first[bonded], second[bonded]], axis=1)
+
+
+def distances(
+    frames: Frames, pairs: Int[NDArray[np.int64], "pair 2"]
+) -> Float[NDArray[np.float64], "frame pair"]:
+    """Return the distances of pairs of atoms in every frame, in Å."""
+    vectors = frames[:, pairs[:, 0]] - frames[:, pairs[:, 1]]
+    return np.linalg.norm(vectors, axis=-1)
+
+
+def broken_bond(
+    frame: Float[NDArray[np.float64], "atom 3"],
+    bonds: Bonds,
+    means: Float[NDArray[np.float64], " bond"],
+) -> str | None:
+    """Return which bond of a structure has come apart, or None.
+
+    Args:
+        frame: positions in Å.
+        bonds: pairs of atoms.
+        means: their usual lengths in Å.
+    """
+    if not len(bonds):
+        return None
+    off = distances(frame[None], bonds)[0] - means
+    worst = int(np.argmax(np.abs(off)))
+    if np.abs(off[worst]) <= BLOW_UP_A:
+        return None
+    i, j = bonds[worst]
+    return f"bond {i}–{j} is {off[worst]:+.2f} Å off its mean"

@@ -1,0 +1,77 @@
+"""CRMSE: energies of data go down, energies of what the model drifts into go up.
+
+For p = exp(−βU)/Z the gradient of the Kullback-Leibler divergence of the data from the
+model, KL(data‖p), is that of
+
+    β [⟨U(x)⟩_data − ⟨U(x)⟩_chains]
+
+with the positions of the chains, samples of p, held fixed (G. E. Hinton, Neural
+Computation 14, 1771 (2002); persistent chains: T. Tieleman, ICML 2008). The value
+itself says nothing: it is zero on average where the model is right, of either sign
+elsewhere.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from crack_md.graph import AtomGraph
+from crack_md.training.losses.base import DistillationStep
+
+NAME = "crmse"
+
+
+class CrmseLoss:
+    """β times the mean energy of data less that of chains of the same composition.
+
+    Args:
+        beta_per_eV: 1/kT of the data and of the chains.
+    """
+
+    name = NAME
+
+    def __init__(self, beta_per_eV: float) -> None:
+        self.beta_per_eV = beta_per_eV
+
+    def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
+        """Return the contrast; zero where no chain has the composition of any datum."""
+        assert step.chains is not None, "the trainer brings the chains"
+        assert step.energy_of is not None, "the objective brings the student"
+        alike = same_composition(step.graph, step.chains)
+        energy = step.energy_of(step.chains)
+        above = contrast(step.student.energy, energy, alike)
+        return step.mean(above) * self.beta_per_eV
+
+
+def contrast(
+    data: Float[Tensor, " structure"],
+    chains: Float[Tensor, " chain"],
+    alike: Bool[Tensor, "structure chain"],
+) -> Float[Tensor, " compared"]:
+    """Return U(x) less the mean energy of its chains, for every x that has some, in eV.
+
+    A constant of a composition, its zero of energy, drops out.
+    """
+    compared = alike.any(dim=1)
+    weights = alike[compared].double()
+    means = (weights @ chains.double()) / weights.sum(dim=1)
+    # total energies of hundreds of eV: the difference first, and then rounded
+    return (data.double()[compared] - means).float()
+
+
+def same_composition(
+    one: AtomGraph, other: AtomGraph
+) -> Bool[Tensor, "structure other"]:
+    """Return which structures of two graphs are made of the same atoms."""
+    counts = _counts(one).unsqueeze(1), _counts(other).unsqueeze(0)
+    return (counts[0] == counts[1]).all(dim=-1)
+
+
+def _counts(graph: AtomGraph) -> Int[Tensor, "structure element"]:
+    """Return how many atoms of every element each structure has."""
+    n_elements = 119
+    counts = torch.zeros(
+        graph.n_structures, n_elements, dtype=torch.long, device=graph.batch.device
+    )
+    ones = torch.ones_like(graph.batch)
+    return counts.index_put((graph.batch, graph.atomic_numbers), ones, accumulate=True)

@@ -1,0 +1,188 @@
+"""Chains beside a training run: bounds, resuming, and what is reported."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import units
+from ase.build import bulk, molecule
+
+from crack_md.data.dataset import LabelledStructure
+from crack_md.errors import ConfigError
+from crack_md.models.force_field import EnergyScale, ModelMetadata
+from crack_md.training.chain_bounds import ChainBounds
+from crack_md.training.chains import build_chains, chain_graph
+from crack_md.training.config import TrainConfig
+from crack_md.training.config_file import check_config
+from crack_md.training.loss_config import CrmseConfig
+from crack_md.training.run import RunFolder
+from crack_md.training.train import train
+from tests.factories import tiny_model
+from tests.training.factories import TINY, recipe
+from tests.training.test_trainer import assert_identical, stop_after
+
+CRMSE = {
+    "kind": "crmse",
+    "temperature_K": 300.0,
+    "gradient_share": 0.2,
+    "balance_every": 2,
+    "chains": 3,
+    "steps_per_update": 2,
+    "equilibrate_steps": 3,
+}
+
+
+def crmse_recipe(dataset: Path, folder: Path, **run: Any) -> dict[str, Any]:
+    tree = recipe(dataset, folder, **run)
+    tree["student"]["architecture"] = TINY | {"forces": "gradient"}
+    tree["losses"] = [
+        {"kind": "task", "energy_weight": 1.0, "force_weight": 1.0},
+        dict(CRMSE),
+    ]
+    return tree
+
+
+def config_of(tree: dict[str, Any]) -> TrainConfig:
+    return check_config(tree, source="test")
+
+
+def frame(name: str, *, energy: float = 0.0, shift: float = 0.0) -> LabelledStructure:
+    atoms = molecule(name) if name != "Cu" else bulk("Cu", cubic=True)
+    atoms.positions[0, 0] += shift
+    free = np.ones(len(atoms), dtype=bool)
+    return LabelledStructure(
+        atoms, energy, np.zeros((len(atoms), 3)), None, "group", "thermal", free
+    )
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    dataset: Path, tmp_path: Path
+) -> None:
+    train(config_of(crmse_recipe(dataset, tmp_path / "whole")), quiet=True)
+    halves = config_of(crmse_recipe(dataset, tmp_path / "halves"))
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, 5)
+        assert train(halves, quiet=True).stopped_by == "SIGTERM"
+    train(halves, quiet=True)
+    one, other = (
+        torch.load(tmp_path / name / "checkpoint.pt", weights_only=True)
+        for name in ("whole", "halves")
+    )
+    for part in ("objective", "optimizer", "contrast"):
+        assert_identical(one[part], other[part], part)
+    assert one["contrast"]["chains"]["step_count"] == 3 + 10 * 2
+
+
+def test_chains_are_reported_beside_the_losses(dataset: Path, tmp_path: Path) -> None:
+    summary = train(config_of(crmse_recipe(dataset, tmp_path / "run")), quiet=True)
+    last = [one for one in RunFolder(tmp_path / "run").metrics() if "crmse" in one][-1]
+    assert {
+        "chain_energy_eV",
+        "chain_energy_std_eV",
+        "chain_energy_std_equipartition_eV",
+        "chain_drift_meV_per_update",
+        "chain_temperature_K",
+        "chain_restarts",
+        "crmse_weight",
+    } <= set(last)
+    assert last["crmse_weight"] > 0
+    assert summary.throughput is not None
+    assert 0.05 < summary.throughput.share_chains < 0.95
+    assert summary.throughput.share_student > 0
+    json.dumps(last, allow_nan=False)
+
+
+def test_chains_leave_the_student_in_training() -> None:
+    student = tiny_model(
+        metadata=ModelMetadata("total", (1, 6, 8), {}),
+        scale=EnergyScale(),
+    ).train()
+    frames = [frame("CH3OH", energy=1e3, shift=0.01 * i) for i in range(3)]
+    chains = build_chains(
+        CrmseConfig(kind="crmse", temperature_K=300.0, weight=1e-3, chains=4),
+        student,
+        frames,
+        seed=0,
+    )
+    before = chains.replicas.state.positions.copy()
+    chains.advance()
+    assert student.training
+    assert all(weight.grad is None for weight in student.parameters())
+    assert np.abs(chains.replicas.state.positions - before).max() > 1e-3
+    graph = chain_graph(chains, student)
+    assert graph.n_structures == len(chains) == 4
+    np.testing.assert_allclose(
+        student.energy(graph).detach().numpy(), chains.replicas.state.energies
+    )
+
+
+def test_bounds_of_a_molecule() -> None:
+    frames = [frame("H2O", energy=energy) for energy in (-1.0, 1.0)]
+    bounds = ChainBounds.of(frames, 300.0)
+    assert bounds.bonds.tolist() == [[0, 1], [0, 2]]
+    # three modes of water: sqrt(3/2) kT; the spread of the data, 1 eV, is larger
+    thermal = np.sqrt(3 / 2) * units.kB * 300
+    assert bounds.thermal_spread == pytest.approx(thermal)
+    assert bounds.highest_energy == pytest.approx(6.0)
+    water, still = molecule("H2O").positions, np.zeros((3, 3))
+    assert bounds.broken(water, 5.9, still) is None
+    assert bounds.broken(water, -500.0, still) is None, "false minima are wanted"
+    assert "6.10 eV above" in str(bounds.broken(water, 6.1, still))
+    pull = still.copy()
+    pull[1, 2] = 51.0
+    assert "force of 51" in str(bounds.broken(water, 0.0, pull))
+    apart = water.copy()
+    apart[2] += 0.6 * (apart[2] - apart[0]) / np.linalg.norm(apart[2] - apart[0])
+    assert "bond 0–2 is +0.60 Å" in str(bounds.broken(apart, 0.0, still))
+
+
+def test_crystals_have_no_bonds_to_break() -> None:
+    bounds = ChainBounds.of([frame("Cu")], 300.0)
+    assert len(bounds.bonds) == 0
+    apart = bulk("Cu", cubic=True).positions * 3
+    assert bounds.broken(apart, 0.0, np.zeros((4, 3))) is None
+
+
+def test_a_chain_out_of_bounds_starts_again_and_is_counted() -> None:
+    student = tiny_model(
+        metadata=ModelMetadata("total", (1, 6, 8), {}), scale=EnergyScale()
+    )
+    frames = [frame("H2O", energy=-1e4)]  # what the model says is far above
+    chains = build_chains(
+        CrmseConfig(kind="crmse", temperature_K=300.0, weight=1e-3, chains=2),
+        student,
+        frames,
+        seed=0,
+    )
+    chains.advance(3)
+    assert chains.report()["chain_restarts"] == 6
+    assert "above the mean" in chains.replicas.state.blow_ups[0].reason
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"student": {"forces": "direct"}}, "needs student.architecture.forces"),
+        ({"losses": "alone"}, "alone leaves the zero of energy open"),
+        ({"losses": "twice"}, "a second loss of kind 'crmse'"),
+        ({"run": {"accumulate": 2}}, "runs its chains in one process"),
+        ({"loss": {"weight": 1.0}}, "either weight or gradient_share"),
+        ({"loss": {"temperature_K": -1.0}}, "temperature_K"),
+    ],
+)
+def test_what_chains_cannot_do_is_refused(
+    change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    tree = crmse_recipe(tmp_path / "data.aselmdb", tmp_path / "run")
+    tree["student"]["architecture"] |= change.get("student", {})
+    tree["run"] |= change.get("run", {})
+    tree["losses"][1] |= change.get("loss", {})
+    if change.get("losses") == "alone":
+        del tree["losses"][0]
+    elif change.get("losses") == "twice":
+        tree["losses"].append(tree["losses"][1])
+    with pytest.raises(ConfigError, match=message):
+        config_of(tree)
