@@ -114,6 +114,7 @@ def _row(run: Run) -> tuple[str, ...]:
     chain_energy = next(
         (one for one in check["energies"] if one["what"] == "model on its chains"), None
     )
+    spurious = check["spurious"]["fraction"]
     frames, losses = run.label.split(" frames, ")
     return (
         frames,
@@ -124,7 +125,7 @@ def _row(run: Run) -> tuple[str, ...]:
         "" if chain_energy is None else _spread(chain_energy),
         f"{max(torsions):.1f}" if torsions else "",
         f"{max(ratios):.1f}" if ratios else "",
-        f"{check['spurious']['fraction']:.2g}",
+        "" if spurious is None else f"{spurious:.2g}",
         str(check["chains"]["n_blow_ups"]),
         check["verdict"],
     )

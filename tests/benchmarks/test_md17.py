@@ -49,8 +49,9 @@ def test_rows_hold_the_records(tmp_path: Path) -> None:
 
 
 def test_a_run_without_frames_that_count_has_gaps(tmp_path: Path) -> None:
-    row = table([run_of(tmp_path, energies=[], metrics=[])]).splitlines()[-1]
-    assert "| 6.7 |  |  |  | 0.0012 |" in row
+    nothing = {"energies": [], "metrics": [], "spurious": {"fraction": None}}
+    row = table([run_of(tmp_path, **nothing)]).splitlines()[-1]
+    assert "| 6.7 |  |  |  |  | 7 |" in row
 
 
 def test_figure_has_a_row_for_every_size(tmp_path: Path) -> None:
