@@ -12,7 +12,7 @@ from crack_md.progress import show_progress
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-    from crack_md.workflows.rescore import Rescored
+    from crack_md.workflows.rescored import Rescored
     from crack_md.workflows.results import ModelInfo
     from crack_md.workflows.results_folder import Screening
     from crack_md.workflows.uncertainty import AssumedErrors
