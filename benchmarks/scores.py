@@ -33,13 +33,25 @@ def agreement(
 
 
 def top_recall(
-    reference: Float[ndarray, " slab"], model: Float[ndarray, " slab"], n: int
+    reference: Float[ndarray, " slab"],
+    model: Float[ndarray, " slab"],
+    n: int,
+    *,
+    among: int | None = None,
 ) -> float:
-    """Return the share of the reference's ``n`` highest that the model has so, too."""
-    best = [
-        set(np.argsort(-values, kind="stable")[:n]) for values in (reference, model)
-    ]
-    return len(best[0] & best[1]) / len(best[0])
+    """Return the share of the reference's ``n`` highest among the model's highest.
+
+    Args:
+        reference: what is true.
+        model: what is predicted.
+        n: how many are to be found.
+        among: how many of the model's highest are looked at; ``n`` by default.
+    """
+    wanted, looked_at = (
+        set(np.argsort(-values, kind="stable")[:count])
+        for values, count in ((reference, n), (model, n if among is None else among))
+    )
+    return len(wanted & looked_at) / len(wanted)
 
 
 def site_order(

@@ -28,6 +28,8 @@ def test_recall_counts_the_highest_that_both_have() -> None:
     assert top_recall(reference, model, 1) == 1.0
     assert top_recall(reference, model, 2) == 0.5
     assert top_recall(reference, model, 3) == pytest.approx(2 / 3)
+    assert top_recall(reference, model, 2, among=5) == 1.0
+    assert top_recall(reference, model, 2, among=1) == 0.5
     assert top_recall(reference, -reference, 2) == 0.0
     assert top_recall(reference, -reference, 99) == 1.0  # all of five
 
