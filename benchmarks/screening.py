@@ -97,7 +97,7 @@ def _score(options: argparse.Namespace) -> None:
         table = options.table or relax_surfaces(
             options.surfaces, model=options.model, out=options.out
         )
-        if "teacher" in parts and table != options.reference:
+        if "teacher" in parts and not _same_file(table, options.reference):
             scores["teacher"] = validation.score_against_teacher(
                 options.reference, table
             )
@@ -141,12 +141,17 @@ def _score_dft(options: argparse.Namespace, parts: set[str]) -> Scores:
         "xu_kitchin": validation.score_xu_kitchin,
     }
     scores = {name: judges[name](chosen, values) for name, chosen in pairs.items()}
-    if options.values != options.reference_values:
+    if not _same_file(options.values, options.reference_values):
         teacher = read_values(options.reference_values)
         for name, chosen in pairs.items():
             told = validation.score_same_pairs(chosen, teacher, values)
             scores[name]["to_teacher"] = told
     return scores
+
+
+def _same_file(table: Path | None, reference: Path) -> bool:
+    """Return whether the model is the teacher: it is not compared with itself."""
+    return table is not None and table.resolve() == reference.resolve()
 
 
 def _parser() -> argparse.ArgumentParser:
