@@ -41,6 +41,11 @@ def test_scores_any_calculator_and_then_what_it_has_said(tmp_path: Path) -> None
     assert scores[0]["xu_kitchin"]["all_sites"]["n"] == 20
     assert scores[0]["xu_kitchin"]["not_covered"] == 8
     assert scores[0]["xu_kitchin"]["site_pairs"] == 30
+    # all models are asked about the same alloys; of their elements EMT knows Ag and Pt
+    drawn = dft_sets.sample(dft_sets.gpaw_pairs(), limit=9, seed=0)
+    others = [pair for pair in drawn if pair.name.startswith(("irpd", "ptru"))]
+    assert scores[0]["gpaw"]["pairs"] == 10
+    assert scores[0]["gpaw"]["not_covered"] == len(others) > 0
     assert "teacher" not in scores[0]  # it was the teacher's own table
     for part in ("gpaw", "xu_kitchin", "literature"):
         assert scores[0][part] == scores[1][part]
