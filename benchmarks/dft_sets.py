@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import BaseCalculator
 from ase.constraints import FixAtoms, FixedLine
 from ase.db import connect
 
-from crack_md.workflows.relax import relax
-
 FMAX, STEPS = 0.03, 200
+GPAW, XU_KITCHIN = "gpaw", "xu_kitchin"
 ALLOYS = ("agpt", "irpd", "ptru")
+Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Pair:
     """An oxygen-covered and a clean slab, and their DFT energy difference in eV."""
 
+    collection: str
     name: str
     site: str
     covered: Atoms
@@ -34,16 +34,10 @@ class Pair:
     clean_name: str
     dft: float
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """DFT and model values of the same adsorption energies in eV."""
-
-    name: str
-    site: str
-    dft: float
-    model: float
-    converged: bool
+    @property
+    def key(self) -> Key:
+        """Return the names of collection, slab and site."""
+        return self.collection, self.name, self.site
 
 
 def references() -> Path:
@@ -73,6 +67,7 @@ def gpaw_pairs() -> list[Pair]:
     covered = next(connect(folder / "3x3x5_pt111_fcc_O.db").select())
     clean = next(connect(folder / "3x3x5_pt111_slab.db").select())
     platinum = Pair(
+        GPAW,
         "Pt(111)",
         "fcc",
         _periodic(covered.toatoms()),
@@ -92,6 +87,7 @@ def _alloy_pairs(path: Path) -> Iterator[Pair]:
             continue
         slab = clean[row.slabId]
         yield Pair(
+            GPAW,
             f"{path.stem}-{row.id}",
             row.site,
             _periodic(row.toatoms()),
@@ -124,39 +120,9 @@ def xu_kitchin_pairs() -> list[Pair]:
             )
             clean = covered[[i for i in range(len(covered)) if i != oxygen]]
             clean.set_constraint(FixAtoms(np.argsort(clean.positions[:, 2])[:8]))
-            pairs.append(Pair(metal, site, covered, clean, metal, by_coverage["0.25"]))
+            dft = by_coverage["0.25"]
+            pairs.append(Pair(XU_KITCHIN, metal, site, covered, clean, metal, dft))
     return pairs
-
-
-def compare(
-    pairs: list[Pair], calculator: BaseCalculator, *, steps: int = STEPS
-) -> list[Comparison]:
-    """Return E(covered) - E(clean) of every pair after relaxation by the model.
-
-    Args:
-        pairs: where DFT ended; relaxations start there.
-        calculator: the model to score.
-        steps: most steps of a relaxation; 0 takes the DFT geometries as they are.
-    """
-    clean: dict[str, tuple[float, bool]] = {}
-    compared = []
-    for number, pair in enumerate(pairs, start=1):
-        if pair.clean_name not in clean:
-            slab = relax(pair.clean, calculator, fmax=FMAX, steps=steps)
-            clean[pair.clean_name] = slab.energy, slab.converged
-        covered = relax(pair.covered, calculator, fmax=FMAX, steps=steps)
-        energy, converged = clean[pair.clean_name]
-        compared.append(
-            Comparison(
-                pair.name,
-                pair.site,
-                pair.dft,
-                covered.energy - energy,
-                bool(converged and covered.converged),
-            )
-        )
-        print(f"{number}/{len(pairs)} {pair.name} {pair.site}", flush=True)
-    return compared
 
 
 def _periodic(atoms: Atoms) -> Atoms:

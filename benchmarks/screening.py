@@ -5,30 +5,29 @@
 
 `relax` screens a file of slabs with any model (the packaged student, a model file,
 `emt`, or `nequix:WEIGHTS.nqx`) and copies the table of sites to `--table`. `score`
-compares a model, or such a table (`--table`), with its teacher on the example surfaces,
-and the model with DFT on two published sets (see dft_sets.py): relative to Pt(111), or
-after one constant shift, because functionals and gas references differ.
+compares a model with DFT on two published sets (see dft_sets.py), with published
+energies of pure metals (literature.py), and with its teacher on all of them: relative
+to Pt(111), or after one constant shift, because functionals and gas references differ.
+
+Models need not be there: `--table` and `--values` take what one has said before. What
+`score` computes is kept in DIR, and a stopped run goes on. A model that does not know
+all elements is scored on what it knows.
 """
 
 import argparse
-import csv
 import json
 import shutil
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from ase.calculators.calculator import BaseCalculator
-from scipy.stats import pearsonr, spearmanr
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks import dft_sets
+from benchmarks import dft_sets, validation
+from benchmarks.adsorption_values import Value, compute_values, read_values
 from benchmarks.models import benchmark_potential
+from benchmarks.scores import Scores
 from crack_md.workflows.inputs import read_entries
 from crack_md.workflows.results import ScreenSettings
 from crack_md.workflows.run import Progress
@@ -36,8 +35,10 @@ from crack_md.workflows.screen import screen
 from crack_md.workflows.store import open_store
 from crack_md.workflows.tables import write_tables
 
-ENERGY = "dE_O_H2O_H2_eV"
-Scores = dict[str, Any]
+HERE = Path(__file__).resolve().parent
+TEACHER = "nequix-oam-1"
+DFT_PARTS = ("gpaw", "xu_kitchin")
+PARTS = ("teacher", "literature", *DFT_PARTS)
 
 
 def relax_surfaces(surfaces: Path, *, model: str, out: Path) -> Path:
@@ -57,179 +58,116 @@ def relax_surfaces(surfaces: Path, *, model: str, out: Path) -> Path:
     return out / "sites.csv"
 
 
-def agreement(reference: np.ndarray, model: np.ndarray) -> Scores:
-    """Return how well one set of energies in eV follows another."""
-    error = model - reference
-    return {
-        "n": len(error),
-        "MAE_eV": float(np.abs(error).mean()),
-        "MAE_after_shift_eV": float(np.abs(error - np.median(error)).mean()),
-        "shift_eV": float(np.median(error)),
-        "max_error_eV": float(np.abs(error).max()),
-        "spearman": float(spearmanr(reference, model)[0]),
-        "pearson": float(pearsonr(reference, model)[0]),
-    }
-
-
-def score_against_teacher(teacher: Path, student: Path) -> Scores:
-    """Return the agreement of two tables: per final site, and per slab's best."""
-    known, predicted = _energies(teacher), _energies(student)
-    both = sorted(known.keys() & predicted.keys())
-    slabs = sorted({slab for slab, _ in both})
-    best = [
-        [min(e for (name, _), e in table.items() if name == slab) for slab in slabs]
-        for table in (known, predicted)
-    ]
-    return {
-        "sites": agreement(
-            *(np.array([t[k] for k in both]) for t in (known, predicted))
-        ),
-        "best_site_per_slab": agreement(np.array(best[0]), np.array(best[1])),
-        "per_slab_eV": {
-            slab: {"teacher": best[0][i], "model": best[1][i]}
-            for i, slab in enumerate(slabs)
-        },
-        "sites_missing": len(known.keys() - predicted.keys()),
-    }
-
-
-def score_gpaw(
-    calculator: BaseCalculator,
-    *,
-    known: frozenset[str] | None,
-    limit: int | None,
-    seed: int,
-    steps: int,
-) -> Scores:
-    """Return the agreement with DFT on alloys, both relative to Pt(111)."""
-    pairs = dft_sets.only_of(known, dft_sets.gpaw_pairs())
-    pairs = dft_sets.sample(pairs, limit=limit, seed=seed)
-    platinum, *alloys = dft_sets.compare(pairs, calculator, steps=steps)
-    dft = np.array([entry.dft - platinum.dft for entry in alloys])
-    model = np.array([entry.model - platinum.model for entry in alloys])
-    family = np.array([entry.name.split("-")[0] for entry in alloys])
-    return {
-        "relative_to_Pt111": agreement(dft, model),
-        **{
-            name: agreement(dft[family == name], model[family == name])
-            for name in dft_sets.ALLOYS
-            if (family == name).sum() > 2
-        },
-        "not_converged": sum(not entry.converged for entry in alloys),
-        "values": [asdict(entry) for entry in (platinum, *alloys)],
-    }
-
-
-def score_xu_kitchin(
-    calculator: BaseCalculator, *, known: frozenset[str] | None, steps: int
-) -> Scores:
-    """Return the agreement with DFT on pure metals: energies and order of sites."""
-    pairs = dft_sets.only_of(known, dft_sets.xu_kitchin_pairs())
-    values = dft_sets.compare(pairs, calculator, steps=steps)
-    dft = np.array([entry.dft for entry in values])
-    model = np.array([entry.model for entry in values])
-    metals = np.array([entry.name for entry in values])
-    sites = np.array([entry.site for entry in values])
-    right, pairs, best = 0, 0, 0
-    for metal in dict.fromkeys(metals):
-        of_metal = np.flatnonzero(metals == metal)
-        best += int(model[of_metal].argmin() == dft[of_metal].argmin())
-        for n, i in enumerate(of_metal):
-            for j in of_metal[:n]:
-                pairs += 1
-                right += int((model[i] < model[j]) == (dft[i] < dft[j]))
-    fcc = sites == "fcc"
-    return {
-        "all_sites": agreement(dft, model),
-        "fcc_of_metals": agreement(dft[fcc], model[fcc]),
-        "site_order_accuracy": right / pairs,
-        "best_site_right": best / len(set(metals)),
-        "not_converged": sum(not entry.converged for entry in values),
-        "values": [asdict(entry) for entry in values],
-    }
-
-
 def print_scores(scores: Scores) -> None:
     """Print one line per comparison."""
     print(f"{'comparison':32} {'n':>4} {'MAE':>6} {'shifted':>7} {'rho':>6} {'R':>6}")
+    columns = ("MAE_eV", "MAE_after_shift_eV", "spearman", "pearson")
     for part, content in scores.items():
         for name, entry in content.items() if isinstance(content, dict) else ():
-            if isinstance(entry, dict) and "MAE_eV" in entry:
-                print(
-                    f"{part + ' ' + name:32} {entry['n']:4d} {entry['MAE_eV']:6.3f} "
-                    f"{entry['MAE_after_shift_eV']:7.3f} {entry['spearman']:6.3f} "
-                    f"{entry['pearson']:6.3f}"
-                )
+            if isinstance(entry, dict) and "MAE_after_shift_eV" in entry:
+                numbers = [_number(entry.get(column)) for column in columns]
+                print(f"{part + ' ' + name:32} {entry['n']:4d}", *numbers)
             elif isinstance(entry, float):
                 print(f"{part + ' ' + name:32} {entry:11.3f}")
 
 
-def _energies(table: Path) -> dict[tuple[str, str], float]:
-    """Return the lowest energy in eV of every site that an adsorbate ended on.
-
-    Bridges are saddle points: two models may let the oxygen slide down either side.
-    """
-    energies: dict[tuple[str, str], float] = {}
-    with table.open() as file:
-        for row in csv.DictReader(file):
-            if row["status"] == "converged":
-                key = row["slab"], row["final_site"]
-                energies[key] = min(float(row[ENERGY]), energies.get(key, np.inf))
-    return energies
+def _number(value: float | None) -> str:
+    return "     –" if value is None else f"{value:6.3f}"
 
 
 def _report(step: Progress) -> None:
     print(f"{step.done}/{step.total} {step.slab} {step.site} {step.status}", flush=True)
 
 
+def _report_value(number: int, total: int, value: Value) -> None:
+    print(f"{number}/{total} {value.name} {value.site} {value.status}", flush=True)
+
+
 def _score(options: argparse.Namespace) -> None:
     scores: Scores = {"model": options.model}
     parts = set(options.parts.split(","))
-    if parts - {"teacher"} and not dft_sets.references().is_dir():
+    if parts & set(DFT_PARTS) and not dft_sets.references().is_dir():
         print(
             f"no folder {dft_sets.references()}: the comparisons with DFT are left out "
             "(CRACK_MD_REFERENCES names the folder above it)"
         )
-        parts &= {"teacher"}
+        parts -= set(DFT_PARTS)
     start = time.monotonic()
-    if "teacher" in parts:
+    if parts & {"teacher", "literature"}:
         table = options.table or relax_surfaces(
             options.surfaces, model=options.model, out=options.out
         )
-        scores["teacher"] = score_against_teacher(options.reference, table)
-    if parts & {"gpaw", "xu_kitchin"}:
-        calculator, info = benchmark_potential(options.model)
-    if "gpaw" in parts:
-        scores["gpaw"] = score_gpaw(
-            calculator,
-            known=info.elements,
-            limit=options.limit,
-            seed=options.seed,
-            steps=options.steps,
-        )
-    if "xu_kitchin" in parts:
-        scores["xu_kitchin"] = score_xu_kitchin(
-            calculator, known=info.elements, steps=options.steps
-        )
+        if "teacher" in parts and not _same_file(table, options.reference):
+            scores["teacher"] = validation.score_against_teacher(
+                options.reference, table
+            )
+        if "literature" in parts:
+            scores["literature"] = validation.score_literature(table)
+    if parts & set(DFT_PARTS):
+        scores |= _score_dft(options, parts)
     scores["seconds"] = round(time.monotonic() - start, 1)
     print_scores(scores)
     if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(scores, indent=2) + "\n")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run one of the two commands."""
-    here = Path(__file__).resolve().parent
+def _score_dft(options: argparse.Namespace, parts: set[str]) -> Scores:
+    """Return the scores on published sets, and on the same pairs against the teacher.
+
+    Pairs are drawn before those that the model does not know are left out: all models
+    are asked about the same ones.
+    """
+    alloys = dft_sets.sample(
+        dft_sets.gpaw_pairs(), limit=options.limit, seed=options.seed
+    )
+    pairs = {"gpaw": alloys, "xu_kitchin": dft_sets.xu_kitchin_pairs()}
+    pairs = {name: pairs[name] for name in DFT_PARTS if name in parts}
+    if options.values is not None:
+        values = read_values(options.values)
+    else:
+        calculator, info = benchmark_potential(options.model)
+        every = [pair for chosen in pairs.values() for pair in chosen]
+        values = compute_values(
+            dft_sets.only_of(info.elements, every),
+            calculator,
+            path=options.out / "values.csv",
+            sha256=info.sha256,
+            max_steps=options.steps,
+            report=_report_value,
+        )
+    judges = {
+        "gpaw": validation.score_gpaw,
+        "xu_kitchin": validation.score_xu_kitchin,
+    }
+    scores = {name: judges[name](chosen, values) for name, chosen in pairs.items()}
+    if not _same_file(options.values, options.reference_values):
+        teacher = read_values(options.reference_values)
+        for name, chosen in pairs.items():
+            told = validation.score_same_pairs(chosen, teacher, values)
+            scores[name]["to_teacher"] = told
+    return scores
+
+
+def _same_file(table: Path | None, reference: Path) -> bool:
+    """Return whether the model is the teacher: it is not compared with itself."""
+    return table is not None and table.resolve() == reference.resolve()
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     relaxing = commands.add_parser("relax", help="screen slabs with any model")
     relaxing.add_argument("surfaces", type=Path)
-    scoring = commands.add_parser("score", help="compare with teacher and DFT")
-    surfaces = here.parent / "examples" / "surfaces.db"
+    scoring = commands.add_parser("score", help="compare with DFT and teacher")
+    surfaces = HERE.parent / "examples" / "surfaces.db"
     scoring.add_argument("--surfaces", type=Path, default=surfaces)
-    reference = here / "reference" / "nequix-oam-1-sites.csv"
+    reference = HERE / "reference" / f"{TEACHER}-sites.csv"
     scoring.add_argument("--reference", type=Path, default=reference)
-    scoring.add_argument("--parts", default="teacher,gpaw,xu_kitchin")
+    scoring.add_argument("--values", type=Path, help="table of values on the DFT sets")
+    reference = HERE / "reference" / f"{TEACHER}-values.csv"
+    scoring.add_argument("--reference-values", type=Path, default=reference)
+    scoring.add_argument("--parts", default=",".join(PARTS))
     scoring.add_argument("--limit", type=int, default=60, help="alloy slabs of GPAW")
     scoring.add_argument("--seed", type=int, default=0)
     scoring.add_argument("--steps", type=int, default=dft_sets.STEPS)
@@ -238,7 +176,12 @@ def main(arguments: list[str] | None = None) -> None:
         command.add_argument("--model", default="default")
         command.add_argument("--out", type=Path, default=Path("runs/screening"))
         command.add_argument("--table", type=Path, help="table of sites")
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one of the two commands."""
+    options = _parser().parse_args(arguments)
     if options.command == "score":
         _score(options)
         return

@@ -12,7 +12,7 @@ from crack_md.progress import show_progress
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-    from crack_md.workflows.rescore import Rescored
+    from crack_md.workflows.rescored import Rescored
     from crack_md.workflows.results import ModelInfo
     from crack_md.workflows.results_folder import Screening
     from crack_md.workflows.uncertainty import AssumedErrors
@@ -206,9 +206,11 @@ def _potential(name: str, device: str) -> "tuple[BaseCalculator, ModelInfo]":
     """Return the calculator of a model or teacher, and what is known of it."""
     from crack_md.cli.potentials import load_potential
 
-    kind, colon, _ = name.partition(":")
+    kind, colon, path = name.partition(":")
     if not colon or kind not in ("nequix", "eqv2", "fairchem"):
         return load_potential(name, device=device)
+    if kind == "eqv2":  # ours: it knows its gas energies and its kind of forces
+        return load_potential(path, device=device)
     import torch
     from ase.data import chemical_symbols
 

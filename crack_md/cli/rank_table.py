@@ -10,7 +10,7 @@ from rich.text import Text
 from crack_md.workflows.calibration import Calibration
 from crack_md.workflows.ranking_files import CSV_NAME, JSON_NAME
 from crack_md.workflows.ranking_records import RankedSlab, Ranking
-from crack_md.workflows.rescore import Rescored
+from crack_md.workflows.rescored import Rescored
 from crack_md.workflows.uncertainty import percent
 
 SHOWN = 30

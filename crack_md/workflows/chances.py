@@ -17,7 +17,7 @@ from crack_md.workflows.ranking_records import (
     RankSettings,
 )
 from crack_md.workflows.resampling import RankStatistics, rank_statistics
-from crack_md.workflows.rescore import Rescored
+from crack_md.workflows.rescored import Rescored
 from crack_md.workflows.results_folder import Candidate, Screening
 
 

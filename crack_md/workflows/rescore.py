@@ -1,15 +1,12 @@
 """The best slabs of a screening again, by a larger model.
 
 Energies are those of the structures that the screening has relaxed, or, on request,
-after relaxing on from there. Every result is appended to a file as soon as it is there,
-so that a stopped run goes on.
+after relaxing on from there as the screening relaxes: the same optimizer and limits.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -17,12 +14,20 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import DataError
-from crack_md.workflows.relax import MAXSTEP_A, relax
+from crack_md.workflows.anomalies import adsorbate_anomalies
+from crack_md.workflows.records import PLATEAU_FMAX
+from crack_md.workflows.relax import (
+    DEFAULT_OPTIMIZER,
+    MAXSTEP_A,
+    PLATEAU_STEPS,
+    RelaxResult,
+    relax,
+)
+from crack_md.workflows.rescored import Rescored, append_rescored, read_rescored
 from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.results_folder import Adsorbed, Candidate, Screening
 from crack_md.workflows.structures import Structures
 
-FILE_NAME = "rescored.jsonl"
 BOX_A = 12.0
 ADSORBATE_TAG = 2
 """OC20's tag of the atoms of an adsorbate."""
@@ -34,32 +39,6 @@ GASES = {
 }
 """The gas molecules that one atom is made of."""
 Report = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Rescored:
-    """What another model says of an adsorbate on one slab."""
-
-    slab: str
-    adsorbate: str
-    site: str
-    model: str
-    sha256: str
-    relaxed: bool
-    screened_eV: float
-    """ΔE of the screening."""
-    dE_eV: float | None
-    """ΔE by this model, against H2O and H2; None where there is none."""
-    status: str
-    """``single_point``, ``converged``, ``not_converged``, ``missing``, ``failed``."""
-    moved_A: float | None = None
-    """How far the adsorbate went from where the screening left it."""
-    error: str = ""
-
-    @property
-    def counts(self) -> bool:
-        """Return whether the energy may replace that of the screening."""
-        return self.dE_eV is not None and self.status in ("converged", "single_point")
 
 
 def rescore(
@@ -102,43 +81,24 @@ def rescore(
         result = stored.get(_key(blank))
         if result is None or result.status in ("failed", "missing"):
             result = run.rescored(candidate, adsorbed)
-            _append(screening.folder, result)
+            append_rescored(screening.folder, result)
         results.append(result)
     if report is not None:
         report(len(chosen), len(chosen), "")
     return tuple(results)
 
 
-def read_rescored(folder: Path) -> tuple[Rescored, ...]:
-    """Return everything that other models have said of the slabs of a folder."""
-    path = folder / FILE_NAME
-    if not path.is_file():
-        return ()
-    return tuple(_lines(path.read_text(encoding="utf-8").splitlines()))
-
-
-def _lines(lines: Iterable[str]) -> Iterator[Rescored]:
-    for line in lines:
-        try:
-            yield Rescored(**json.loads(line))
-        except (ValueError, TypeError):  # the last line of a run that was killed
-            continue
-
-
-def _append(folder: Path, result: Rescored) -> None:
-    try:
-        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
-            # a newline first parts it from half a line of a killed run
-            file.write("\n" + json.dumps(asdict(result), ensure_ascii=False) + "\n")
-    except OSError as error:
-        raise DataError(
-            f"cannot write '{folder / FILE_NAME}': {error.strerror or error}"
-        ) from error
-
-
 def _key(result: Rescored) -> tuple[Any, ...]:
     what = result.slab, result.adsorbate, result.site, result.screened_eV
     return *what, result.sha256, result.relaxed
+
+
+class _Settled(NamedTuple):
+    """Where a structure ended; energy in eV."""
+
+    energy: float
+    atoms: Atoms
+    status: str
 
 
 @dataclass
@@ -149,6 +109,8 @@ class _Run:
     model: ModelInfo
     relaxes: bool
     gases: dict[str, float] | None = None
+    clean_slabs: dict[tuple[bytes, bytes], _Settled] = field(default_factory=dict)
+    """By elements and positions: one slab may carry several adsorbates."""
 
     def result(
         self,
@@ -172,43 +134,64 @@ class _Run:
         )
 
     def rescored(self, candidate: Candidate, adsorbed: Adsorbed) -> Rescored:
-        total = self.model.energy_reference == "total"
-        covered = self.structures.adsorbed(candidate, adsorbed)
-        clean = self.structures.clean(candidate, adsorbed) if total else None
-        if covered is None or (total and clean is None):
-            text = "results.db does not hold it"
-            return self.result(candidate, adsorbed, None, "missing", error=text)
         try:
-            energy, final, good = self._evaluate(covered)
-            if clean is not None:
-                clean_energy, _, clean_good = self._evaluate(clean)
-                guest = covered[covered.get_tags() == ADSORBATE_TAG]
-                energy -= clean_energy + self._gas_energy(guest.symbols)
-                good = good and clean_good
+            covered = self.structures.adsorbed(candidate, adsorbed)
+            clean = self.structures.clean(candidate, adsorbed)
+            total = self.model.energy_reference == "total"
+            if covered is None or (total and clean is None):
+                text = "results.db does not hold it"
+                return self.result(candidate, adsorbed, None, "missing", error=text)
+            return self._scored(candidate, adsorbed, covered, clean)
         except Exception as error:  # one bad structure must not end the others
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return self.result(candidate, adsorbed, None, "failed", error=text)
-        status = "converged" if self.relaxes else "single_point"
-        status = status if good else "not_converged"
-        moved = _moved(covered, final)
+
+    def _scored(
+        self,
+        candidate: Candidate,
+        adsorbed: Adsorbed,
+        covered: Atoms,
+        clean: Atoms | None,
+    ) -> Rescored:
+        """Return the adsorption energy of a structure, and whether it is one."""
+        final = self._settled(covered)
+        energy, status = final.energy, final.status
+        if clean is not None and self.model.energy_reference == "total":
+            slab = self._clean_slab(clean)
+            guest = covered[covered.get_tags() == ADSORBATE_TAG]
+            energy -= slab.energy + self._gas_energy(guest.symbols)
+            clean, status = slab.atoms, max(status, slab.status, key=_badness)
+        if clean is not None and self.relaxes:
+            found = adsorbate_anomalies(final.atoms, initial=covered, clean=clean)
+            status = found[0] if found else status
+        moved = _moved(covered, final.atoms)
         return self.result(candidate, adsorbed, energy, status, moved_A=moved)
 
-    def _evaluate(self, atoms: Atoms) -> tuple[float, Atoms, bool]:
-        """Return the energy in eV, its structure, and whether that is settled."""
-        settings = self.screening.settings
+    def _clean_slab(self, clean: Atoms) -> _Settled:
+        key = clean.numbers.tobytes(), clean.positions.tobytes()
+        if key not in self.clean_slabs:
+            self.clean_slabs[key] = self._settled(clean)
+        return self.clean_slabs[key]
+
+    def _settled(self, atoms: Atoms) -> _Settled:
+        """Return the structure as it is, or relaxed as the screening relaxes."""
         if not self.relaxes:
             still = atoms.copy()
             still.calc = self.calculator
             energy = float(still.get_potential_energy())
-            return energy, still, bool(np.isfinite(energy))
+            good = np.isfinite(energy)
+            return _Settled(energy, still, "single_point" if good else "not_converged")
+        settings = self.screening.settings
         done = relax(
             atoms,
             self.calculator,
             fmax=float(settings.get("fmax_eV_per_A", 0.03)),
             steps=int(settings.get("steps", 300)),
             maxstep=float(settings.get("maxstep_A", MAXSTEP_A)),
+            optimizer=str(settings.get("optimizer", DEFAULT_OPTIMIZER)),
+            plateau_steps=PLATEAU_STEPS if self.model.forces == "direct" else None,
         )
-        return done.energy, done.atoms, done.converged
+        return _Settled(done.energy, done.atoms, _status(done))
 
     def _gas_energy(self, guest: Sequence[str]) -> float:
         """Return what the adsorbate's atoms have as gas molecules."""
@@ -240,3 +223,13 @@ def _moved(before: Atoms, after: Atoms) -> float:
     guest = before.get_tags() == ADSORBATE_TAG
     steps = after.positions[guest] - before.positions[guest]
     return float(np.linalg.norm(steps, axis=1).max(initial=0.0))
+
+
+def _status(done: RelaxResult) -> str:
+    """Return what a relaxation counts as; a plateau only where forces are small."""
+    high = done.plateau and done.max_force > PLATEAU_FMAX
+    return "not_converged" if high else done.status
+
+
+def _badness(status: str) -> int:
+    return ("single_point", "converged", "plateau", "not_converged").index(status)

@@ -1,41 +1,18 @@
+import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from ase.calculators.emt import EMT
 
-from benchmarks import dft_sets
-from benchmarks.screening import agreement, score_against_teacher, score_xu_kitchin
+from benchmarks import dft_sets, screening
 
 has_references = pytest.mark.skipif(
     not dft_sets.references().is_dir(),
     reason="no reference data: set CRACK_MD_REFERENCES",
 )
-TABLE = "slab,final_site,status,dE_O_H2O_H2_eV\n"
-
-
-def test_agreement_of_shifted_energies() -> None:
-    reference = np.array([0.0, 1.0, 2.0, 4.0])
-    scores = agreement(reference, reference + np.array([0.5, 0.5, 0.5, 0.9]))
-    assert scores["n"] == 4
-    assert scores["MAE_eV"] == pytest.approx(0.6)
-    assert scores["shift_eV"] == pytest.approx(0.5)
-    assert scores["MAE_after_shift_eV"] == pytest.approx(0.1)
-    assert scores["max_error_eV"] == pytest.approx(0.9)
-    assert scores["spearman"] == pytest.approx(1.0)
-
-
-def test_tables_are_compared_site_by_site(tmp_path: Path) -> None:
-    teacher, student = tmp_path / "teacher.csv", tmp_path / "student.csv"
-    rows = "Pt,fcc,converged,1.0\nPt,hcp,converged,1.4\nAu,fcc,converged,{}\n"
-    rows += "Au,fcc,converged,7.0\n"  # another start, less well relaxed
-    teacher.write_text(TABLE + rows.format(2.0) + "Ag,fcc,converged,3.0\n")
-    student.write_text(TABLE + rows.format(2.3) + "Ag,fcc,desorbed,9.0\n")
-    scores = score_against_teacher(teacher, student)
-    assert scores["sites"]["n"] == 3
-    assert scores["sites"]["MAE_eV"] == pytest.approx(0.1)
-    assert scores["best_site_per_slab"]["MAE_eV"] == pytest.approx(0.15)
-    assert scores["sites_missing"] == 1
+# spelled otherwise than the default, the same file
+TABLE = (
+    screening.HERE / ".." / "benchmarks/reference" / f"{screening.TEACHER}-sites.csv"
+)
 
 
 @has_references
@@ -51,8 +28,38 @@ def test_sets_are_what_was_published() -> None:
 
 
 @has_references
-def test_scores_any_calculator_on_pure_metals() -> None:
-    known = frozenset(["Pt", "Cu", "Ag", "O"])
-    scores = score_xu_kitchin(EMT(), known=known, steps=0)
-    assert scores["all_sites"]["n"] == 12
-    assert 0.0 <= scores["site_order_accuracy"] <= 1.0
+def test_scores_any_calculator_and_then_what_it_has_said(tmp_path: Path) -> None:
+    scores = []
+    model = ["--model", "emt", "--out", str(tmp_path), "--steps", "0"]
+    stored = ["--model", "gone", "--values", str(tmp_path / "values.csv")]
+    for options in (model, stored):
+        path = tmp_path / "scores.json"
+        table = ["--table", str(TABLE), "--json", str(path)]
+        screening.main(["score", *table, "--limit", "9", *options])
+        scores.append(json.loads(path.read_text()))
+    # of seven metals EMT knows Pt, Ag, Au, Pd and Cu
+    assert scores[0]["xu_kitchin"]["all_sites"]["n"] == 20
+    assert scores[0]["xu_kitchin"]["not_covered"] == 8
+    assert scores[0]["xu_kitchin"]["site_pairs"] == 30
+    # all models are asked about the same alloys; of their elements EMT knows Ag and Pt
+    drawn = dft_sets.sample(dft_sets.gpaw_pairs(), limit=9, seed=0)
+    others = [pair for pair in drawn if pair.name.startswith(("irpd", "ptru"))]
+    assert scores[0]["gpaw"]["pairs"] == 10
+    assert scores[0]["gpaw"]["not_covered"] == len(others) > 0
+    assert "teacher" not in scores[0]  # it was the teacher's own table
+    for part in ("gpaw", "xu_kitchin", "literature"):
+        assert scores[0][part] == scores[1][part]
+
+
+def test_without_references_the_rest_is_scored(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("CRACK_MD_REFERENCES", str(tmp_path))
+    path = tmp_path / "scores.json"
+    screening.main(["score", "--table", str(TABLE), "--json", str(path)])
+    assert "left out" in capsys.readouterr().out
+    scores = json.loads(path.read_text())
+    assert "gpaw" not in scores
+    assert scores["literature"]["Falsig"]["spearman"] == pytest.approx(1.0)

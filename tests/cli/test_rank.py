@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from crack_md.cli import main
+from crack_md.models.checkpoint import save_model
+from crack_md.models.force_field import ModelMetadata
+from crack_md.workflows.rescored import read_rescored
+from tests.factories import tiny_model
 from tests.workflows.screenings import run_screening, write_csv, write_screening
 
 
@@ -112,6 +116,23 @@ def test_another_model_scores_the_best_again(crack: Crack, folder: Path) -> None
     stored = (folder / "rescored.jsonl").read_text().split()
     crack("rank", folder, "--rescore", "emt", "--top", 2)
     assert (folder / "rescored.jsonl").read_text().split() == stored  # nothing anew
+
+
+def test_a_model_file_may_be_named_as_a_teacher(
+    crack: Crack, folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "teacher.pt"
+    metadata = ModelMetadata("total", (1, 8, 29, 46, 78))
+    save_model(tiny_model(metadata=metadata, forces="direct"), path)
+    found = []
+    for name in (f"eqv2:{path}", str(path)):
+        (folder / "rescored.jsonl").unlink(missing_ok=True)
+        code, _, err = crack("rank", folder, "--rescore", name, "--top", 1)
+        assert code == 0, err
+        (result,) = read_rescored(folder)
+        assert result.status == "single_point"
+        found.append((result.dE_eV, result.sha256))
+    assert found[0] == found[1]
 
 
 def test_a_committee_widens_intervals(crack: Crack, folder: Path) -> None:

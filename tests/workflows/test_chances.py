@@ -10,7 +10,7 @@ from crack_md.workflows.chances import rank_slabs
 from crack_md.workflows.dft_values import ReferenceValue
 from crack_md.workflows.ranking_files import read_ranking, write_ranking
 from crack_md.workflows.ranking_records import Ranking, RankSettings
-from crack_md.workflows.rescore import Rescored
+from crack_md.workflows.rescored import Rescored
 from crack_md.workflows.results_folder import Screening, read_screening
 from crack_md.workflows.uncertainty import AssumedErrors
 from tests.workflows.screenings import ENERGIES, write_csv, write_screening
