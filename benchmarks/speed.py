@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(f"\n{text}")
     if options.write:
         try:
-            write_section(options.write, text, name="speed")
+            write_section(options.write, text, name=options.section)
         except CrackError as error:
             raise SystemExit(f"error: {error}") from error
 
@@ -172,6 +172,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     add("--quick", action="store_true", help="small numbers, to try it out")
     add("--json", type=Path, default=OUT, help="file for all that was measured")
     add("--write", type=Path, help="document to put the tables into")
+    add("--section", default="speed", help="between which marks of it")
     add("--read", type=Path, help="make the tables of such a file; measure nothing")
     options = parser.parse_args(arguments)
     usual = MD_PROTOCOL if options.md else QUICK if options.quick else FULL
