@@ -66,6 +66,7 @@ class ResultsStore:
     def __init__(
         self, folder: Path, conditions: Mapping[str, Any], address: str | None = None
     ) -> None:
+        self.folder = folder
         self.path = folder / FILE_NAME if address is None else None
         self.place = shown(address or folder / FILE_NAME)
         self.conditions = dict(conditions)
@@ -178,7 +179,7 @@ class ResultsStore:
             if found.get(name) != self.conditions.get(name)
         ]
         return (
-            f"'{self.path.parent if self.path else self.place}' holds results of other "
+            f"'{self.folder if self.path else self.place}' holds results of other "
             f"settings: {', '.join(differences)}; give another --out, or remove the "
             f"{'folder' if self.path else 'tables'}"
         )
