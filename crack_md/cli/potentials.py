@@ -92,7 +92,8 @@ def fingerprint(info: ModelInfo) -> str:
     """Return in words what two processes must share for equal results."""
     from crack_md import __version__
 
-    return f"crack-md {__version__} and the model {info.sha256} in {info.dtype}"
+    words = f"crack-md {__version__} and the model {info.sha256}"
+    return words if info.dtype is None else f"{words} in {info.dtype}"
 
 
 def identity(info: ModelInfo) -> dict[str, str]:

@@ -26,7 +26,7 @@ from crack_md.workflows.relax import (
     optimizer_named,
 )
 
-DEFAULT_DTYPE = "float32"
+DEFAULT_DTYPES = (None, "float32")
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class ModelInfo:
     """``gradient``, or ``direct`` for forces that may have no zero to relax to."""
     spin_polarised: bool | None = None
     """Whether its training data were; None where it does not say."""
-    dtype: str = DEFAULT_DTYPE
-    """Precision of a network."""
+    dtype: str | None = None
+    """Precision of a network; None where there is none, or it does not say."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class ScreenSettings:
         """
         direct = model.forces == "direct"
         # left out where it is the default: folders of earlier versions go on
-        other = {} if model.dtype == DEFAULT_DTYPE else {"dtype": model.dtype}
+        other = {"dtype": model.dtype} if model.dtype not in DEFAULT_DTYPES else {}
         return {
             "fmax_eV_per_A": self.fmax,
             "steps": self.steps,

@@ -43,6 +43,9 @@ def connect(address: str, **options: Any) -> Any:
         ray.init(address=address, **quiet | options)
     except Exception as error:  # whatever it is of gRPC, sockets, versions
         reason = " ".join(str(error).split())[:300]
+        if address == "local":
+            text = f"cannot start Ray here: {reason}; is the machine too busy?"
+            raise WorkerError(f"{text} --workers needs no Ray") from error
         raise WorkerError(
             f"cannot connect to a Ray cluster at '{address}': {reason}; start one with "
             "'ray start --head', or use 'local'"

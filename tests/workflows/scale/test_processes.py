@@ -89,7 +89,7 @@ def test_killed_workers_change_nothing(tmp_path: Path, serial: Path) -> None:
 
     workers = crew(LoadTelling(told))
     with workers as runner:
-        result = screened(tmp_path, runner, events=_Call(kill_one))
+        result = screened(tmp_path, runner, events=CallEach(kill_one))
     assert_same_tables(tmp_path, serial)
     pids = {int(path.name) for path in told.iterdir()}
     assert result.n_relaxed == len(ENTRIES) * 5
@@ -99,7 +99,7 @@ def test_killed_workers_change_nothing(tmp_path: Path, serial: Path) -> None:
     assert all(map(gone, pids))
 
 
-class _Call(list):  # type: ignore[type-arg]
+class CallEach(list):  # type: ignore[type-arg]
     """Events of a screening, each handed to a function."""
 
     def __init__(self, function: Callable[[Progress], None]) -> None:
@@ -148,7 +148,7 @@ def test_an_error_of_the_driver_ends_the_workers(tmp_path: Path) -> None:
         raise KeyboardInterrupt
 
     with crew(LoadTelling(told)) as runner, pytest.raises(KeyboardInterrupt):
-        screened(tmp_path, runner, events=_Call(interrupt))
+        screened(tmp_path, runner, events=CallEach(interrupt))
     pids = {int(path.name) for path in told.iterdir()}
     assert pids
     wait_until(lambda: all(map(gone, pids)), 5.0)
