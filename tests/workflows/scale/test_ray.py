@@ -11,7 +11,9 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, MissingDependencyError, WorkerError
+from crack_md.workflows import screen as screen_module
 from crack_md.workflows.inputs import Entry
+from crack_md.workflows.plan import SlabPlan, plan_slab
 from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.run import Progress, Runner
 from crack_md.workflows.scale import ray_cluster
@@ -99,7 +101,9 @@ def test_killed_driver_goes_on_to_the_same_table(ray: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_thousand_structures_by_everyone(ray: Any, tmp_path: Path) -> None:
+def test_thousand_structures_by_everyone(
+    ray: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Relaxations that end where they begin: what is tested is who gets them."""
     metals = {"Cu": 3.6, "Ag": 4.1, "Au": 4.1, "Ni": 3.5}
     entries = [
@@ -112,6 +116,15 @@ def test_thousand_structures_by_everyone(ray: Any, tmp_path: Path) -> None:
         "model": model,
         "settings": fast(fmax=99.0, max_sites=1),
     }
+
+    plans: dict[str, SlabPlan] = {}
+
+    def planned_once(entry: Entry, **conditions: Any) -> SlabPlan:
+        if entry.name not in plans:
+            plans[entry.name] = plan_slab(entry, **conditions)
+        return plans[entry.name]
+
+    monkeypatch.setattr(screen_module, "plan_slab", planned_once)
 
     def screened(name: str, runner: Runner | None) -> None:
         result = run(tmp_path / name, entries, runner=runner, **options)
