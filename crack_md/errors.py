@@ -6,6 +6,7 @@
     ├── DataError               a dataset, database or results folder is unusable
     ├── StructureError          a model cannot be applied to this structure
     ├── TeacherError            a teacher cannot deliver what was asked of it
+    ├── WorkerError             processes or machines that should work do not
     └── MissingDependencyError  an optional package is not installed
 
 The command line turns each of them into one line on stderr and exit code 2. Messages
@@ -35,6 +36,10 @@ class StructureError(CrackError, ValueError):
 
 class TeacherError(CrackError):
     """A teacher cannot deliver what was asked of it."""
+
+
+class WorkerError(CrackError):
+    """Worker processes, or a cluster of them, do not start or are not alike."""
 
 
 class MissingDependencyError(CrackError, ImportError):

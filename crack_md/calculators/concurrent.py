@@ -9,9 +9,9 @@ Nothing here knows PyTorch: workflows may use it, with any ASE calculator.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from enum import Enum
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from ase.calculators.calculator import BaseCalculator
 
@@ -22,13 +22,21 @@ from crack_md.errors import ConfigError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+
+class Pause(Enum):
+    """What `items` may yield where there is nothing to do for now."""
+
+    PAUSE = "nothing for now"
+
+
+PAUSE = Pause.PAUSE
 GRACE_S = 2.0
 """How long an interrupted run waits for tasks that are busy elsewhere."""
 
 
 def run_together(
     function: Callable[[Item, Any], Result],
-    items: Iterable[Item],
+    items: Iterable[Item | Literal[Pause.PAUSE]],
     calculator: BatchCalculator | BaseCalculator,
     *,
     width: int = 64,
@@ -44,7 +52,9 @@ def run_together(
     Args:
         function: gets a calculator that is valid in its own thread until it returns. It
             must not wait for other tasks, nor draw from global random numbers.
-        items: read lazily, one for each task that starts.
+        items: read lazily, one for each task that starts. Those that arrive over time
+            may yield `PAUSE` while tasks run: those go on, and items are asked again
+            after the next batch. Where none run they have to wait instead.
         calculator: `CrackCalculator`; another ASE calculator does one item after the
             other, in this thread.
         width: tasks at a time.
@@ -61,10 +71,12 @@ def run_together(
 
 def _one_by_one(
     function: Callable[[Item, Any], Result],
-    items: Iterable[Item],
+    items: Iterable[Item | Literal[Pause.PAUSE]],
     calculator: BaseCalculator,
 ) -> Iterator[tuple[Item, Result | Exception]]:
     for item in items:
+        if item is PAUSE:
+            continue
         outcome: Result | Exception
         try:
             outcome = function(item, calculator)
@@ -85,13 +97,12 @@ class _Server(Generic[Item, Result]):
         self.waiting: list[Request] = []
 
     def run(
-        self, items: Iterable[Item], width: int
+        self, items: Iterable[Item | Literal[Pause.PAUSE]], width: int
     ) -> Iterator[tuple[Item, Result | Exception]]:
         """Yield what tasks return; see `run_together`."""
         remaining = enumerate(items)
         try:
-            self._start(islice(remaining, width))
-            while self.active:
+            while self._fill(remaining, width):
                 event = self.inbox.get()
                 if isinstance(event, Request):
                     self.waiting.append(event)
@@ -100,18 +111,25 @@ class _Server(Generic[Item, Result]):
                     if event.is_fatal:
                         raise event.outcome
                     yield event.task.item, event.outcome
-                    self._start(islice(remaining, 1))
+                    self._fill(remaining, width)
                 # a task has one request at most: then nobody is left to wait for
                 if self.waiting and len(self.waiting) == len(self.active):
                     self._answer()
         finally:
             self._stop()
 
-    def _start(self, items: Iterable[tuple[int, Item]]) -> None:
-        for number, item in items:
+    def _fill(
+        self, items: Iterator[tuple[int, Item | Literal[Pause.PAUSE]]], width: int
+    ) -> bool:
+        """Start tasks while there is room for them; return whether any are running."""
+        while len(self.active) < width:
+            number, item = next(items, (-1, PAUSE))
+            if item is PAUSE:
+                break
             task = Task(number, item, self.inbox)
             task.start(self.function, self.calculator)
             self.active.add(task)
+        return bool(self.active)
 
     def _answer(self) -> None:
         """Evaluate all requests, in the order of the items, and let the tasks go on."""

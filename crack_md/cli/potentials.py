@@ -1,6 +1,7 @@
 """From the name of a model to its calculator and what a workflow must know of it."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,13 +12,16 @@ from ase.data import chemical_symbols
 
 from crack_md.workflows.domain import DomainDistance, neighbor_distance
 from crack_md.workflows.results import ModelInfo
+from crack_md.workflows.scale.station import Potential
+
+Dtype = Literal["float32", "float64"]
 
 
 def load_potential(
     model: str,
     *,
     device: str = "auto",
-    dtype: Literal["float32", "float64"] = "float32",
+    dtype: Dtype = "float32",
     gas_energies: Mapping[str, float] | None = None,
 ) -> tuple[BaseCalculator, ModelInfo]:
     """Return the calculator of a model and its description.
@@ -55,8 +59,41 @@ def load_potential(
         or None,
         forces=calculator.forces_kind,
         spin_polarised=_spin_polarised(known.energy_reference, known.provenance),
+        dtype=dtype,
     )
     return calculator, info
+
+
+@dataclass(frozen=True)
+class PotentialLoader:
+    """Loads a model once in every worker of a screening."""
+
+    model: str
+    device: str
+    dtype: Dtype
+    threads: int
+    """Of PyTorch, for a worker on a CPU."""
+
+    def __call__(self, number: int) -> Potential:
+        """Return the potential of a worker; workers take the GPUs in turn."""
+        device = self.device
+        if self.model != "emt":
+            import torch
+
+            torch.set_num_threads(self.threads)
+            n_gpus = torch.cuda.device_count()
+            if n_gpus > 1 and device in ("auto", "cuda"):
+                device = f"cuda:{number % n_gpus}"
+        calculator, info = load_potential(self.model, device=device, dtype=self.dtype)
+        return Potential(calculator, domain_distance(calculator), fingerprint(info))
+
+
+def fingerprint(info: ModelInfo) -> str:
+    """Return in words what two processes must share for equal results."""
+    from crack_md import __version__
+
+    words = f"crack-md {__version__} and the model {info.sha256}"
+    return words if info.dtype is None else f"{words} in {info.dtype}"
 
 
 def identity(info: ModelInfo) -> dict[str, str]:
@@ -75,12 +112,13 @@ def domain_distance(calculator: BaseCalculator) -> DomainDistance:
     Distances between neighbors for every model; the model's own features as well where
     it was saved with their statistics (``crack-md domain``).
     """
+    if getattr(calculator, "name", None) != "crack":
+        return neighbor_distance
     from crack_md.calculators import CrackCalculator
     from crack_md.calculators.feature_domain import feature_distance
 
-    own = None
-    if isinstance(calculator, CrackCalculator):
-        own = feature_distance(calculator)
+    assert isinstance(calculator, CrackCalculator)
+    own = feature_distance(calculator)
     if own is None:
         return neighbor_distance
 

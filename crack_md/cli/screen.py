@@ -2,16 +2,22 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from crack_md.cli import screen_options as option
+from crack_md.cli.common import going_on_later
+from crack_md.cli.screen_scale import Scale, open_runner
 from crack_md.errors import ConfigError
 
+if TYPE_CHECKING:
+    from crack_md.workflows.inputs import Entry
+    from crack_md.workflows.results import ScreenSettings
+
 ALL_FAILED = 1
-INTERRUPTED = 130
 SHOWN_DIAGRAMS = 5
 
 
@@ -44,6 +50,12 @@ def screen(
     scaling: option.Scaling = "man-2011",
     gas_reference: option.GasReference = None,
     device: option.Device = "auto",
+    dtype: option.Precision = "float32",
+    workers: option.Workers = None,
+    batch: option.Batch = None,
+    ray: option.Ray = None,
+    gpus_per_worker: option.GpusPerWorker = 0.0,
+    database: option.DatabaseAddress = None,
     as_json: option.AsJson = False,
 ) -> None:
     """Rank surfaces for oxygen reduction by their O* adsorption energy.
@@ -54,7 +66,6 @@ def screen(
     which shows it all on one page. A slab that cannot be screened becomes a row that
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
-    from crack_md.cli.potentials import load_potential
     from crack_md.cli.screen_output import print_ranking
     from crack_md.workflows.adsorbates import parse_adsorbates
     from crack_md.workflows.results import ScreenSettings
@@ -75,21 +86,14 @@ def screen(
     )
     settings.check()
     gases = _gas_energies(gas_reference)
+    scale = Scale(workers, batch, ray, gpus_per_worker)
     if terminations and miller is None:
         raise ConfigError("--terminations needs --miller: it is about cutting bulks")
     sizes = {"thickness_A": thickness_A, "vacuum_A": vacuum_A, "width_A": width_A}
     entries = _read(surfaces, select, miller, all_terminations=terminations, **sizes)
-    calculator, info = load_potential(model, device=device, gas_energies=gases)
-    settings.check_for(info)
-    try:
-        summary = _screen_into(out, surfaces, entries, calculator, info, settings)
-    except KeyboardInterrupt:
-        typer.echo(
-            f"stopped; what is finished is kept in '{out}': run the same command "
-            "again to go on",
-            err=True,
-        )
-        raise typer.Exit(INTERRUPTED) from None
+    job = _Job(surfaces, entries, settings, model, device, dtype, gases, scale)
+    with going_on_later(out):
+        summary = job.run_into(out, database)
     if as_json:
         typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     else:
@@ -108,48 +112,86 @@ def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) 
     return cut_entries(entries, CutSettings(planes, **sizes)) if planes else entries
 
 
-def _screen_into(
-    out: Path,
-    surfaces: Path,
-    entries: Any,
-    calculator: Any,
-    info: Any,
-    settings: Any,
-) -> dict[str, Any]:
-    """Run the screening, write its files, and return the summary."""
-    from crack_md.cli.potentials import domain_distance
-    from crack_md.cli.screen_output import progress_bar
-    from crack_md.plots.screening.report import write_report
-    from crack_md.workflows.inputs import input_sha256
-    from crack_md.workflows.screen import screen as run_screen
-    from crack_md.workflows.store import open_store
-    from crack_md.workflows.tables import write_tables
+@dataclass(frozen=True)
+class _Job:
+    """What is screened, by what, and on how many processors."""
 
-    start = time.monotonic()
-    conditions = settings.conditions(info)
-    with open_store(out, conditions) as store, progress_bar() as report:
-        result = run_screen(
-            entries,
-            calculator,
-            model=info,
-            store=store,
-            settings=settings,
-            report=report,
-            distance=domain_distance(calculator),
+    surfaces: Path
+    entries: "tuple[Entry, ...]"
+    settings: "ScreenSettings"
+    model: str
+    device: str
+    dtype: Any
+    gases: dict[str, float] | None
+    scale: Scale
+
+    def run_into(self, out: Path, address: str | None) -> dict[str, Any]:
+        """Run the screening, write its files, and return the summary."""
+        from crack_md.cli.potentials import PotentialLoader, fingerprint, load_potential
+        from crack_md.workflows.results_database import check_address
+        from crack_md.workflows.store import open_store
+
+        if address is not None:
+            check_address(address)
+        # the workers of a cluster may have a device that this machine has not
+        device = self.device if self.scale.ray is None else "auto"
+        calculator, info = load_potential(
+            self.model, device=device, dtype=self.dtype, gas_energies=self.gases
         )
-        _write_figures(result, out)
+        self.settings.check_for(info)
+        threads = 1 if self.model == "emt" else self.scale.threads()
+        loader = PotentialLoader(self.model, self.device, self.dtype, threads)
+        with (
+            open_runner(self.scale, calculator, loader, fingerprint(info)) as opened,
+            open_store(out, self.settings.conditions(info), address=address) as store,
+        ):
+            return self._run(calculator, info, store, *opened)
+
+    def _run(
+        self, calculator: Any, info: Any, store: Any, runner: Any, processors: Any
+    ) -> dict[str, Any]:
+        from crack_md.cli.potentials import domain_distance
+        from crack_md.cli.screen_output import progress_bar
+        from crack_md.plots.screening.report import write_report
+        from crack_md.workflows.domain import neighbor_distance
+        from crack_md.workflows.screen import screen as run_screen
+        from crack_md.workflows.tables import write_tables
+
+        start = time.monotonic()
+        # workers measure with their own models
+        here = self.scale.is_here
+        distance = domain_distance(calculator) if here else neighbor_distance
+        with progress_bar() as report:
+            result = run_screen(
+                self.entries,
+                calculator,
+                model=info,
+                store=store,
+                settings=self.settings,
+                report=report,
+                runner=runner,
+                distance=distance,
+            )
+        _write_figures(result, store.folder)
+        seconds = round(time.monotonic() - start, 1)
         summary = write_tables(
             result,
-            out,
-            input={
-                "path": str(surfaces),
-                "sha256": input_sha256(surfaces),
-                "structures": len(entries),
-            },
-            seconds=round(time.monotonic() - start, 1),
+            store.folder,
+            input=self._input(),
+            processors=processors,
+            seconds=seconds,
         )
-        write_report(out)
+        write_report(store.folder)
         return summary
+
+    def _input(self) -> dict[str, Any]:
+        from crack_md.workflows.inputs import input_sha256
+
+        return {
+            "path": str(self.surfaces),
+            "sha256": input_sha256(self.surfaces),
+            "structures": len(self.entries),
+        }
 
 
 def _write_figures(result: Any, out: Path) -> None:

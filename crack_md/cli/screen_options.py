@@ -1,7 +1,7 @@
 """The options of ``crack-md screen``, with the words that explain them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -98,6 +98,53 @@ GasReference = Annotated[
 ]
 Device = Annotated[
     str, typer.Option(help="'cpu', 'cuda', or 'auto' for a GPU where there is one.")
+]
+Precision = Annotated[
+    Literal["float32", "float64"],
+    typer.Option(
+        help="Precision of the network. In float64 results are the same to the last "
+        "printed digit with any --batch; it takes about twice as long."
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes on this machine, each with a model and a share of the cores; "
+        "with --ray, workers of the cluster (default: as many as it has room for).",
+    ),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Relaxations at a time in every process, which share forward passes. "
+        "Default: 64 on a GPU, 1 on a CPU.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        help="Work on a Ray cluster: 'local' (a new one on this machine), 'auto' (the "
+        "one this machine belongs to), host:port or ray://host:port.",
+    ),
+]
+GpusPerWorker = Annotated[
+    float,
+    typer.Option(
+        "--gpus-per-worker",
+        min=0.0,
+        help="Share of a GPU for every Ray worker; 0.25 puts four on each.",
+    ),
+]
+DatabaseAddress = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        help="Keep relaxations on a server instead of results.db: "
+        "postgresql://user:password@host:5432/name.",
+    ),
 ]
 AsJson = Annotated[
     bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
+from crack_md.workflows.results_database import is_locked
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 IN_FOLDERS = frozenset(
@@ -149,6 +150,11 @@ def _database_rows(path: Path, select: str | None) -> Iterator[Entry]:
             ) from error
         raise _unreadable(path, error) from error
     except Exception as error:
+        if is_locked(error):
+            raise DataError(
+                f"'{path}' is being written by another program, which has locked it; "
+                "wait for it, or give a copy"
+            ) from error
         raise _unreadable(path, error) from error
     if select is not None:
         try:

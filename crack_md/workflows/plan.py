@@ -1,7 +1,7 @@
 """What a screening will do with each entry, decided before any force is computed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -47,6 +47,7 @@ def plan_slab(entry: Entry, *, model: ModelInfo, settings: ScreenSettings) -> Sl
     if entry.atoms is None:
         return SlabPlan(entry.name, "", None, status=entry.status, error=entry.error)
     formula = entry.atoms.get_chemical_formula(mode="metal")
+    refused = SlabPlan(entry.name, formula, None, preparation=entry.notes)
     try:
         slab = prepare_slab(entry.atoms, adsorbate=settings.adsorbates[0].binding)
         _require_known_elements(entry.atoms, model, settings)
@@ -54,14 +55,10 @@ def plan_slab(entry: Entry, *, model: ModelInfo, settings: ScreenSettings) -> Sl
         sites = {b: find_sites(slab, adsorbate=b) for b in bindings}
         starts = tuple(_starts(slab, sites, settings))
     except SlabError as error:
-        return SlabPlan(
-            entry.name,
-            formula,
-            None,
-            status=error.status,
-            error=str(error),
-            preparation=entry.notes,
-        )
+        return replace(refused, status=error.status, error=str(error))
+    except Exception as error:  # one odd structure must not end a night's screening
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return replace(refused, status="failed", error=text)
     return SlabPlan(
         entry.name,
         formula,

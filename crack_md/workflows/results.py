@@ -26,6 +26,8 @@ from crack_md.workflows.relax import (
     optimizer_named,
 )
 
+DEFAULT_DTYPES = (None, "float32")
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -42,6 +44,8 @@ class ModelInfo:
     """``gradient``, or ``direct`` for forces that may have no zero to relax to."""
     spin_polarised: bool | None = None
     """Whether its training data were; None where it does not say."""
+    dtype: str | None = None
+    """Precision of a network; None where there is none, or it does not say."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,8 @@ class ScreenSettings:
         run in the same folder may add to them.
         """
         direct = model.forces == "direct"
+        # left out where it is the default: folders of earlier versions go on
+        other = {"dtype": model.dtype} if model.dtype not in DEFAULT_DTYPES else {}
         return {
             "fmax_eV_per_A": self.fmax,
             "steps": self.steps,
@@ -121,6 +127,7 @@ class ScreenSettings:
             "model_sha256": model.sha256,
             "energy_reference": model.energy_reference,
             "gas_references_eV": dict(model.gas_references),
+            **other,
         }
 
 

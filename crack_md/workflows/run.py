@@ -1,12 +1,14 @@
 """The relaxations of a screening: what one is, and how many are done together.
 
-`relax_task` is the whole of one relaxation and never raises; a `Runner` decides how
-several of them share a calculator. The one here does them one after the other. Another
-may run many at once and batch their calls: it gets the function and the tasks, gives
-the function a calculator, and yields what it returns, in any order, as it comes.
+`relax_task` is the whole of one relaxation and never raises; a `Runner` decides where
+it is done and how several share a calculator. The one here does them one after the
+other; `crack_md.workflows.scale` has others, for batches, processes and clusters. A
+runner gets the function and the tasks, gives the function a calculator, and yields what
+it returns, in any order, as it comes. It takes a task only when it has room for one:
+there may be a million.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -22,7 +24,6 @@ from crack_md.workflows.plan import SlabPlan
 from crack_md.workflows.records import RelaxationRecord
 from crack_md.workflows.relax import PLATEAU_STEPS, RelaxResult, relax
 from crack_md.workflows.results import ScreenSettings
-from crack_md.workflows.store import ResultsStore
 
 FARTHEST_DISTANCE = 999.0
 """What an infinite distance is stored as."""
@@ -61,14 +62,15 @@ class Outcome(NamedTuple):
     atoms: Atoms
 
 
-RelaxOne = Callable[[Task, BaseCalculator], Outcome]
-Runner = Callable[[RelaxOne, Sequence[Task]], Iterable[Outcome]]
+RelaxOne = Callable[..., Outcome]
+"""Of a task and a calculator; ``distance=`` replaces what it was made with."""
+Runner = Callable[[RelaxOne, Iterable[Task]], Iterable[Outcome]]
 
 
 def one_by_one(calculator: BaseCalculator) -> Runner:
     """Return a runner that does one relaxation after the other."""
 
-    def run(function: RelaxOne, tasks: Sequence[Task]) -> Iterator[Outcome]:
+    def run(function: RelaxOne, tasks: Iterable[Task]) -> Iterator[Outcome]:
         return (function(task, calculator) for task in tasks)
 
     return run
@@ -88,6 +90,9 @@ def relax_task(
     not end a night's screening.
     """
     try:
+        # what a calculator keeps of the last structure, such as neighbor lists, would
+        # decide in which order it sums, and with it the last bits
+        getattr(calculator, "reset", lambda: None)()
         result = relax(
             task.initial,
             calculator,
@@ -154,60 +159,6 @@ class Progress(NamedTuple):
 
 
 Report = Callable[[Progress], None]
-
-
-@dataclass
-class Ledger:
-    """Which relaxations are done, which were there before, and who is told."""
-
-    store: ResultsStore
-    runner: Runner
-    function: RelaxOne
-    report: Report | None
-    total: int = 0
-    n_relaxed: int = 0
-    n_reused: int = 0
-
-    def complete(self, tasks: Iterable[Task]) -> None:
-        """Do what is not in the store yet, each structure once, and store it."""
-        waiting: dict[str, Task] = {}
-        repeated = []
-        for task in tasks:
-            if self.store.record(task.key) is not None:
-                self._tell(task, reused=True)
-            elif task.key in waiting:
-                repeated.append(task)
-            else:
-                waiting[task.key] = task
-        for record, atoms in self.runner(self.function, list(waiting.values())):
-            shown = {"adsorbate": record.adsorbate} if record.adsorbate else {}
-            self.store.put(record, atoms, **shown)
-            self._tell(waiting[record.key], reused=False)
-        for task in repeated:
-            self._tell(task, reused=True)
-
-    def record(self, key: str, slab: str) -> RelaxationRecord:
-        """Return a finished relaxation; one structure may come under two names."""
-        found = self.store.record(key)
-        assert found is not None, "it was completed"
-        return replace(found, slab=slab)
-
-    def _tell(self, task: Task, *, reused: bool) -> None:
-        self.n_reused += reused
-        self.n_relaxed += not reused
-        if self.report is None:
-            return
-        record = self.record(task.key, task.plan.name)
-        self.report(
-            Progress(
-                self.n_relaxed + self.n_reused,
-                self.total,
-                record.slab,
-                " ".join(part for part in (record.adsorbate, record.site) if part),
-                record.status,
-                reused,
-            )
-        )
 
 
 def relaxer(

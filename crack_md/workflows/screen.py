@@ -9,6 +9,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from crack_md.workflows.domain import DomainDistance, neighbor_distance
 from crack_md.workflows.inputs import Entry
+from crack_md.workflows.ledger import Ledger
 from crack_md.workflows.orr import free_energy
 from crack_md.workflows.placement import Start, place
 from crack_md.workflows.plan import SlabPlan, plan_pt111, plan_slab
@@ -22,7 +23,7 @@ from crack_md.workflows.results import (
     SiteResult,
     SlabResult,
 )
-from crack_md.workflows.run import Ledger, Report, Runner, Task, one_by_one, relaxer
+from crack_md.workflows.run import Report, Runner, Task, one_by_one, relaxer
 from crack_md.workflows.store import ResultsStore, relaxation_key
 
 
@@ -144,9 +145,10 @@ class _Screening:
     def _site_tasks(self, plan: SlabPlan) -> Iterator[Task]:
         assert plan.slab is not None
         clean = self._substrate(plan)
+        alone = replace(plan, starts=())  # tasks travel: one start each is enough
         for start in plan.starts:
             initial = place(plan.slab, start, relaxed=clean)
-            yield Task(self._key(plan, start), plan, start, initial, clean)
+            yield Task(self._key(plan, start), alone, start, initial, clean)
 
     def _slab(self, plan: SlabPlan) -> SlabResult:
         """Return what became of one slab and all its sites."""

@@ -46,6 +46,9 @@ def check_structure(atoms: Atoms) -> None:
     periodic = atoms.cell.array[atoms.pbc]
     if len(periodic) and np.linalg.matrix_rank(periodic, tol=1e-3) < len(periodic):
         refuse("periodic along a cell vector that is zero or parallel to another")
+    vectors = atoms.cell.array[atoms.cell.lengths() > 0]
+    if len(vectors) and np.linalg.matrix_rank(vectors, tol=1e-6) < len(vectors):
+        refuse("cell vectors are parallel to one another; make one of them zero")
     radii = covalent_radii[atoms.numbers]
     reach = max(OVERLAP_A, 2 * OVERLAP_SCALE * float(radii.max()))
     first, second, distance = neighbor_list("ijd", atoms, reach)

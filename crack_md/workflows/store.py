@@ -13,11 +13,15 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.db import connect
-from ase.db.core import Database
 
 from crack_md.errors import DataError
 from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.results_database import (
+    connect_to,
+    is_locked,
+    shown,
+    written_ahead,
+)
 
 FILE_NAME = "results.db"
 FORMAT_VERSION = 2
@@ -51,38 +55,79 @@ def _plain(value: Any) -> Any:
 
 
 class ResultsStore:
-    """The relaxations of one results folder, made under one set of conditions."""
+    """The relaxations of one results folder, made under one set of conditions.
 
-    def __init__(self, folder: Path, conditions: Mapping[str, Any]) -> None:
-        self.path = folder / FILE_NAME
+    Args:
+        folder: the results folder.
+        conditions: what `ScreenSettings.conditions` returns.
+        address: of a database server; None for a file in the folder.
+    """
+
+    def __init__(
+        self, folder: Path, conditions: Mapping[str, Any], address: str | None = None
+    ) -> None:
+        self.folder = folder
+        self.path = folder / FILE_NAME if address is None else None
+        self.place = shown(address or folder / FILE_NAME)
         self.conditions = dict(conditions)
-        # SQLite locks by itself; ASE's lock file would outlive a killed run.
-        self._database: Database = connect(self.path, type="db", use_lock_file=False)
+        database, errors = connect_to(address or folder / FILE_NAME)
+        self._database, self._write_errors = database, errors
+        bad_rows: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError)
+        self._read_errors = errors + bad_rows
+        self._connection: sqlite3.Connection | None = None
+        """Open while the file is held; ASE opens one for every call otherwise."""
         self._records: dict[str, tuple[int, RelaxationRecord]] = {}
 
     def load(self) -> None:
         """Read what an earlier run has finished.
 
         Raises:
-            DataError: the database is damaged, foreign, or of other conditions.
+            DataError: the database is damaged, foreign, of other conditions, or in use.
         """
         try:
             # A run killed in its first moments leaves an empty database.
-            if not self.path.exists() or not (len(self._database) or self._found()):
+            is_new = self.path is not None and not self.path.exists()
+            if is_new or not (len(self._database) or self._found()):
                 metadata = {"crack_md_screen": self.conditions}
                 self._database.metadata = metadata  # type: ignore[misc]
                 return
-            found, rows = self._found(), list(self._database.select())
-        except (sqlite3.Error, KeyError, ValueError) as error:
-            raise DataError(
-                f"cannot read '{self.path}': {error}; it is damaged or no ASE "
-                "database: move it away, or give another --out"
-            ) from error
-        if found != self.conditions:
-            raise DataError(self._conflict(found))
-        for row in rows:
-            record = RelaxationRecord(**row.data["record"])
-            self._records[record.key] = (row.id, record)
+            if self._found() == self.conditions:
+                for row in self._database.select(columns=["id"]):
+                    record = RelaxationRecord(**row.data["record"])
+                    self._records[record.key] = (row.id, record)
+                return
+            found = self._found()
+        except self._read_errors as error:
+            raise self._unusable(error) from error
+        raise DataError(self._conflict(found))
+
+    def _unusable(self, error: Exception) -> DataError:
+        reason = " ".join(str(error).split())
+        if is_locked(error):
+            what = f"'{self.place}' is in use by another program: {reason}"
+            return DataError(f"{what}; close that, and run the same command again")
+        if self.path is None:
+            return DataError(
+                f"cannot use the database '{self.place}': {reason}; is the server "
+                "running, and does the database exist?"
+            )
+        return DataError(
+            f"cannot read '{self.place}': {reason}; it is damaged or no ASE database: "
+            "move it away, or give another --out"
+        )
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the file open: others may read it, and writing is quicker."""
+        if self.path is None:
+            yield
+            return
+        with written_ahead(self._database) as connection:
+            self._connection = connection
+            try:
+                yield
+            finally:
+                self._connection = None
 
     def __len__(self) -> int:
         """Return how many relaxations are finished."""
@@ -110,10 +155,13 @@ class ResultsStore:
             row_id = self._database.write(
                 atoms, key_value_pairs=shown, data={"record": asdict(record)}
             )
-        except (OSError, sqlite3.Error) as error:
+            if self._connection is not None:
+                self._connection.commit()
+        except self._write_errors as error:
+            what = "close the program that uses it" if is_locked(error) else "make room"
             raise DataError(
-                f"cannot write '{self.path}': {error}; what was finished before is "
-                "kept: make room and run the same command again"
+                f"cannot write '{self.place}': {error}; what was finished before is "
+                f"kept: {what} and run the same command again"
             ) from error
         self._records[record.key] = (int(row_id), record)
 
@@ -122,15 +170,18 @@ class ResultsStore:
 
     def _conflict(self, found: Mapping[str, Any] | None) -> str:
         if found is None:
-            return f"'{self.path}' is not the result of a screening; give another --out"
+            return (
+                f"'{self.place}' is not the result of a screening; give another --out"
+            )
         differences = [
             f"{name} {found.get(name)!r} (now {self.conditions.get(name)!r})"
             for name in sorted({*found, *self.conditions})
             if found.get(name) != self.conditions.get(name)
         ]
         return (
-            f"'{self.path.parent}' holds results of other settings: "
-            f"{', '.join(differences)}; give another --out, or remove the folder"
+            f"'{self.folder if self.path else self.place}' holds results of other "
+            f"settings: {', '.join(differences)}; give another --out, or remove the "
+            f"{'folder' if self.path else 'tables'}"
         )
 
 
@@ -144,8 +195,16 @@ def _text(value: str, prefix: str) -> str:
 
 
 @contextlib.contextmanager
-def open_store(folder: Path, conditions: Mapping[str, Any]) -> Iterator[ResultsStore]:
+def open_store(
+    folder: Path, conditions: Mapping[str, Any], *, address: str | None = None
+) -> Iterator[ResultsStore]:
     """Give the store of a folder to one run at a time.
+
+    Args:
+        folder: the results folder.
+        conditions: what `ScreenSettings.conditions` returns.
+        address: of a database server; None for a file in the folder. Only runs of this
+            folder are kept apart.
 
     Raises:
         DataError: the folder cannot be written, is in use, or holds other results.
@@ -165,8 +224,9 @@ def open_store(folder: Path, conditions: Mapping[str, Any]) -> Iterator[ResultsS
                 f"another screening is writing to '{folder}'; wait for it, or give "
                 "another --out"
             ) from error
-        store = ResultsStore(folder, conditions)
+        store = ResultsStore(folder, conditions, address)
         store.load()
-        yield store
+        with store.held():
+            yield store
     finally:
         os.close(lock)

@@ -65,6 +65,7 @@ def summarise(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
             "gas_references_eV": dict(model.gas_references),
             "forces": model.forces,
             "spin_polarised": model.spin_polarised,
+            "dtype": model.dtype,
         },
         "settings": _settings(result),
         "versions": _versions(),

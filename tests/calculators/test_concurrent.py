@@ -25,6 +25,7 @@ from ase.optimize import BFGS, FIRE, LBFGS
 
 from crack_md.calculators import CrackCalculator, run_together
 from crack_md.calculators import concurrent as concurrent_module
+from crack_md.calculators.concurrent import PAUSE
 from crack_md.errors import ConfigError, CrackError, StructureError
 from crack_md.models.registry import model_names
 from tests.calculators.springs import Springs
@@ -178,6 +179,34 @@ def test_items_are_taken_only_when_there_is_room() -> None:
         assert taken == []
         next(run)
         assert len(taken) == 3
+
+
+def test_items_that_arrive_late_join_those_that_run() -> None:
+    springs = Springs()
+
+    def items() -> Iterator[Any]:
+        yield 1
+        while len(springs.batches) < 6:
+            yield PAUSE
+        yield 2
+
+    def task(item: int, calculator: Calculator) -> None:
+        for step in range(10):
+            ask(calculator, item, x=step)
+
+    all_of(run_together(task, items(), springs, width=2))
+    assert springs.batches == [[1]] * 6 + [[1, 2]] * 4 + [[2]] * 6
+
+
+def test_other_calculators_skip_pauses() -> None:
+    found = list(run_together(ask_cell, [1, PAUSE, 2], EMT(), width=2))
+    assert [item for item, _ in found] == [1, 2]
+
+
+def ask_cell(item: int, calculator: Calculator) -> float:
+    atoms = bulk("Cu") * (1, 1, item)
+    atoms.calc = calculator
+    return float(atoms.get_potential_energy())
 
 
 def test_timing_does_not_change_the_batches() -> None:

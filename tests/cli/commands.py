@@ -12,8 +12,9 @@ RUN = (
 )
 
 
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
-"""Test workers that share cores would wait for each other's threads."""
+def one_thread() -> dict[str, str]:
+    """Return the environment; workers would wait for each other's threads."""
+    return {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def command(*arguments: str | Path | float) -> list[str]:
@@ -28,5 +29,5 @@ def crack_md(*arguments: str | Path | float) -> subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        env=ONE_THREAD,
+        env=one_thread(),
     )

@@ -10,7 +10,7 @@ import pytest
 from ase.build import bulk, fcc111
 
 from crack_md.models.checkpoint import save_model
-from tests.cli.commands import ONE_THREAD, command, crack_md
+from tests.cli.commands import command, crack_md, one_thread
 from tests.factories import oxygen_slab, tiny_model
 
 FILES = ("thermo.csv", "trajectory.extxyz", "restart.npz", "final.extxyz")
@@ -55,7 +55,7 @@ def test_killed_run_goes_on_to_the_same_bits(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=ONE_THREAD,
+        env=one_thread(),
     )
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and _rows(out / "thermo.csv") < 15:

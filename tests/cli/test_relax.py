@@ -14,7 +14,7 @@ from ase.build import bulk, fcc111
 from ase.db import connect
 from ase.io.trajectory import Trajectory
 
-from tests.cli.commands import ONE_THREAD, command, crack_md
+from tests.cli.commands import command, crack_md, one_thread
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_killed_run_repeats_nothing_that_is_finished(tmp_path: Path):
     ase.io.write(tmp_path / "many.extxyz", many)
     options = ["--model", "emt", "--fmax", "0.001", "--out", tmp_path / "out"]
     line = command("relax", tmp_path / "many.extxyz", *options)
-    process = subprocess.Popen(line, stderr=subprocess.DEVNULL, env=ONE_THREAD)
+    process = subprocess.Popen(line, stderr=subprocess.DEVNULL, env=one_thread())
     deadline = time.monotonic() + 60
     second = tmp_path / "out" / "trajectories" / "0004-many-4.traj"
     while time.monotonic() < deadline and not second.exists():

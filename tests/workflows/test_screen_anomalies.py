@@ -1,6 +1,6 @@
 """What goes wrong in single relaxations, and that it stays there."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -217,7 +217,7 @@ def test_one_failure_is_one_row(tmp_path: Path) -> None:
     assert len(rows(tmp_path / "sites.csv")) == 4
 
 
-def in_threads(function: RelaxOne, tasks: Sequence[Task]) -> Iterator[Outcome]:
+def in_threads(function: RelaxOne, tasks: Iterable[Task]) -> Iterator[Outcome]:
     """Run all at once, every one with a calculator of its own, and answer backwards."""
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(function, task, EMT()) for task in tasks]
