@@ -30,12 +30,12 @@ def test_slabs_have_about_as_many_atoms_as_asked(asked: int, found: int) -> None
 
 
 def test_a_batch_takes_the_passes_of_the_calculator(student: str) -> None:
-    """5,120 entries share a pass on a CPU: 14 slabs of 13 atoms, 32 each, need two."""
+    """5,120 entries share a pass on a CPU: 24 slabs of 13 atoms, 24 each, need two."""
     test = SpeedTest(student, device="cpu", repeats=1)
     engine = CountingEngine(test.calculator.models[0])
     test.calculator.engines[:] = [engine]
-    test.batch(oxygen_slab(), 14, name="slabs")
-    assert engine.passes == 3 * [91, 91], "first call, second call, one repeat"
+    test.batch(oxygen_slab(), 24, name="slabs")
+    assert engine.passes == 3 * [156, 156], "first call, second call, one repeat"
 
 
 def test_a_structure_that_is_refused_ends_a_batch(student: str) -> None:
