@@ -33,7 +33,7 @@ def objective_of(well: Well, *, weight: float = 0.0) -> Objective:
     ]
     if weight:
         terms.append(WeightedTerm(CrmseLoss(BETA), weight))
-    return Objective(well, terms)  # type: ignore[arg-type]
+    return Objective(well, terms)
 
 
 def contrast_of(well: Well, *, n_chains: int, weight: ContrastWeight) -> ChainContrast:
