@@ -112,7 +112,7 @@ class Chains:
         self.steps = steps
         self._mean = np.array([one.energy_mean for one in bounds])
         self._thermal = float(np.mean([one.thermal_spread for one in bounds]))
-        self._last = 0, float("nan")
+        self._last: tuple[int, float] | None = None
 
     def __len__(self) -> int:
         """Return the number of chains."""
@@ -143,14 +143,14 @@ class Chains:
         """
         energies, state = self.energies, self.replicas.state
         n_steps, mean = state.step_count, float(energies.mean())
-        last_step, last_mean = self._last
+        last_step, last_mean = self._last or (0, mean)
         self._last = n_steps, mean
-        moved = max(n_steps - last_step, 1) / self.steps
+        n_updates = max(n_steps - last_step, 1) / self.steps
         return {
             "chain_energy_eV": mean,
             "chain_energy_std_eV": float(energies.std()),
             "chain_energy_std_equipartition_eV": self._thermal,
-            "chain_drift_meV_per_update": 1000 * (mean - last_mean) / moved,
+            "chain_drift_meV_per_update": 1000 * (mean - last_mean) / n_updates,
             "chain_temperature_K": float(self.replicas.temperatures.mean()),
             "chain_restarts": float(len(state.blow_ups)),
         }
@@ -161,7 +161,7 @@ class Chains:
         return {
             name: values.tolist() if values.dtype.kind == "U" else torch.tensor(values)
             for name, values in arrays.items()
-        } | {"last": list(self._last)}
+        } | {"last": self._last}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where such a state was taken."""
@@ -173,8 +173,7 @@ class Chains:
             if name != "last"
         }
         self.replicas.load_state_dict(arrays)
-        n_steps, mean = state["last"]
-        self._last = int(n_steps), float(mean)
+        self._last = state["last"]
 
 
 def build_chains(

@@ -5,6 +5,7 @@ be small, and no number suits two molecules. It is set so that the gradient of t
 contrast is a share of that of all other losses together.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,10 @@ from crack_md.training.losses.crmse import NAME
 from crack_md.training.objective import Objective
 from crack_md.training.sampling import seed_step
 
+log = logging.getLogger(__name__)
+
+HOT = 1.0
+"""Thermal spreads above the data at which the mean energy of chains is worth a word."""
 MEMORY = 0.9
 """Of the logarithm of λ from one time it is found to the next: a batch is a sample."""
 
@@ -49,13 +54,10 @@ class ContrastWeight:
                 if name != NAME
             ]
         ).sum()
-        norms = [gradient_norm(loss, objective) for loss in (rest, values[NAME])]
-        if (
-            not (torch.stack(norms) > 0).all()
-            or not torch.stack(norms).isfinite().all()
-        ):
+        others, own = (gradient_norm(loss, objective) for loss in (rest, values[NAME]))
+        found = float((self._share * others / own).log())
+        if not math.isfinite(found):
             return  # chains at their start are data: there is no contrast yet
-        found = float((self._share * norms[0] / norms[1]).log())
         self.log = (
             found if self.log is None else MEMORY * self.log + (1 - MEMORY) * found
         )
@@ -91,6 +93,7 @@ class ChainContrast:
         self.chains = chains
         self._graph_of, self._weight = graph_of, weight
         self._equilibrate_steps = equilibrate_steps
+        self._has_warned = False
 
     def joined(self, batch: Batch, objective: Objective, step: int) -> Batch:
         """Return the batch with the chains after their next steps."""
@@ -103,8 +106,19 @@ class ChainContrast:
         return batch
 
     def report(self, objective: Objective) -> dict[str, float]:
-        """Return what the chains do, and λ."""
-        return {**self.chains.report(), "crmse_weight": objective.weights[NAME]}
+        """Return what the chains do, and λ; warn once if they heat up."""
+        found = self.chains.report()
+        above = found["chain_energy_eV"] / found["chain_energy_std_equipartition_eV"]
+        if above > HOT and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "the chains lie %.2f eV above the data, %.1f times what heat spreads "
+                "them: they do not keep up with the weights, or the model is far off; "
+                "if that grows, lower optimizer.lr or the crmse loss's gradient_share",
+                found["chain_energy_eV"],
+                above,
+            )
+        return {**found, "crmse_weight": objective.weights[NAME]}
 
     def state_dict(self, objective: Objective) -> dict[str, Any]:
         """Return what a later start needs."""

@@ -115,3 +115,18 @@ def test_chains_sample_what_the_model_says() -> None:
     right = (contrast.chains.replicas.state.positions[:, 0] > 0).mean()
     assert right > 0.8
     assert contrast.chains.report()["chain_energy_eV"] < -0.1
+
+
+def test_hot_chains_are_worth_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    well = Well()
+    objective = objective_of(well, weight=1.0)
+    contrast = contrast_of(well, n_chains=4, weight=ContrastWeight(0.2, every=10))
+    contrast.report(objective)
+    assert not caplog.records
+    with torch.no_grad():
+        well.coefficients += 1.0  # all energies rise by about an eV and more
+    contrast.chains.replicas.refresh()
+    contrast.report(objective)
+    contrast.report(objective)
+    assert len(caplog.records) == 1
+    assert "lower optimizer.lr" in caplog.text
