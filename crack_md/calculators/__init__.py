@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from crack_md.calculators.concurrent import run_together
     from crack_md.calculators.crack import CrackCalculator
+    from crack_md.calculators.devices import SeveralDevices
     from crack_md.calculators.evaluator import BatchEvaluator
     from crack_md.calculators.langevin import Langevin
     from crack_md.calculators.replicas import Replicas
@@ -19,6 +20,7 @@ __all__ = [
     "CrackCalculator",
     "Langevin",
     "Replicas",
+    "SeveralDevices",
     "run_together",
 ]
 
@@ -27,6 +29,7 @@ _HOMES = {
     "CrackCalculator": "crack",
     "Langevin": "langevin",
     "Replicas": "replicas",
+    "SeveralDevices": "devices",
     "run_together": "concurrent",
 }
 

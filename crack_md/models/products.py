@@ -1,5 +1,6 @@
 """In which precision the products of float32 numbers are computed, for a while."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -22,9 +23,33 @@ def tf32_products(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high")
+    _inside.enter()
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        _inside.leave()
+
+
+class _Inside:
+    """Counts who is inside: the first sets, and the last puts back, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+        self._before = ""
+
+    def enter(self) -> None:
+        with self._lock:
+            if not self._count:
+                self._before = torch.get_float32_matmul_precision()
+                torch.set_float32_matmul_precision("high")
+            self._count += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                torch.set_float32_matmul_precision(self._before)
+
+
+_inside = _Inside()

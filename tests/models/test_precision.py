@@ -123,6 +123,17 @@ def test_tf32_holds_for_one_call_alone() -> None:
     assert torch.get_float32_matmul_precision() == before
 
 
+def test_tf32_of_two_threads_is_put_back_by_the_last() -> None:
+    before = torch.get_float32_matmul_precision()
+    one, other = tf32_products(wanted=True), tf32_products(wanted=True)
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == "high"
+    other.__exit__(None, None, None)
+    assert torch.get_float32_matmul_precision() == before
+
+
 def test_tf32_leaves_the_model_that_was_given() -> None:
     model = tiny_model()
     assert with_tf32_products(model).products == "tf32"
