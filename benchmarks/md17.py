@@ -149,7 +149,8 @@ def draw(runs: list[Run], reference: Reference) -> Figure:
         axes[0].set_ylabel(f"{size} frames", color=INK)
     grid[-1, 0].set_xlabel("potential energy, eV above the lowest of DFT")
     grid[-1, 1].set_xlabel(f"torsion {molecule.torsions[-1].name}, degrees")
-    grid[0, 0].legend(frameon=False, fontsize=8)
+    fullest = max(grid[:, 0], key=lambda axes: len(axes.get_legend_handles_labels()[0]))
+    fullest.legend(frameon=False, fontsize=8)
     grid[0, 1].set_title("F(φ), meV", fontsize=9, color=MUTED)
     grid[0, 0].set_title("density, 1/eV", fontsize=9, color=MUTED)
     return figure
