@@ -51,6 +51,8 @@ COLUMNS = (
     "blow-ups",
     "verdict",
 )
+MARGIN_EV = 0.6
+"""What figures show beyond the energies of the reference."""
 BINS_DEGREES = np.linspace(-180, 180, 37)
 
 
@@ -159,29 +161,40 @@ def draw(runs: list[Run], reference: Reference) -> Figure:
 def _draw_reference(axes: np.ndarray, reference: Reference, molecule: Molecule) -> None:
     assert reference.energies is not None, "rMD17 has energies"
     energies = reference.energies - reference.energies.min()
-    _histogram(axes[0], energies, color=MUTED, label="DFT", filled=True)
+    bins = _energy_bins(reference)
+    _histogram(axes[0], energies, bins, color=MUTED, label="DFT", filled=True)
     _profile(axes[1], reference.positions, reference, molecule, color=MUTED, width=3)
 
 
 def _draw_run(
     axes: np.ndarray, run: Run, reference: Reference, molecule: Molecule
 ) -> None:
-    assert reference.energies is not None, "rMD17 has energies"
     with np.load(run.folder / "sampling" / "chains.npz", allow_pickle=False) as file:
         frames, energies = file["positions"], file["energies"]
     first = len(frames) // 5
     color = BLUE if run.has_chains else ORANGE
     label = "with CRMSE" if run.has_chains else "energies and forces"
     zero = reference.energies.min() + run.check["model"]["energy_offset_eV"]
-    _histogram(axes[0], energies[first:].ravel() - zero, color=color, label=label)
+    above = energies[first:].ravel() - zero
+    _histogram(axes[0], above, _energy_bins(reference), color=color, label=label)
     positions = frames[first:].reshape(-1, *frames.shape[2:])
     _profile(axes[1], positions, reference, molecule, color=color)
 
 
+def _energy_bins(reference: Reference) -> np.ndarray:
+    """Return edges in eV above the lowest energy of the reference."""
+    return np.linspace(-MARGIN_EV, np.ptp(reference.energies) + MARGIN_EV, 80)
+
+
 def _histogram(
-    axes: Axes, energies: np.ndarray, *, color: str, label: str, filled: bool = False
+    axes: Axes,
+    energies: np.ndarray,
+    bins: np.ndarray,
+    *,
+    color: str,
+    label: str,
+    filled: bool = False,
 ) -> None:
-    bins = np.linspace(-0.6, 1.6, 80)
     axes.hist(
         energies.clip(bins[0], bins[-1]),  # what is beyond stands at the edge
         bins=bins,
