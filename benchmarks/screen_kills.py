@@ -29,16 +29,17 @@ TABLES = ("results.csv", "sites.csv")
 RUN = "from crack_md.cli import main; main()"
 
 
-def write_slabs(path: Path, count: int) -> None:
-    """Write slabs of all metals, each under another strain."""
+def write_slabs(path: Path, count: int, *, strain: float = 2e-4) -> Path:
+    """Write slabs of all metals with names, each round strained by so much more."""
     frames = []
     for number in range(count):
         metal = list(METALS)[number % len(METALS)]
-        a = METALS[metal] * (1 + 2e-4 * (number // len(METALS)))
+        a = METALS[metal] * (1 + strain * (number // len(METALS)))
         atoms = fcc111(metal, (1, 1, 3), a=a, vacuum=8.0, periodic=True)
         atoms.info = {"name": f"{metal}-{number}"}
         frames.append(atoms)
     ase.io.write(path, frames)
+    return path
 
 
 def screen_command(slabs: Path, out: Path, more: Sequence[str]) -> list[str]:

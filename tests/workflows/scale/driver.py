@@ -8,25 +8,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import ase.io
-from ase.build import fcc111
-
+import benchmarks.screen_kills
 from tests.cli.commands import command, one_thread
-
-METALS = {"Cu": 3.6, "Ag": 4.1, "Au": 4.1, "Pt": 3.9, "Pd": 3.9, "Ni": 3.5}
 
 
 def write_slabs(path: Path, count: int) -> Path:
     """Write so many slabs of metals under strain, with names."""
-    frames = []
-    for number in range(count):
-        metal = list(METALS)[number % len(METALS)]
-        a = METALS[metal] * (1 + 1e-3 * (number // len(METALS)))
-        atoms = fcc111(metal, (1, 1, 3), a=a, vacuum=8.0, periodic=True)
-        atoms.info = {"name": f"{metal}-{number}"}
-        frames.append(atoms)
-    ase.io.write(path, frames)
-    return path
+    return benchmarks.screen_kills.write_slabs(path, count, strain=1e-3)
 
 
 def rows_of(path: Path) -> int:
