@@ -10,8 +10,8 @@ from crack_md.progress import show_progress
 
 Features = Literal["invariant", "all", "none"]
 TEACHER_HELP = (
-    "Who labels: nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, fairchem:CHECKPOINT.pt#TASK, "
-    "a student.pt, or emt (trials)."
+    "Who labels: nequix:WEIGHTS.nqx, tensornet:FOLDER, eqv2:CHECKPOINT.pt, "
+    "fairchem:CHECKPOINT.pt#TASK, recipe:FILE.yaml, a student.pt, or emt (trials)."
 )
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.", callback=hush)]
 WORKERS_HELP = "Processes, each with a teacher of its own; at most one per core."
@@ -85,7 +85,14 @@ def label(
     ],
     *,
     out: Annotated[Path, typer.Option(help="Dataset: .aselmdb, .db or .extxyz.")],
-    teacher: Annotated[str, typer.Option(help=TEACHER_HELP)],
+    teacher: Annotated[str | None, typer.Option(help=TEACHER_HELP)] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label recipe (.yaml) instead of one teacher: weighted increments of "
+            "several, with their spread."
+        ),
+    ] = None,
     hold_out: Annotated[
         str,
         typer.Option(
@@ -147,14 +154,17 @@ def label(
     from crack_md.data.readers import count_structures
     from crack_md.data.splits import parse_combinations, parse_pairs
     from crack_md.data.wanted import Wanted
+    from crack_md.errors import ConfigError
 
+    if (teacher is None) == (recipe is None):
+        raise ConfigError("name either --teacher or --recipe: who is to label?")
     rule = SplitRule(parse_pairs(hold_out), val=val, test=test, seed=seed)
     total = count_structures(sources)
     with show_progress("structures", total, quiet=quiet) as show:
         counts = label_structures(
             sources,
             out,
-            teacher=teacher,
+            teacher=f"recipe:{recipe}" if teacher is None else teacher,
             split=rule,
             leave_out=parse_combinations(leave_out),
             wanted=Wanted(features, jacobian_rows, jacobian_step),

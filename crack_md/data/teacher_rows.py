@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from crack_md.models.teachers.base import JacobianRows, TeacherLabels
 
+PART = "teacher_energy_by_"
+"""Before the name of one of several teachers: what it would say alone, eV."""
+
 
 def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
     """Return a teacher's labels as the entries of `row.data`.
@@ -26,6 +29,10 @@ def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
             data["teacher_coefficients"] = features.shape[1]
     if labels.node_energy is not None:
         data["teacher_node_energy"] = labels.node_energy
+    for name, energy in (labels.parts or {}).items():
+        data[f"{PART}{name}"] = energy
+    if labels.spread is not None:
+        data["teacher_spread"] = labels.spread
     if labels.jacobian is not None:
         rows = labels.jacobian.values.transpose(1, 0, 2).reshape(n_atoms, -1)
         data["teacher_jacobian"] = rows.astype(np.float32)
@@ -50,7 +57,18 @@ def teacher_labels(info: dict[str, Any]) -> TeacherLabels | None:
         if atomic is None
         else np.asarray(atomic, dtype=np.float64).reshape(len(forces)),
         jacobian=_jacobian(info, len(forces)),
+        parts=_parts(info),
+        spread=float(info["teacher_spread"]) if "teacher_spread" in info else None,
     )
+
+
+def _parts(info: dict[str, Any]) -> dict[str, float] | None:
+    named = {
+        key.removeprefix(PART): float(value)
+        for key, value in info.items()
+        if key.startswith(PART)
+    }
+    return named or None
 
 
 def _jacobian(info: dict[str, Any], n_atoms: int) -> JacobianRows | None:

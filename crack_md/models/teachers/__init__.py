@@ -3,6 +3,8 @@
 nequix:WEIGHTS.nqx     Nequix, with its own package installed
 eqv2:CHECKPOINT.pt     EquiformerV2, ours or imported; also plain CHECKPOINT.pt
 fairchem:MODEL#TASK    UMA or eSEN: a file or a published name, with fairchem-core 2.24
+tensornet:FOLDER       TensorNet of MatPES, with model.json and state.pt
+recipe:FILE.yaml       a weighted sum of increments of several of these
 emt                    ASE's effective medium theory, labels only, for trials
 """
 
@@ -37,8 +39,8 @@ def load_teacher(
     """Return the teacher that a short text names.
 
     Args:
-        spec: `nequix:PATH`, `eqv2:PATH`, `fairchem:PATH#TASK`, the path of a
-            checkpoint, or `emt`.
+        spec: `nequix:PATH`, `tensornet:FOLDER`, `eqv2:PATH`, `fairchem:PATH#TASK`,
+            the path of a checkpoint, or `emt`.
         device: Where to evaluate it.
         all_degrees: Let EquiformerV2 and fairchem teachers return their features of
             every degree; others have invariants alone.
@@ -54,6 +56,14 @@ def load_teacher(
         from crack_md.models.teachers.nequix import NequixTeacher
 
         return NequixTeacher(path, device=device)
+    if colon and kind == "tensornet":
+        from crack_md.models.teachers.tensornet import TensorNetTeacher
+
+        return TensorNetTeacher(path, device=device)
+    if colon and kind == "recipe":
+        from crack_md.models.teachers.increments import load_increment_teacher
+
+        return load_increment_teacher(path, device=device)
     if colon and kind == "fairchem":
         from crack_md.models.teachers.fairchem import FairchemTeacher
 
@@ -65,8 +75,9 @@ def load_teacher(
             path if colon else spec, device=device, all_degrees=all_degrees
         )
     raise TeacherError(
-        f"unknown teacher '{spec}'; expected nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, "
-        "fairchem:CHECKPOINT.pt#TASK, the path of a .pt checkpoint, or emt"
+        f"unknown teacher '{spec}'; expected nequix:WEIGHTS.nqx, tensornet:FOLDER, "
+        "eqv2:CHECKPOINT.pt, fairchem:CHECKPOINT.pt#TASK, recipe:FILE.yaml, the path "
+        "of a .pt checkpoint, or emt"
     )
 
 

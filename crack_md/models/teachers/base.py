@@ -8,7 +8,7 @@ given the equivalent cell with vacuum that `as_periodic` makes.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -64,6 +64,12 @@ class TeacherLabels:
     """(atom,) in eV; they add up to the energy."""
     jacobian: JacobianRows | None = None
     """Sampled rows of the force Jacobian."""
+    stress: NDArray[np.float64] | None = None
+    """(3, 3) in eV/Å³, of the cell of `as_periodic`; not stored in datasets."""
+    parts: Mapping[str, float] | None = None
+    """Energies in eV by each teacher, where several made the label together."""
+    spread: float | None = None
+    """eV, standard deviation of those of them that can be trusted for the structure."""
 
     @property
     def largest_force(self) -> float:
