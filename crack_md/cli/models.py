@@ -169,6 +169,7 @@ def describe(
         "elements": [chemical_symbols[number] for number in metadata.elements],
         "cutoff_A": config.cutoff,
         "neighbors": count,
+        "short_range": config.short_range,
         "energy_scale": {
             "mean_eV": model.scale.mean,
             "std_eV": model.scale.std,
@@ -203,6 +204,7 @@ def _table(summary: dict[str, Any]) -> Table:
         "energy": _REFERENCE_MEANING[summary["energy_reference"]],
         "forces": _FORCES_MEANING[summary["forces"]],
         "neighbors": _neighbors(summary),
+        "short range": _SHORT_RANGE_MEANING[summary["short_range"]],
         "elements": f"{len(summary['elements'])}: {' '.join(summary['elements'])}",
         "gas references": ", ".join(
             f"{gas} {energy:.3f} eV"
@@ -220,6 +222,11 @@ def _table(summary: dict[str, Any]) -> Table:
 _FORCES_MEANING = {
     "direct": "direct (a head of the network, not a gradient)",
     "gradient": "gradient of the energy",
+}
+
+_SHORT_RANGE_MEANING = {
+    "none": "no repulsion of its own: energies of atoms nearer than bonds mean nothing",
+    "zbl": "ZBL repulsion below 0.8 of the sum of covalent radii",
 }
 
 

@@ -144,7 +144,7 @@ class EquiformerV2(Network):
             rotations = frames.flatten(0, 1)
             if edges.filled is not None:
                 rotations = rotations.index_select(0, edges.filled)
-        given = [getattr(self, f"coupling_{l}") for l in range(2, config.lmax + 1)]
+        given = [getattr(self, f"coupling_{d}") for d in range(2, config.lmax + 1)]
         blocks = wigner_blocks(rotations, given)[: config.lmax + 1]
         rotation = edge_rotations(blocks, self.order)
         envelope = None

@@ -206,7 +206,10 @@ class ForceField(nn.Module):
         references = self._element_references
         raw = output.node_energy.double() / self.network.config.average_atoms
         share = (self.scale.mean / atoms_per_structure(graph))[graph.batch]
-        return raw * self.scale.std + share + references[graph.atomic_numbers]
+        energy = raw * self.scale.std + share + references[graph.atomic_numbers]
+        if output.pair_energy is not None:
+            energy = energy + output.pair_energy.double()
+        return energy
 
 
 def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomGraph:

@@ -13,6 +13,9 @@ entry in the table of that package. What it promises, and its tests check:
     rotated edges give rotated features; coefficient 0 of the features is invariant
     an edge that reaches the cutoff has left no trace in energies, forces and features
     an atom without edges has the energy 0: its element's reference is the whole
+
+Atoms nearer than bonds are the business of `Network` and `short_range`: an architecture
+never sees how near they are.
 """
 
 from collections.abc import Mapping
@@ -27,6 +30,7 @@ from torch import Tensor
 from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph, edge_vectors
 from crack_md.models.constants import ExactConstants
+from crack_md.models.short_range import ShortRange, ShortRangeKind
 from crack_md.neighbors import NeighborRule, SmoothNeighbors
 
 Forces = Literal["direct", "gradient"]
@@ -40,6 +44,8 @@ class NetworkOutput(NamedTuple):
     """Of a head; None where forces are the gradient of the energy."""
     node_features: Float[Tensor, "atom coefficient channel"]
     """Coefficient 0 is invariant: what losses and feature statistics read."""
+    pair_energy: Float[Tensor, " atom"] | None = None
+    """Half of the short-range repulsion of all pairs of an atom, in eV."""
 
 
 class Edges(NamedTuple):
@@ -110,6 +116,8 @@ class Architecture:
     forces: Forces = "gradient"
     average_atoms: float = 1.0
     """What raw energies are divided by."""
+    short_range: ShortRangeKind = "none"
+    """What keeps atoms apart below bonding distances, beside the network."""
 
     def __post_init__(self) -> None:
         """Refuse what no network can be built of."""
@@ -127,6 +135,12 @@ class Architecture:
                 raise ValueError(
                     f"{name} is {value}; expected {lowest:g} to {highest:g}"
                 )
+        smooth = isinstance(self.rule, SmoothNeighbors)
+        if self.short_range != "none" and not (smooth and self.forces == "gradient"):
+            raise ValueError(
+                f"short_range '{self.short_range}' is part of an energy of all "
+                "neighbors; expected neighbors: smooth and forces: gradient beside it"
+            )
 
     @property
     def rule(self) -> NeighborRule:
@@ -167,6 +181,11 @@ class Network(ExactConstants):
         self.config = config
         # An empty slot gets a harmless direction: zero vectors have no frame.
         self.keep("filler", torch.tensor([0.0, config.cutoff, 0.0], device="cpu"))
+        self.short_range = (
+            ShortRange(config.num_elements, config.cutoff)
+            if config.short_range == "zbl"
+            else None
+        )
 
     def forward(
         self,
@@ -188,7 +207,18 @@ class Network(ExactConstants):
                 of keeping what it needs. The gradient itself has none then.
         """
         edges = self.edges(graph, compact=compact)
-        return self.evaluate(edges, frames=frames, recompute=recompute)
+        if self.short_range is None:
+            return self.evaluate(edges, frames=frames, recompute=recompute)
+        pairs, seen = _apart(edges, self.short_range)
+        output = self.evaluate(seen, frames=frames, recompute=recompute)
+        return output._replace(pair_energy=pairs)
+
+    def pair_energy(self, graph: AtomGraph) -> Float[Tensor, " atom"]:
+        """Return the short-range repulsion alone, in eV; zero without any."""
+        edges = self.edges(graph)
+        if self.short_range is None:
+            return edges.lengths.new_zeros(edges.n_atoms)
+        return _apart(edges, self.short_range)[0]
 
     def edges(self, graph: AtomGraph, *, compact: bool | None = None) -> Edges:
         """Return the edges of a graph; `forward` explains ``compact``."""
@@ -233,6 +263,32 @@ class Network(ExactConstants):
             f"the products of architecture '{self.config.name}' are too small to gain "
             f"from {str(dtype).removeprefix('torch.')}; use dtype 'float32'"
         )
+
+
+def _apart(
+    edges: Edges, short_range: ShortRange
+) -> tuple[Float[Tensor, " atom"], Edges]:
+    """Return the repulsion of atoms, and the edges as a network may see them."""
+    lengths, receivers = edges.lengths, edges.receivers
+    first = edges.numbers.index_select(0, receivers)
+    second = edges.numbers.index_select(0, edges.senders)
+    near = None
+    if edges.compact:  # few atoms are ever that near, mostly none
+        near = (lengths < short_range.reach(first, second)).nonzero().squeeze(-1)
+        if not near.shape[0]:
+            return lengths.new_zeros(edges.n_atoms), edges
+        lengths, receivers, first, second = (
+            one.index_select(0, near) for one in (lengths, receivers, first, second)
+        )
+    halves = short_range.energies(lengths, first, second) / 2
+    energy = lengths.new_zeros(edges.n_atoms).index_add(0, receivers, halves)
+    seen = short_range.seen(lengths, first, second)
+    factor = seen / lengths
+    if near is not None:
+        seen = edges.lengths.index_copy(0, near, seen)
+        factor = torch.ones_like(edges.lengths).index_copy(0, near, factor)
+    vectors = edges.vectors * factor.unsqueeze(-1)
+    return energy, edges._replace(vectors=vectors, lengths=seen)
 
 
 def _check(name: str, value: Any, hint: Any) -> None:

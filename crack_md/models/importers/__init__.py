@@ -8,7 +8,6 @@ v1. No code from a file is run (`crack_md.models.pickles`).
 from collections.abc import Sequence
 from typing import Any
 
-from crack_md.errors import CheckpointError
 from crack_md.models.architectures import filled_network
 from crack_md.models.force_field import EnergyReference, ForceField, ModelMetadata
 from crack_md.models.importers.architecture import model_options, public_architecture
