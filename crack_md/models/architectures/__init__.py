@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from crack_md.errors import CheckpointError
+from crack_md.models.architectures.ace import Ace, AceConfig
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.network import Architecture, Network
@@ -24,6 +25,7 @@ class Entry(NamedTuple):
 
 ARCHITECTURES: Mapping[str, Entry] = {
     "equiformer_v2": Entry(EquiformerV2Config, EquiformerV2),
+    "ace": Entry(AceConfig, Ace),
 }
 
 
