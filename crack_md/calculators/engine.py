@@ -19,6 +19,7 @@ from crack_md.calculators.agreement import difference_of, largest_difference
 from crack_md.graph import AtomGraph, padded_graph
 from crack_md.models.base import Prediction
 from crack_md.models.force_field import ForceField
+from crack_md.neighbors import StrictNeighbors
 
 Compile = Literal["auto"] | bool
 
@@ -131,7 +132,7 @@ class CompiledEngine:
     def _known_width(self, n_atoms: int, width: int) -> int:
         known = self._widths.get(n_atoms, 0)
         if width > known:
-            strict = self.model.network.config.neighbors == "strict"
+            strict = isinstance(self.model.rule, StrictNeighbors)
             known = width if strict else _rounded(width * (1 + HEADROOM), WIDTH_STEP)
             self._widths[n_atoms] = known
         return known

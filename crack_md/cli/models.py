@@ -157,7 +157,7 @@ def describe(
 ) -> dict[str, Any]:
     """Return what there is to know about a model, ready for JSON."""
     config, metadata = model.network.config, model.metadata
-    strict = config.neighbors == "strict"
+    count = getattr(model.rule, "count", "all")
     return {
         "file": name,
         "kind": kind,
@@ -168,7 +168,8 @@ def describe(
         "gas_references_eV": dict(metadata.gas_references),
         "elements": [chemical_symbols[number] for number in metadata.elements],
         "cutoff_A": config.cutoff,
-        "neighbors": config.max_neighbors if strict else "all",
+        "neighbors": count,
+        "short_range": config.short_range,
         "energy_scale": {
             "mean_eV": model.scale.mean,
             "std_eV": model.scale.std,
@@ -176,6 +177,7 @@ def describe(
             "element_references": bool(model.scale.element_references),
         },
         "architecture": dataclasses.asdict(config),
+        "sizes": config.summary,
         "provenance": dict(metadata.provenance),
     }
 
@@ -195,16 +197,14 @@ def _shown(provenance: dict[str, Any]) -> dict[str, Any]:
 
 def _table(summary: dict[str, Any]) -> Table:
     table = Table(show_header=False, title=Text(summary["file"]), title_justify="left")
-    config = summary["architecture"]
     rows = {
         "kind": summary["kind"],
-        "architecture": f"EquiformerV2, {config['num_layers']} layers, "
-        f"lmax {config['lmax']}, mmax {config['mmax']}, "
-        f"{config['sphere_channels']} channels",
+        "architecture": summary["sizes"],
         "parameters": f"{summary['parameters']:,}",
         "energy": _REFERENCE_MEANING[summary["energy_reference"]],
         "forces": _FORCES_MEANING[summary["forces"]],
         "neighbors": _neighbors(summary),
+        "short range": _SHORT_RANGE_MEANING[summary["short_range"]],
         "elements": f"{len(summary['elements'])}: {' '.join(summary['elements'])}",
         "gas references": ", ".join(
             f"{gas} {energy:.3f} eV"
@@ -222,6 +222,11 @@ def _table(summary: dict[str, Any]) -> Table:
 _FORCES_MEANING = {
     "direct": "direct (a head of the network, not a gradient)",
     "gradient": "gradient of the energy",
+}
+
+_SHORT_RANGE_MEANING = {
+    "none": "no repulsion of its own: energies of atoms nearer than bonds mean nothing",
+    "zbl": "ZBL repulsion below 0.8 of the sum of covalent radii",
 }
 
 

@@ -1,7 +1,7 @@
 """The file format of crack-md models: plain containers and tensors, nothing else.
 
     format_version      1
-    architecture        `EquiformerV2Config` as a dictionary
+    architecture        its name and options; EquiformerV2 where it has no name
     state_dict          weights by name
     energy_scale        mean and std in eV, force_std in eV/Å
     energy_reference    "total" or "adsorption"
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from crack_md.errors import CheckpointError
-from crack_md.models.equiformer_config import EquiformerV2Config, Forces
+from crack_md.models.architectures import architecture_from, filled_network
 from crack_md.models.feature_statistics import FeatureStatistics
 from crack_md.models.force_field import (
     EnergyReference,
@@ -35,7 +35,8 @@ from crack_md.models.force_field import (
     ForceField,
     ModelMetadata,
 )
-from crack_md.models.importers import filled_network, import_public
+from crack_md.models.importers import import_public
+from crack_md.models.network import Architecture, Forces
 from crack_md.models.pickles import RawCheckpoint, plain, read_checkpoint
 from crack_md.models.registry import model_path
 
@@ -152,12 +153,12 @@ def model_from(raw: RawCheckpoint) -> ForceField:
     return ForceField(network, _scale(raw), metadata).eval()
 
 
-def _architecture(raw: RawCheckpoint) -> EquiformerV2Config:
+def _architecture(raw: RawCheckpoint) -> Architecture:
     options = _part(raw, "architecture", dict)
     try:
-        config = EquiformerV2Config(**options)
-    except TypeError as error:
-        expected = "the fields of EquiformerV2Config"
+        config = architecture_from(options)
+    except (TypeError, ValueError) as error:
+        expected = "the options of an architecture of this crack-md"
         raise _wrong(raw, "architecture", _one_line(error), expected) from error
     forces = raw.content.get("forces")
     if forces != config.forces or forces not in get_args(Forces):

@@ -1,22 +1,44 @@
 """Every choice that makes an EquiformerV2."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from types import MappingProxyType
+from typing import ClassVar, Literal
 
 from crack_md.models.layers import Activation, FeedForwardKind
+from crack_md.models.network import Architecture, Forces
 from crack_md.models.norms import Norm
 from crack_md.neighbors import NeighborRule, SmoothNeighbors, StrictNeighbors
 
-Forces = Literal["direct", "gradient"]
-
 
 @dataclass(frozen=True)
-class EquiformerV2Config:
+class EquiformerV2Config(Architecture):
     """Every choice that changes the function or the parameters of the network.
 
     The defaults are the public 153M model but for its depth.
     """
 
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = MappingProxyType(
+        {
+            "max_neighbors": (1, 1000),
+            "envelope_power": (2, 20),
+            "num_layers": (1, 100),
+            "sphere_channels": (1, 4096),
+            "attn_hidden_channels": (1, 4096),
+            "num_heads": (1, 256),
+            "attn_alpha_channels": (1, 4096),
+            "attn_value_channels": (1, 4096),
+            "ffn_hidden_channels": (1, 4096),
+            "lmax": (1, 12),
+            "mmax": (1, 12),
+            "grid_resolution": (2, 100),
+            "edge_channels": (1, 4096),
+            "num_distance_basis": (2, 10_000),
+            "average_degree": (1e-3, 1e6),
+        }
+    )
+
+    name: Literal["equiformer_v2"] = "equiformer_v2"
     neighbors: Literal["strict", "smooth"] = "strict"
     cutoff: float = 12.0
     """Å."""
@@ -54,3 +76,21 @@ class EquiformerV2Config:
         if self.neighbors == "strict":
             return StrictNeighbors(count=self.max_neighbors, cutoff=self.cutoff)
         return SmoothNeighbors(cutoff=self.cutoff)
+
+    @property
+    def feature_channels(self) -> int:
+        """Return the channels of the node features."""
+        return self.sphere_channels
+
+    @property
+    def feature_degree(self) -> int:
+        """Return the highest degree l of the node features."""
+        return self.lmax
+
+    @property
+    def summary(self) -> str:
+        """Return the sizes in a few words."""
+        return (
+            f"EquiformerV2, {self.num_layers} layers, lmax {self.lmax}, "
+            f"mmax {self.mmax}, {self.sphere_channels} channels"
+        )

@@ -5,21 +5,22 @@ public checkpoints. Differences: a dense neighbor table instead of an edge list,
 without random roll, gradients through the frames, and a smooth cutoff on demand.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crack_md.graph import AtomGraph, edge_vectors
 from crack_md.models.attention import EdgeDegreeEmbedding, GraphAttention
 from crack_md.models.edges import EdgeTable, by_parts, rows_at_once
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.layers import FeedForward
+from crack_md.models.network import Edges, Network, NetworkOutput
 from crack_md.models.norms import NORMS
 from crack_md.models.radial import GaussianBasis, polynomial_envelope
-from crack_md.models.so2 import init_so2
+from crack_md.models.so2 import SO2Convolution, init_so2
 from crack_md.models.so3 import (
     couplings,
     edge_frames,
@@ -28,14 +29,6 @@ from crack_md.models.so3 import (
     truncation_scale,
     wigner_blocks,
 )
-
-
-class NetworkOutput(NamedTuple):
-    """Raw outputs, before any scale or reference."""
-
-    node_energy: Float[Tensor, " atom"]
-    forces: Float[Tensor, "atom 3"] | None
-    node_features: Float[Tensor, "atom coefficient channel"]
 
 
 class TransformerBlock(nn.Module):
@@ -61,16 +54,26 @@ class TransformerBlock(nn.Module):
         return x + self.ffn(self.norm_2(x))
 
 
-class EquiformerV2(nn.Module):
+class EquiformerV2(Network):
     """The network: atoms and their neighbors to raw energies, forces and features."""
+
+    parts: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+        {
+            "embeddings": ("sphere_embedding.", "edge_degree_embedding."),
+            "blocks": ("blocks.",),
+            "norm": ("norm.",),
+            "delta": ("delta.",),
+            "energy_head": ("energy_block.",),
+            "force_head": ("force_block.",),
+        }
+    )
 
     truncation: Tensor
     order: Tensor
-    filler: Tensor
+    config: EquiformerV2Config
 
     def __init__(self, config: EquiformerV2Config) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         channels = config.sphere_channels
         self.sphere_embedding = nn.Embedding(config.num_elements, channels)
         self.distance_expansion = GaussianBasis(
@@ -97,40 +100,29 @@ class EquiformerV2(nn.Module):
         )
         self.apply(_initialise)
         self.apply(init_so2)
-        self._place_couplings()
+        for degree, coupling in enumerate(couplings(config.lmax), start=2):
+            self.keep(f"coupling_{degree}", coupling)
         order = torch.tensor(order_major_index(config.lmax, config.mmax))
         self.register_buffer("order", order, persistent=False)
         scale = torch.tensor(truncation_scale(config.lmax, config.mmax))
         self.register_buffer("truncation", scale.unsqueeze(-1), persistent=False)
-        filler = torch.tensor([0.0, config.cutoff, 0.0])
-        self.register_buffer("filler", filler, persistent=False)
 
-    def forward(
+    def evaluate(
         self,
-        graph: AtomGraph,
+        edges: Edges,
         *,
         frames: Float[Tensor, "atom slot 3 3"] | None = None,
-        compact: bool | None = None,
         recompute: bool = False,
     ) -> NetworkOutput:
-        """Return raw energies per atom, raw direct forces and final features.
-
-        Args:
-            graph: atoms and neighbor table, built by ``config.rule``.
-            frames: rotations that turn each edge onto +y; None takes `edge_frames`.
-            compact: leave empty slots out of the work; None does so on the CPU, where
-                it costs neither a synchronisation nor a recompilation.
-            recompute: evaluate parts of large structures again for a gradient, instead
-                of keeping what it needs. The gradient itself has none then.
-        """
-        edges = self.edge_table(graph, frames, compact=compact)
-        embedding = self.sphere_embedding(graph.atomic_numbers).unsqueeze(1)
+        """Return raw energies per atom, raw direct forces and final features."""
+        table = self.edge_table(edges, frames)
+        embedding = self.sphere_embedding(edges.numbers).unsqueeze(1)
         rest = (self.config.lmax + 1) ** 2 - 1
         x = nn.functional.pad(embedding, (0, 0, 0, rest))
-        n_rows = rows_at_once(edges, self.config, recompute=recompute)
-        x = x + by_parts(self.edge_degree_embedding, edges, n_rows)
+        n_rows = rows_at_once(table, self.config, recompute=recompute)
+        x = x + by_parts(self.edge_degree_embedding, table, n_rows)
         for block in self.blocks:
-            x = block(x, edges, n_rows)
+            x = block(x, table, n_rows)
         x = self.norm(x)
         if self.delta is not None:
             x = x + self.delta(x)
@@ -138,76 +130,57 @@ class EquiformerV2(nn.Module):
         if self.force_block is None:
             return NetworkOutput(energy, None, x)
         head = self.force_block.vectors  # l = 1 is (x, y, z)
-        forces = by_parts(lambda part: head(x, part), edges, n_rows).squeeze(-1)
+        forces = by_parts(lambda part: head(x, part), table, n_rows).squeeze(-1)
         return NetworkOutput(energy, forces, x)
 
-    def _apply(self, fn: Callable[..., Tensor], recurse: bool = True) -> "EquiformerV2":
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._place_couplings()
-        return self
-
-    def _place_couplings(self) -> None:
-        """Put constants beside the weights, once: in a call the host would wait.
-
-        They are no buffers: those of a model that goes through float32 stay rounded.
-        """
-        weight = self.sphere_embedding.weight
-        self._couplings = [
-            coupling.to(device=weight.device, dtype=weight.dtype)
-            for coupling in couplings(self.config.lmax)
-        ]
-
     def edge_table(
-        self,
-        graph: AtomGraph,
-        frames: Float[Tensor, "atom slot 3 3"] | None = None,
-        *,
-        compact: bool | None = None,
+        self, edges: Edges, frames: Float[Tensor, "atom slot 3 3"] | None = None
     ) -> EdgeTable:
         """Return distances, elements, rotations and envelopes of all edges."""
         config = self.config
-        shape = graph.mask.shape
-        if compact is None:
-            compact = not (graph.mask.is_cuda or torch.compiler.is_compiling())
-        filled = graph.mask.flatten().nonzero().squeeze(-1) if compact else None
-        if filled is not None and filled.shape[0] == graph.mask.numel():
-            filled = None  # nothing is empty, as nearly always under the strict rule
-        # An empty slot gets a harmless direction: zero vectors have no frame.
-        vectors = edge_vectors(graph)
-        vectors = torch.where(graph.mask.unsqueeze(-1), vectors, self.filler)
-        slots = torch.arange(graph.mask.numel(), device=graph.mask.device)
-        slots = slots if filled is None else filled
-        receivers = slots // shape[1]
-        senders = graph.neighbors.flatten().index_select(0, slots)
-        vectors = vectors.flatten(0, 1).index_select(0, slots)
-        distance = torch.linalg.vector_norm(vectors, dim=-1)
         if frames is None:
-            rotations = edge_frames(vectors)
+            rotations = edge_frames(edges.vectors)
         else:
-            rotations = frames.flatten(0, 1).index_select(0, slots)
-        blocks = wigner_blocks(rotations, self._couplings)[: config.lmax + 1]
+            rotations = frames.flatten(0, 1)
+            if edges.filled is not None:
+                rotations = rotations.index_select(0, edges.filled)
+        given = [getattr(self, f"coupling_{d}") for d in range(2, config.lmax + 1)]
+        blocks = wigner_blocks(rotations, given)[: config.lmax + 1]
         rotation = edge_rotations(blocks, self.order)
         envelope = None
         if config.neighbors == "smooth":
             envelope = polynomial_envelope(
-                distance, config.cutoff, config.envelope_power
+                edges.lengths, config.cutoff, config.envelope_power
             )
-            envelope = envelope * graph.mask.flatten().index_select(0, slots)
-        numbers = graph.atomic_numbers
+            envelope = envelope * edges.real
         table = EdgeTable(
-            basis=self.distance_expansion(distance),
-            senders=senders,
-            receivers=receivers,
-            sender_numbers=numbers.index_select(0, senders),
-            receiver_numbers=numbers.index_select(0, receivers),
+            basis=self.distance_expansion(edges.lengths),
+            senders=edges.senders,
+            receivers=edges.receivers,
+            sender_numbers=edges.numbers.index_select(0, edges.senders),
+            receiver_numbers=edges.numbers.index_select(0, edges.receivers),
             rotation=rotation,
             rotation_back=rotation,
             truncation=self.truncation,
             envelope=envelope,
-            filled=filled,
-            mask=graph.mask,
+            filled=edges.filled,
+            mask=edges.mask,
         )
         return table._replace(rotation_back=table.to_table(rotation).flatten(1, 2))
+
+    def lower_products(self, dtype: torch.dtype) -> None:
+        """Let SO(2) convolutions and networks on grids compute in a lower precision.
+
+        These are nearly all operations. Rotations, radial weights, norms, attention
+        weights and sums keep their precision: rounding those moved the energies of
+        trained students twice as much.
+        """
+        for module in self.modules():
+            if isinstance(module, SO2Convolution):
+                module.fc_m0.to(dtype)
+                module.so2_m_conv.to(dtype)
+            elif isinstance(module, FeedForward) and module.kind == "grid":
+                module.grid_mlp.to(dtype)
 
 
 def attention(config: EquiformerV2Config, *, channels_out: int) -> GraphAttention:

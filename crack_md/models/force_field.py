@@ -15,9 +15,8 @@ from crack_md.graph import (
     sum_over_structures,
 )
 from crack_md.models.base import Prediction
-from crack_md.models.equiformer_config import Forces
-from crack_md.models.equiformer_v2 import EquiformerV2, NetworkOutput
 from crack_md.models.feature_statistics import FeatureStatistics
+from crack_md.models.network import Forces, Network, NetworkOutput
 from crack_md.models.norms import set_any_order
 from crack_md.models.products import Products, tf32_products
 from crack_md.neighbors import NeighborRule
@@ -63,7 +62,7 @@ class ModelMetadata:
 
 
 class ForceField(nn.Module):
-    """EquiformerV2 with its energy scale, references and provenance.
+    """A network with its energy scale, references and provenance.
 
     Args:
         network: the bare network.
@@ -72,7 +71,7 @@ class ForceField(nn.Module):
     """
 
     def __init__(
-        self, network: EquiformerV2, scale: EnergyScale, metadata: ModelMetadata
+        self, network: Network, scale: EnergyScale, metadata: ModelMetadata
     ) -> None:
         super().__init__()
         self.network = network
@@ -100,12 +99,12 @@ class ForceField(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Return the precision of the weights."""
-        return self.network.sphere_embedding.weight.dtype
+        return next(self.network.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
         """Return the device of the weights."""
-        return self.network.sphere_embedding.weight.device
+        return next(self.network.parameters()).device
 
     def forward(
         self,
@@ -207,7 +206,10 @@ class ForceField(nn.Module):
         references = self._element_references
         raw = output.node_energy.double() / self.network.config.average_atoms
         share = (self.scale.mean / atoms_per_structure(graph))[graph.batch]
-        return raw * self.scale.std + share + references[graph.atomic_numbers]
+        energy = raw * self.scale.std + share + references[graph.atomic_numbers]
+        if output.pair_energy is not None:
+            energy = energy + output.pair_energy.double()
+        return energy
 
 
 def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomGraph:

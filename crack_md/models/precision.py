@@ -5,28 +5,20 @@ import copy
 import torch
 
 from crack_md.models.force_field import ForceField
-from crack_md.models.layers import FeedForward
-from crack_md.models.so2 import SO2Convolution
 
 
 def with_products_in(model: ForceField, dtype: torch.dtype) -> ForceField:
     """Return a copy of a model for inference whose largest products are in ``dtype``.
 
-    These are the SO(2) convolutions and the networks on grids: nearly all operations.
-    Rotations, radial weights, norms, attention weights and sums keep their precision:
-    rounding those moved the energies of trained students twice as much.
-
     Args:
         model: Left as it is.
         dtype: `torch.bfloat16`, say.
+
+    Raises:
+        ConfigError: Its architecture has no products that are worth it.
     """
     low = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
-    for module in low.network.modules():
-        if isinstance(module, SO2Convolution):
-            module.fc_m0.to(dtype)
-            module.so2_m_conv.to(dtype)
-        elif isinstance(module, FeedForward) and module.kind == "grid":
-            module.grid_mlp.to(dtype)
+    low.network.lower_products(dtype)
     low.products = "bfloat16"
     return low
 

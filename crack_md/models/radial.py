@@ -1,9 +1,12 @@
 """Functions of distance: the basis, the networks on it, and the smooth cutoff."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crack_md.models.constants import ExactConstants
 from crack_md.models.edges import EdgeTable
 from crack_md.models.norms import LayerNorm
 
@@ -23,6 +26,29 @@ class GaussianBasis(nn.Module):
         """Return the values of all Gaussians at every distance."""
         gap = distance.unsqueeze(-1) - self.offset
         return torch.exp(self.coefficient * gap.square())
+
+
+class BesselBasis(ExactConstants):
+    """Bessel functions under a smooth envelope, of mean square near 1 where atoms are.
+
+    √2 sin(nπ r/c) · c/r · env(r), n = 1, 2 … (Gasteiger et al. 2020, eq. 7,
+    with another norm).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, cutoff: float, n_basis: int, power: int) -> None:
+        super().__init__()
+        self.cutoff, self.power = cutoff, power
+        steps = torch.arange(1, n_basis + 1, dtype=torch.float64, device="cpu")
+        self.keep("frequencies", steps * math.pi / cutoff)
+
+    def forward(self, distance: Float[Tensor, " edge"]) -> Float[Tensor, "edge basis"]:
+        """Return all functions at every distance, 0 from the cutoff on."""
+        envelope = polynomial_envelope(distance, self.cutoff, self.power)
+        scale = envelope * (math.sqrt(2) * self.cutoff) / distance
+        waves = torch.sin(distance.unsqueeze(-1) * self.frequencies)
+        return waves * scale.unsqueeze(-1)
 
 
 class RadialFunction(nn.Module):

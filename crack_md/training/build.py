@@ -11,10 +11,10 @@ from torch import Tensor
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.normalization import fit_energy_scale
 from crack_md.errors import ConfigError
+from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.checkpoint import load_model
-from crack_md.models.equiformer_config import EquiformerV2Config
-from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import ForceField, ModelMetadata
+from crack_md.models.network import Network
 from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import build_graph
 from crack_md.training.chains import build_chains, chain_graph
@@ -32,16 +32,6 @@ from crack_md.training.sampling import FixedAtoms, FixedNumber, Sampler
 from crack_md.training.source import TrainingData
 from crack_md.training.terms import build_terms
 
-PREFIXES: dict[Part, tuple[str, ...]] = {
-    "embeddings": ("sphere_embedding.", "edge_degree_embedding."),
-    "blocks": ("blocks.",),
-    "norm": ("norm.",),
-    "delta": ("delta.",),
-    "energy_head": ("energy_block.",),
-    "force_head": ("force_block.",),
-}
-"""How the weights of each part are named."""
-
 
 def build_frames(frames: Sequence[LabelledStructure], student: ForceField) -> Frames:
     """Return the frames with graphs of the student's neighbor rule."""
@@ -56,7 +46,7 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
             know an element of the dataset.
     """
     known = dataclasses.asdict(config.architecture)
-    network = EquiformerV2(EquiformerV2Config(**known))
+    network = build_network(architecture_from(known))
     metadata = ModelMetadata(
         energy_reference=data.dataset.metadata.get("energy_reference", "total"),
         elements=data.dataset.elements,
@@ -67,6 +57,7 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
             data.train,
             energy_reference=metadata.energy_reference,
             average_atoms=config.architecture.average_atoms,
+            network=network,
         )
         return ForceField(network, scale, metadata)
     start = load_model(config.init_from)
@@ -86,8 +77,8 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
 
 
 def copy_matching_weights(
-    source: torch.nn.Module,
-    target: torch.nn.Module,
+    source: Network,
+    target: Network,
     *,
     name: str,
     parts: Sequence[Part] | None = None,
@@ -101,11 +92,18 @@ def copy_matching_weights(
         parts: Which parts of the network, by default all.
 
     Raises:
-        ConfigError: Less than half of the weights in these parts have a match.
+        ConfigError: Less than half of the weights in these parts have a match, or the
+            architecture has no such part.
     """
     held, own = source.state_dict(), target.state_dict()
     if parts is not None:
-        prefixes = tuple(prefix for part in parts for prefix in PREFIXES[part])
+        missing = [part for part in parts if part not in target.parts]
+        if missing:
+            raise ConfigError(
+                f"student.init_parts has '{missing[0]}', but an architecture "
+                f"'{target.config.name}' has {', '.join(target.parts) or 'no parts'}"
+            )
+        prefixes = tuple(prefix for part in parts for prefix in target.parts[part])
         own = {key: own[key] for key in own if key.startswith(prefixes)}
     matching = {
         key: held[key]
@@ -141,7 +139,7 @@ def build_objective(
         sample: Frames with the teacher's features, where the training frames have none.
     """
     labelled = sample or train
-    channels = student.network.config.sphere_channels
+    channels = student.network.config.feature_channels
     heads = build_heads(config.features, config.losses, channels, labelled)
     start_heads(heads, config.student.init_from)
     return Objective(

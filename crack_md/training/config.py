@@ -6,13 +6,22 @@ losses have no default: they stand in the file, where a reader looks for them.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from ase.data import chemical_symbols
-from pydantic import ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    TypeAdapter,
+    field_validator,
+    model_validator,
+)
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
-from crack_md.models.equiformer_config import EquiformerV2Config
+from crack_md.models.architectures import ARCHITECTURES, entry_of
+from crack_md.models.network import Architecture
 from crack_md.training.loss_config import (
     ContrastConfig,
     CrmseConfig,
@@ -27,9 +36,19 @@ from crack_md.training.section import Section
 SYMBOLS = frozenset(chemical_symbols[1:])
 
 
-@pydantic_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class Architecture(EquiformerV2Config):
-    """The fields of EquiformerV2Config, checked by pydantic."""
+_CHECKED = {
+    entry.config: TypeAdapter(
+        pydantic_dataclass(entry.config, frozen=True, config=ConfigDict(extra="forbid"))
+    )
+    for entry in ARCHITECTURES.values()
+}
+
+
+def _checked_architecture(options: Any) -> Any:
+    """Return the options as those of the architecture that they name."""
+    if not isinstance(options, dict):
+        return options
+    return _CHECKED[entry_of(options).config].validate_python(options)
 
 
 Part = Literal["embeddings", "blocks", "norm", "delta", "energy_head", "force_head"]
@@ -39,7 +58,10 @@ Part = Literal["embeddings", "blocks", "norm", "delta", "energy_head", "force_he
 class StudentConfig(Section):
     """The model that is trained."""
 
-    architecture: Architecture
+    architecture: Annotated[
+        SerializeAsAny[Architecture], BeforeValidator(_checked_architecture)
+    ]
+    """``name`` and the options of that architecture."""
     init_from: Path | None = None
     """A ``student.pt`` whose matching weights are the start (pretrain → fine-tune)."""
     init_parts: tuple[Part, ...] | None = Field(default=None, min_length=1)
@@ -134,13 +156,13 @@ class TrainConfig(Section):
 
     @model_validator(mode="after")
     def _student_has_the_degrees(self) -> "TrainConfig":
-        lmax = self.student.architecture.lmax
+        degree = self.student.architecture.feature_degree
         for number, loss in enumerate(self.losses):
             highest = max(getattr(loss, "degrees", (0,)))
-            if highest > lmax:
+            if highest > degree:
                 raise ValueError(
-                    f"losses.{number}.degrees go up to {highest}, but "
-                    f"student.architecture.lmax is {lmax}"
+                    f"losses.{number}.degrees go up to {highest}, but the features of "
+                    f"student.architecture go up to {degree}"
                 )
         return self
 

@@ -162,5 +162,6 @@ class Objective(nn.Module):
         forces = 0 * graph.positions  # they can be differentiated
         atomic = forces.new_zeros(graph.n_atoms, dtype=torch.float64)
         energy = forces.new_zeros(graph.n_structures, dtype=torch.float64)
-        shape = (graph.n_atoms, (config.lmax + 1) ** 2, config.sphere_channels)
+        n_coefficients = (config.feature_degree + 1) ** 2
+        shape = (graph.n_atoms, n_coefficients, config.feature_channels)
         return Prediction(energy, forces, None, forces.new_zeros(shape), atomic)

@@ -120,8 +120,6 @@ def other_network(content: dict[str, Any]) -> None:
     content["state_dict"] = {"int_blocks.0.weight": torch.zeros(3)}
 
 
-NOT_BUILT = "can not be built|Type-check error"  # by itself, or with shapes checked
-
 DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "newer version": (lambda c: c.update(format_version=2), "format version 2"),
     "no version": (lambda c: c.pop("format_version"), "does not say its architecture"),
@@ -131,8 +129,10 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "shape": (other_shape, r"found \(90, 5\), expected \(90, 8\)"),
     "network": (other_network, "1 unknown, such as 'int_blocks"),
     "option": (lambda c: c["architecture"].update(depth=3), "'architecture'.*depth"),
-    "type": (lambda c: c["architecture"].update(lmax="six"), NOT_BUILT),
-    "norm": (lambda c: c["architecture"].update(norm="batch"), NOT_BUILT),
+    "type": (lambda c: c["architecture"].update(lmax="six"), "lmax is .six"),
+    "norm": (lambda c: c["architecture"].update(norm="batch"), "norm is .batch"),
+    "name": (lambda c: c["architecture"].update(name="gnn"), "name is .gnn.; expected"),
+    "cutoff": (lambda c: c["architecture"].update(cutoff=1e9), "expected 0.5 to 50"),
     "reference": (lambda c: c.update(energy_reference="free"), "'free', expected tot"),
     "forces": (lambda c: c.update(forces="gradient"), "'forces': found 'gradient'"),
     "scale": (lambda c: c.update(energy_scale={"sigma": 1.0}), "energy_scale.*sigma"),

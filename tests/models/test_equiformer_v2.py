@@ -92,7 +92,7 @@ def test_a_part_of_the_table_gives_its_atoms(rule: str, activation: str) -> None
     model = tiny_model(neighbors=rule, activation=activation, max_neighbors=5)
     network = model.network
     graph = graph_of(model, oxygen_slab())
-    edges = network.edge_table(graph)
+    edges = network.edge_table(network.edges(graph))
     x = random_features(model, graph.n_atoms)
     layer = network.blocks[0].ga
     assert (edges.filled is None) == (rule == "strict")
@@ -105,8 +105,9 @@ def test_a_part_of_the_table_gives_its_atoms(rule: str, activation: str) -> None
 @pytest.mark.parametrize("activation", ["s2", "gate"])
 def test_vectors_are_the_first_degree_of_all_outputs(activation: str) -> None:
     model = tiny_model(activation=activation, forces="direct")
-    edges = model.network.edge_table(graph_of(model, oxygen_slab()))
-    head = model.network.force_block
+    network = model.network
+    edges = network.edge_table(network.edges(graph_of(model, oxygen_slab())))
+    head = network.force_block
     x = random_features(model, edges.mask.shape[0])
     torch.testing.assert_close(head.vectors(x, edges), head(x, edges)[:, 1:4])
 

@@ -106,12 +106,12 @@ def test_a_call_reads_nothing_back(
     """As a GPU is given it: no slot is left out, which would take reading the mask."""
     model = tiny_model(neighbors=rule, forces=forces)
     graph = graph_of(model, oxygen_slab(), water())
-    table = model.network.edge_table
+    edges_of = model.network.edges
 
-    def whole(graph: AtomGraph, frames: Any = None, *, compact: Any = None) -> Any:
-        return table(graph, frames, compact=False)
+    def whole(graph: AtomGraph, *, compact: Any = None) -> Any:
+        return edges_of(graph, compact=False)
 
-    monkeypatch.setattr(model.network, "edge_table", whole)
+    monkeypatch.setattr(model.network, "edges", whole)
     if in_parts:
         monkeypatch.setitem(edges.CHUNK_BYTES, "cpu", 1)
     called(model, graph)  # constants are brought there once

@@ -174,6 +174,6 @@ def test_teacher_must_have_the_degrees(dataset: Path, tmp_path: Path) -> None:
         read_training_data(check_config(tree, source="test"))
     crack["degrees"] = [2]
     with pytest.raises(
-        ConfigError, match=r"losses\.0\.degrees go up to 2, but .* is 1"
+        ConfigError, match=r"losses\.0\.degrees go up to 2, but .* up to 1"
     ):
         check_config(tree, source="test")

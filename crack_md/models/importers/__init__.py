@@ -8,12 +8,7 @@ v1. No code from a file is run (`crack_md.models.pickles`).
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from crack_md.errors import CheckpointError
-from crack_md.models.equiformer_config import EquiformerV2Config
-from crack_md.models.equiformer_v2 import EquiformerV2
+from crack_md.models.architectures import filled_network
 from crack_md.models.force_field import EnergyReference, ForceField, ModelMetadata
 from crack_md.models.importers.architecture import model_options, public_architecture
 from crack_md.models.importers.references import (
@@ -29,7 +24,7 @@ from crack_md.models.importers.weights import (
 )
 from crack_md.models.pickles import RawCheckpoint, plain
 
-__all__ = ["Part", "filled_network", "import_public", "is_equiformer"]
+__all__ = ["Part", "import_public", "is_equiformer"]
 
 _CRACK = "CRACK release (teacher and student in one file)"
 _FAIRCHEM = "OCP/fairchem v1 EquiformerV2"
@@ -73,55 +68,6 @@ def import_public(
     )
     network = filled_network(config, weights.tensors, source=str(raw.path))
     return ForceField(network, scale, metadata).eval()
-
-
-def filled_network(
-    config: EquiformerV2Config, tensors: dict[str, Tensor], *, source: str
-) -> EquiformerV2:
-    """Return the network with these weights.
-
-    Raises:
-        CheckpointError: Names or shapes disagree with the architecture, or a weight is
-            not a finite number.
-    """
-    try:
-        network = EquiformerV2(config)
-    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
-        raise CheckpointError(
-            f"'{source}' describes an architecture that can not be built ({error}); "
-            "expected the options of an EquiformerV2"
-        ) from error
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if expected != found:
-        raise CheckpointError(
-            f"the weights in '{source}' do not fit their architecture: "
-            f"{_difference(expected, found)}"
-        )
-    for name, tensor in tensors.items():
-        if not tensor.isfinite().all():
-            raise CheckpointError(
-                f"the weights in '{source}' are broken: '{name}' holds NaN or "
-                "infinity; take an earlier checkpoint of that training"
-            )
-    network.load_state_dict(tensors)
-    return network
-
-
-def _difference(expected: dict[str, torch.Size], found: dict[str, torch.Size]) -> str:
-    parts = []
-    if missing := [name for name in expected if name not in found]:
-        parts.append(f"{len(missing)} missing, such as '{missing[0]}'")
-    if unknown := [name for name in found if name not in expected]:
-        parts.append(f"{len(unknown)} unknown, such as '{unknown[0]}'")
-    shapes = [k for k, shape in expected.items() if found.get(k, shape) != shape]
-    if shapes:
-        first = shapes[0]
-        parts.append(
-            f"{len(shapes)} of another shape, such as '{first}': found "
-            f"{tuple(found[first])}, expected {tuple(expected[first])}"
-        )
-    return "; ".join(parts)
 
 
 def _provenance(

@@ -110,6 +110,7 @@ def _config(
 ) -> EquiformerV2Config:
     gate = bool(options["use_gate_act"])
     grid = bool(options["use_grid_mlp"])
+    sizes: dict[str, Any] = {name: int(options[name]) for name in _SAME_NAME}
     return EquiformerV2Config(
         neighbors="strict",
         cutoff=_cutoff(raw, options, weights),
@@ -125,7 +126,7 @@ def _config(
         delta=any(name.startswith("delta.") for name in weights.tensors),
         average_degree=float(options.get("avg_degree") or _AVERAGE_DEGREE),
         average_atoms=float(options.get("avg_num_nodes") or _AVERAGE_ATOMS),
-        **{name: int(options[name]) for name in _SAME_NAME},
+        **sizes,
     )
 
 

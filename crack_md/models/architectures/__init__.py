@@ -1,0 +1,106 @@
+"""The architectures by name, and networks made from what files and recipes say."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from crack_md.errors import CheckpointError
+from crack_md.models.architectures.ace import Ace, AceConfig
+from crack_md.models.equiformer_config import EquiformerV2Config
+from crack_md.models.equiformer_v2 import EquiformerV2
+from crack_md.models.network import Architecture, Network
+
+UNNAMED = "equiformer_v2"
+"""The architecture of files and recipes that name none."""
+
+
+class Entry(NamedTuple):
+    """An architecture: its choices, and the network that they make."""
+
+    config: type[Architecture]
+    network: type[Network]
+
+
+ARCHITECTURES: Mapping[str, Entry] = {
+    "equiformer_v2": Entry(EquiformerV2Config, EquiformerV2),
+    "ace": Entry(AceConfig, Ace),
+}
+
+
+def entry_of(options: Mapping[str, Any]) -> Entry:
+    """Return the architecture that options ask for.
+
+    Raises:
+        ValueError: there is none of this name.
+    """
+    name = options.get("name", UNNAMED)
+    if name not in ARCHITECTURES:
+        expected = ", ".join(ARCHITECTURES)
+        raise ValueError(f"name is {name!r}; expected one of {expected}")
+    return ARCHITECTURES[name]
+
+
+def architecture_from(options: Mapping[str, Any]) -> Architecture:
+    """Return the choices that a file holds.
+
+    Raises:
+        TypeError: an option that the architecture does not have.
+        ValueError: an unknown architecture, or a value outside its limits.
+    """
+    return entry_of(options).config(**options)
+
+
+def build_network(config: Architecture) -> Network:
+    """Return a new network with random weights."""
+    return ARCHITECTURES[config.name].network(config)
+
+
+def filled_network(
+    config: Architecture, tensors: dict[str, Tensor], *, source: str
+) -> Network:
+    """Return the network with these weights.
+
+    Raises:
+        CheckpointError: Names or shapes disagree with the architecture, or a weight is
+            not a finite number.
+    """
+    try:
+        network = build_network(config)
+    except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
+        raise CheckpointError(
+            f"'{source}' describes an architecture that can not be built ({error}); "
+            f"expected the options of '{config.name}'"
+        ) from error
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if expected != found:
+        raise CheckpointError(
+            f"the weights in '{source}' do not fit their architecture: "
+            f"{_difference(expected, found)}"
+        )
+    for name, tensor in tensors.items():
+        if not tensor.isfinite().all():
+            raise CheckpointError(
+                f"the weights in '{source}' are broken: '{name}' holds NaN or "
+                "infinity; take an earlier checkpoint of that training"
+            )
+    network.load_state_dict(tensors)
+    return network
+
+
+def _difference(expected: dict[str, torch.Size], found: dict[str, torch.Size]) -> str:
+    parts = []
+    if missing := [name for name in expected if name not in found]:
+        parts.append(f"{len(missing)} missing, such as '{missing[0]}'")
+    if unknown := [name for name in found if name not in expected]:
+        parts.append(f"{len(unknown)} unknown, such as '{unknown[0]}'")
+    shapes = [k for k, shape in expected.items() if found.get(k, shape) != shape]
+    if shapes:
+        first = shapes[0]
+        parts.append(
+            f"{len(shapes)} of another shape, such as '{first}': found "
+            f"{tuple(found[first])}, expected {tuple(expected[first])}"
+        )
+    return "; ".join(parts)
