@@ -1,7 +1,7 @@
 """`crack-md label`: structures and a teacher in, a labelled dataset out."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -27,12 +27,15 @@ from crack_md.data.splits import Pair, check_shares, is_held_out, split_of
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import RowWriter
+from crack_md.errors import DataError
 from crack_md.models.teachers import Teacher, TeacherLabels
 from crack_md.models.teachers.jacobian import STEP_A
 
 CHUNK = 32
 """Structures per write; a kill loses at most these."""
 LABEL_PREFIX = "teacher_"
+ORIGIN = ("energy_reference", "gas_references", "split")
+"""What a set says about labels that stay when another teacher adds features."""
 
 _teacher: Teacher | None = None
 """The teacher of this worker process."""
@@ -93,6 +96,7 @@ def label_structures(
     """
     split, wanted = split or SplitRule(), wanted or Wanted()
     served = load_for(teacher, wanted)
+    origin = label_origin(sources, served)
     job = {
         "sources": [f"{path}:{_content(path)}" for path in sources],
         "teacher_sha256": served.sha256,
@@ -123,12 +127,48 @@ def label_structures(
         writer.append(rows, done=done)
         report(done)
     rows = writer.rows()
-    writer.finish(_metadata(rows, served, job))
+    writer.finish(_metadata(rows, served, job, origin))
     return LabelCounts(labelled=len(rows), dropped=done - len(rows))
 
 
+def label_origin(sources: Sequence[Path], teacher: Teacher) -> dict[str, Any]:
+    """Return what tells of labels that sources bring, made by another teacher.
+
+    Their zero of energy, and the gas molecules on it, are that teacher's. Empty where
+    the labels are this teacher's, or come without a word about them.
+
+    Raises:
+        DataError: Sources have labels of different teachers, which do not mix.
+    """
+    told = [read_metadata(source) if source.exists() else {} for source in sources]
+    makers = [labels_by(one) for one in told]
+    others = {sha256 for _, sha256 in makers if sha256} - {teacher.sha256}
+    if not others:
+        return {}
+    if len({sha256 for _, sha256 in makers}) > 1:
+        names = ", ".join(name or "no one named" for name, _ in makers)
+        raise DataError(
+            f"the sources have labels by {names}; energies of different teachers do "
+            "not mix: label each source to a file of its own"
+        )
+    name, sha256 = makers[0]
+    kept = {key: told[0][key] for key in ORIGIN if key in told[0]}
+    return {**kept, "labels_by": name, "labels_by_sha256": sha256}
+
+
+def labels_by(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Return name and fingerprint of who made the labels of a set; empty if unsaid."""
+    if "fingerprint" not in metadata:  # frames of augment have no labels of their own
+        return "", ""
+    teacher = metadata.get("teacher", ""), metadata.get("teacher_sha256", "")
+    return (
+        str(metadata.get("labels_by", teacher[0])),
+        str(metadata.get("labels_by_sha256", teacher[1])),
+    )
+
+
 def _metadata(
-    rows: list[Atoms], teacher: Teacher, job: dict[str, Any]
+    rows: list[Atoms], teacher: Teacher, job: dict[str, Any], origin: dict[str, Any]
 ) -> dict[str, Any]:
     structures = [labelled_structure(row, "a row") for row in rows]
     first = structures[0].teacher if structures else None
@@ -138,7 +178,7 @@ def _metadata(
         "teacher": teacher.name,
         "teacher_sha256": teacher.sha256,
         "energy_reference": teacher.energy_reference,
-        "gas_references": gas_references(teacher),
+        "gas_references": {} if origin else gas_references(teacher),
         "n_features": 0 if features is None else features.shape[2],
         "jacobian_rows": job["wanted"]["jacobian_rows"],
         "jacobian_step_A": job["wanted"]["jacobian_step_A"],
@@ -146,6 +186,7 @@ def _metadata(
         "split": job["split"],
         "largest_force": job["largest_force"],
         "sources": [Path(source.rpartition(":")[0]).name for source in job["sources"]],
+        **origin,
     }
 
 
@@ -159,7 +200,7 @@ def _with_provenance(
 ) -> Iterator[Atoms]:
     """Yield structures; labels stay only where this very teacher made them."""
     for source in sources:
-        told = read_metadata(source) if source.is_file() else {}
+        told = read_metadata(source) if source.exists() else {}
         known = told.get("teacher_sha256") == teacher.sha256
         same_step = told.get("jacobian_step_A", STEP_A) == wanted.jacobian_step_A
         for number, atoms in enumerate(read_structures(source)):
