@@ -12,6 +12,7 @@ import typer
 from crack_md.cli import (
     bench,
     compare,
+    distil,
     domain,
     evaluate,
     label,
@@ -50,6 +51,7 @@ GROUPS = (
     train,
     evaluate,
     compare,
+    distil,
     label,
     pack,
     prepare,
