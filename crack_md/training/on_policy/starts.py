@@ -42,6 +42,7 @@ def split_rule(config: LoopConfig, dataset: LabelledDataset) -> SplitRule:
 def find_starts(
     config: LoopConfig,
     dataset: LabelledDataset,
+    rule: SplitRule,
     *,
     number: int,
     scratch: Path,
@@ -51,12 +52,12 @@ def find_starts(
 
     Args:
         config: The loop.
-        dataset: Whose rule, and whose groups, say what must not be trained on.
+        dataset: Whose groups keep their split.
+        rule: How it was divided, for groups that are new.
         number: Of the round.
         scratch: Where structures of a recipe are written.
         elements: Atomic numbers that the student knows.
     """
-    rule = split_rule(config, dataset)
     splits = {one.group: one.split for one in dataset.structures if one.split}
     known = set(elements)
     passed: Counter[str] = Counter()

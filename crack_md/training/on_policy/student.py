@@ -1,12 +1,13 @@
 """The training of a round: the recipe, with the data and the budget of the round."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from crack_md.calculators.feature_domain import training_statistics
-from crack_md.data.dataset import LabelledDataset, LabelledStructure
+from crack_md.data.dataset import LabelledStructure
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import ForceField
 from crack_md.training.build import build_frames
@@ -14,11 +15,10 @@ from crack_md.training.config import TrainConfig
 from crack_md.training.config_file import assign, check_config, read_tree
 from crack_md.training.evaluate import evaluate, known_frames
 from crack_md.training.on_policy.config import LoopConfig
+from crack_md.training.on_policy.context import Loop
 from crack_md.training.on_policy.folder import LoopFolder, RoundFolder, Stopwatch
-from crack_md.training.source import read_training_data
+from crack_md.training.source import TrainingData, read_training_data
 from crack_md.training.train import train
-
-Read = Callable[[Path], LabelledDataset]
 
 
 def training_config(
@@ -69,44 +69,49 @@ def training_config(
 
 
 def train_round(
-    config: LoopConfig,
-    folder: LoopFolder,
-    *,
-    number: int,
-    replay: Sequence[tuple[Path, int]],
-    read: Read,
-    quiet: bool,
+    loop: Loop, number: int, *, replay: Sequence[tuple[Path, int]]
 ) -> str | None:
     """Train the students of a round and measure the first; return what stopped it."""
-    here = folder.round(number)
+    config, here = loop.config, loop.folder.round(number)
+    read = partial(read_training_data, read=loop.read)
+    recipes = [
+        training_config(config, loop.folder, number=number, member=one, replay=replay)
+        for one in range(config.train.committee)
+    ]
     with Stopwatch(here, "train") as watch:
-        for member in range(config.train.committee):
-            recipe = training_config(
-                config, folder, number=number, member=member, replay=replay
-            )
+        for recipe in recipes:
             if (recipe.run.folder / "student.pt").exists():
                 continue
-            summary = train(
-                recipe, quiet=quiet, read=lambda one: read_training_data(one, read=read)
-            )
+            summary = train(recipe, quiet=loop.quiet, read=read)
             if summary.stopped_by is not None:
                 return summary.stopped_by
-        recipe = training_config(config, folder, number=number, member=0, replay=replay)
-        data = read_training_data(recipe, read=read)
-        student = load_model(recipe.run.folder / "student.pt")
-        _save_with_statistics(student, data.train, config.domain_frames, here)
-        n_new = sum(len(read(path).select("train")) for path, _ in replay)
-        base = read(config.data)
-        numbers = {
-            "n_train": len(base.select("train") or base.structures) + n_new,
-            "n_repeats": max((repeats for _, repeats in replay), default=None),
-            "steps": recipe.run.max_steps,
-            "validation": errors_on(student, data.validation, config.evaluate_frames),
-            "held_out": errors_on(student, base.select("test"), config.evaluate_frames),
-            "seconds": round(watch.seconds, 1),
-        }
+        numbers = _measured(loop, here, recipes[0], read(recipes[0]), replay)
+        numbers["seconds"] = round(watch.seconds, 1)
     here.write("train", numbers)
     return None
+
+
+def _measured(
+    loop: Loop,
+    here: RoundFolder,
+    recipe: TrainConfig,
+    data: TrainingData,
+    replay: Sequence[tuple[Path, int]],
+) -> dict[str, Any]:
+    """Save the student with its statistics; return its errors and what it had."""
+    student = load_model(recipe.run.folder / "student.pt")
+    _save_with_statistics(student, data.train, loop.config.domain_frames, here)
+    limit, held_out = loop.config.evaluate_frames, loop.base.select("test")
+    repeats = replay[0][1] if replay else None
+    n_new = sum(len(loop.read(path)) for path, _ in replay)
+    return {
+        "n_train": len(data.train) - n_new * ((repeats or 1) - 1),
+        "n_new": n_new,
+        "n_repeats": repeats,
+        "steps": recipe.run.max_steps,
+        "validation": errors_on(student, data.validation, limit),
+        "held_out": errors_on(student, held_out, limit),
+    }
 
 
 def errors_on(

@@ -44,6 +44,7 @@ def rows_of(folder: LoopFolder, n_rounds: int) -> list[Row]:
             {
                 "round": number,
                 "n_train": trained["n_train"],
+                "n_new": trained["n_new"],
                 "n_repeats": trained["n_repeats"],
                 "steps": trained["steps"],
                 **_errors("val", trained["validation"]),
