@@ -20,7 +20,7 @@ def pack(
 
     Positions are rounded to 1e-5 Å, forces to 1e-4 eV/Å; energies stay exact. Every
     command that takes a dataset takes the folder. Features come back with: crack-md
-    label FOLDER --teacher TEACHER --out FILE, which keeps energies and forces.
+    label FOLDER --only-features --teacher TEACHER --out FILE.
     """
     from crack_md.data.packed.files import pack_dataset
 

@@ -1,7 +1,7 @@
 """`crack-md label`: structures and a teacher in, a labelled dataset out."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from crack_md.data.dataset import (
@@ -21,21 +20,19 @@ from crack_md.data.dataset import (
     read_metadata,
 )
 from crack_md.data.gas_references import gas_references
+from crack_md.data.origin import label_origin, own_labels
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
 from crack_md.data.splits import Pair, check_shares, is_held_out, split_of
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import RowWriter
-from crack_md.errors import DataError
 from crack_md.models.teachers import Teacher, TeacherLabels
 from crack_md.models.teachers.jacobian import STEP_A
 
 CHUNK = 32
 """Structures per write; a kill loses at most these."""
 LABEL_PREFIX = "teacher_"
-ORIGIN = ("energy_reference", "gas_references", "split")
-"""What a set says about labels that stay when another teacher adds features."""
 
 _teacher: Teacher | None = None
 """The teacher of this worker process."""
@@ -73,6 +70,7 @@ def label_structures(
     wanted: Wanted | None = None,
     leave_out: Sequence[tuple[str, ...]] = (),
     largest_force: float = 15.0,
+    only_features: bool = False,
     workers: int = 1,
     overwrite: bool = False,
     report: Callable[[int], None] = lambda done: None,
@@ -90,6 +88,8 @@ def label_structures(
         wanted: Which features and how many rows of the force Jacobian.
         leave_out: Elements, or sets of them, whose structures are not labelled.
         largest_force: eV/Å; structures beyond it are left out.
+        only_features: Take node features alone from the teacher: energies and forces of
+            the source stand for its own.
         workers: Processes, each with a teacher of its own.
         overwrite: Replace an existing file.
         report: Called with the number of structures done.
@@ -105,6 +105,8 @@ def label_structures(
         "wanted": asdict(wanted),
         "leave_out": ["-".join(symbols) for symbols in leave_out],
     }
+    if only_features:
+        job["only_features"] = True
     writer = RowWriter(out, job=job, overwrite=overwrite)
     chosen = (
         atoms
@@ -113,7 +115,11 @@ def label_structures(
     )
     chunks = _chunks(chosen, CHUNK)
     work = partial(
-        _label_chunk, split=split, wanted=wanted, largest_force=largest_force
+        _label_chunk,
+        split=split,
+        wanted=wanted,
+        largest_force=largest_force,
+        only_features=only_features,
     )
     results = map_in_order(
         work,
@@ -129,42 +135,6 @@ def label_structures(
     rows = writer.rows()
     writer.finish(_metadata(rows, served, job, origin))
     return LabelCounts(labelled=len(rows), dropped=done - len(rows))
-
-
-def label_origin(sources: Sequence[Path], teacher: Teacher) -> dict[str, Any]:
-    """Return what tells of labels that sources bring, made by another teacher.
-
-    Their zero of energy, and the gas molecules on it, are that teacher's. Empty where
-    the labels are this teacher's, or come without a word about them.
-
-    Raises:
-        DataError: Sources have labels of different teachers, which do not mix.
-    """
-    told = [read_metadata(source) if source.exists() else {} for source in sources]
-    makers = [labels_by(one) for one in told]
-    others = {sha256 for _, sha256 in makers if sha256} - {teacher.sha256}
-    if not others:
-        return {}
-    if len({sha256 for _, sha256 in makers}) > 1:
-        names = ", ".join(name or "no one named" for name, _ in makers)
-        raise DataError(
-            f"the sources have labels by {names}; energies of different teachers do "
-            "not mix: label each source to a file of its own"
-        )
-    name, sha256 = makers[0]
-    kept = {key: told[0][key] for key in ORIGIN if key in told[0]}
-    return {**kept, "labels_by": name, "labels_by_sha256": sha256}
-
-
-def labels_by(metadata: Mapping[str, Any]) -> tuple[str, str]:
-    """Return name and fingerprint of who made the labels of a set; empty if unsaid."""
-    if "fingerprint" not in metadata:  # frames of augment have no labels of their own
-        return "", ""
-    teacher = metadata.get("teacher", ""), metadata.get("teacher_sha256", "")
-    return (
-        str(metadata.get("labels_by", teacher[0])),
-        str(metadata.get("labels_by_sha256", teacher[1])),
-    )
 
 
 def _metadata(
@@ -226,7 +196,12 @@ def _forget_labels(atoms: Atoms, prefix: str) -> None:
 
 
 def _label_chunk(
-    chunk: list[Atoms], *, split: SplitRule, wanted: Wanted, largest_force: float
+    chunk: list[Atoms],
+    *,
+    split: SplitRule,
+    wanted: Wanted,
+    largest_force: float,
+    only_features: bool,
 ) -> tuple[int, list[Atoms]]:
     assert _teacher is not None
     known = [teacher_labels({**atoms.info, **atoms.arrays}) for atoms in chunk]
@@ -237,6 +212,11 @@ def _label_chunk(
         wanted.of(old) if there and old is not None else next(fresh)
         for old, there in zip(known, complete, strict=True)
     ]
+    if only_features:
+        labels = [
+            _withown_labels(atoms, label)
+            for atoms, label in zip(chunk, labels, strict=True)
+        ]
     rows = [
         _row(atoms, label, split)
         for atoms, label in zip(chunk, labels, strict=True)
@@ -250,12 +230,8 @@ def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
     _forget_labels(row, LABEL_PREFIX)
     group = str(row.info["group"])
     row.info.setdefault("split", split_of(row, group, **_split_options(split)))
-    try:
-        energy = atoms.get_potential_energy()
-        forces = atoms.get_forces(apply_constraint=False)
-    except (RuntimeError, PropertyNotImplementedError):
-        energy, forces = labels.energy, labels.forces
-    row.calc = SinglePointCalculator(row, energy=float(energy), forces=np.array(forces))
+    energy, forces = own_labels(atoms) or (labels.energy, labels.forces)
+    row.calc = SinglePointCalculator(row, energy=energy, forces=np.array(forces))
     row.info |= teacher_data(labels)
     return row
 

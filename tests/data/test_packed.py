@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -18,6 +19,8 @@ from crack_md.data.packed.files import pack_dataset
 from crack_md.data.readers import count_structures, read_structures
 from crack_md.data.writer import RowWriter
 from crack_md.errors import DataError
+from crack_md.models.checkpoint import save_model
+from tests.factories import tiny_model
 
 
 def labelled_row(number: int, **info: object) -> Atoms:
@@ -242,6 +245,40 @@ def test_features_come_back_and_labels_stay(tmp_path):
     assert (told["teacher"], told["labels_by"]) == ("emt", "three of them")
     assert told["labels_by_sha256"] == "abc"
     assert told["gas_references"] == {"H2O": -14.1}  # on the zero of the labels
+
+
+def test_only_features_are_taken_from_another_teacher(tmp_path):
+    rows = [labelled_row(n, teacher_spread=0.1) for n in range(3)]
+    source = write_set(tmp_path / "train.db", rows)
+    pack_dataset(source, tmp_path / "orr")
+    save_model(tiny_model(dtype=torch.float32), tmp_path / "six.pt")
+
+    label_structures(
+        [tmp_path / "orr"],
+        tmp_path / "again.db",
+        teacher=str(tmp_path / "six.pt"),
+        only_features=True,
+    )
+
+    again = read_dataset(tmp_path / "again.db")
+    for row, new in zip(
+        read_structures(tmp_path / "orr"), again.structures, strict=True
+    ):
+        assert new.energy == new.teacher.energy == row.get_potential_energy()
+        np.testing.assert_array_equal(new.teacher.forces, new.forces)
+        assert new.teacher.node_features.shape == (3, 1, 8)
+        assert new.teacher.node_energy is None
+    assert again.metadata["labels_by"] == "three of them"
+    writer = RowWriter(tmp_path / "bare.db", job={})
+    writer.append([bulk("Cu")], done=1)
+    writer.finish({})
+    with pytest.raises(DataError, match="Cu brings no energy and forces"):
+        label_structures(
+            [tmp_path / "bare.db"],
+            tmp_path / "out.db",
+            teacher=str(tmp_path / "six.pt"),
+            only_features=True,
+        )
 
 
 def test_labels_of_two_teachers_do_not_mix(tmp_path):

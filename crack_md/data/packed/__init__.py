@@ -5,8 +5,8 @@
 
 Positions are rounded to 1e-5 Å and forces to 1e-4 eV/Å; energies and cells stay as they
 are. Any part opens with `numpy.load(allow_pickle=False)`. Commands that take a dataset
-take the folder; `crack-md label FOLDER --teacher …` adds a teacher's features again and
-leaves the energies and forces alone.
+take the folder; `crack-md label FOLDER --only-features --teacher …` adds a teacher's
+features again and leaves the energies and forces alone.
 """
 
 from pathlib import Path

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from crack_md.data.labelling import label_structures, labels_by
+from crack_md.data.labelling import label_structures
+from crack_md.data.origin import labels_by
 from crack_md.data.readers import read_structures
 from crack_md.data.wanted import FeatureChoice, Wanted
 from crack_md.errors import DataError
