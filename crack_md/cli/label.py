@@ -135,6 +135,14 @@ def label(
             min=1e-6, help="How far coordinates are moved for its differences, Å."
         ),
     ] = 0.01,
+    only_features: Annotated[
+        bool,
+        typer.Option(
+            "--only-features",
+            help="Take node features alone from the teacher, as for a packed set: "
+            "energies and forces of the source stand for its own.",
+        ),
+    ] = False,
     largest_force: Annotated[
         float, typer.Option(min=0, help="Leave out structures beyond this, eV/Å.")
     ] = 15.0,
@@ -169,6 +177,7 @@ def label(
             leave_out=parse_combinations(leave_out),
             wanted=Wanted(features, jacobian_rows, jacobian_step),
             largest_force=largest_force,
+            only_features=only_features,
             workers=workers,
             overwrite=overwrite,
             report=show,

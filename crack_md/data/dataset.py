@@ -37,6 +37,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from numpy.typing import NDArray
 
+from crack_md.data.packed import manifest_of
 from crack_md.data.readers import DATABASES, open_database, read_structures
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.errors import DataError
@@ -117,6 +118,10 @@ def read_dataset(path: Path | str) -> LabelledDataset:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return what a dataset says about itself; empty for plain structure files."""
+    if (manifest := manifest_of(path)) is not None:
+        from crack_md.data.packed.files import read_manifest  # which reads with this
+
+        return dict(read_manifest(manifest)["metadata"])
     if path.suffix in DATABASES:
         metadata = dict(open_database(path).metadata)
         # a file that is still being written says so under the job it belongs to

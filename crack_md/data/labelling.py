@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from crack_md.data.dataset import (
@@ -21,6 +20,7 @@ from crack_md.data.dataset import (
     read_metadata,
 )
 from crack_md.data.gas_references import gas_references
+from crack_md.data.origin import label_origin, own_labels
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
 from crack_md.data.splits import Pair, check_shares, is_held_out, split_of
@@ -70,6 +70,7 @@ def label_structures(
     wanted: Wanted | None = None,
     leave_out: Sequence[tuple[str, ...]] = (),
     largest_force: float = 15.0,
+    only_features: bool = False,
     workers: int = 1,
     overwrite: bool = False,
     report: Callable[[int], None] = lambda done: None,
@@ -87,12 +88,15 @@ def label_structures(
         wanted: Which features and how many rows of the force Jacobian.
         leave_out: Elements, or sets of them, whose structures are not labelled.
         largest_force: eV/Å; structures beyond it are left out.
+        only_features: Take node features alone from the teacher: energies and forces of
+            the source stand for its own.
         workers: Processes, each with a teacher of its own.
         overwrite: Replace an existing file.
         report: Called with the number of structures done.
     """
     split, wanted = split or SplitRule(), wanted or Wanted()
     served = load_for(teacher, wanted)
+    origin = label_origin(sources, served)
     job = {
         "sources": [f"{path}:{_content(path)}" for path in sources],
         "teacher_sha256": served.sha256,
@@ -101,6 +105,8 @@ def label_structures(
         "wanted": asdict(wanted),
         "leave_out": ["-".join(symbols) for symbols in leave_out],
     }
+    if only_features:
+        job["only_features"] = True
     writer = RowWriter(out, job=job, overwrite=overwrite)
     chosen = (
         atoms
@@ -109,7 +115,11 @@ def label_structures(
     )
     chunks = _chunks(chosen, CHUNK)
     work = partial(
-        _label_chunk, split=split, wanted=wanted, largest_force=largest_force
+        _label_chunk,
+        split=split,
+        wanted=wanted,
+        largest_force=largest_force,
+        only_features=only_features,
     )
     results = map_in_order(
         work,
@@ -123,12 +133,12 @@ def label_structures(
         writer.append(rows, done=done)
         report(done)
     rows = writer.rows()
-    writer.finish(_metadata(rows, served, job))
+    writer.finish(_metadata(rows, served, job, origin))
     return LabelCounts(labelled=len(rows), dropped=done - len(rows))
 
 
 def _metadata(
-    rows: list[Atoms], teacher: Teacher, job: dict[str, Any]
+    rows: list[Atoms], teacher: Teacher, job: dict[str, Any], origin: dict[str, Any]
 ) -> dict[str, Any]:
     structures = [labelled_structure(row, "a row") for row in rows]
     first = structures[0].teacher if structures else None
@@ -138,7 +148,7 @@ def _metadata(
         "teacher": teacher.name,
         "teacher_sha256": teacher.sha256,
         "energy_reference": teacher.energy_reference,
-        "gas_references": gas_references(teacher),
+        "gas_references": {} if origin else gas_references(teacher),
         "n_features": 0 if features is None else features.shape[2],
         "jacobian_rows": job["wanted"]["jacobian_rows"],
         "jacobian_step_A": job["wanted"]["jacobian_step_A"],
@@ -146,6 +156,7 @@ def _metadata(
         "split": job["split"],
         "largest_force": job["largest_force"],
         "sources": [Path(source.rpartition(":")[0]).name for source in job["sources"]],
+        **origin,
     }
 
 
@@ -159,7 +170,7 @@ def _with_provenance(
 ) -> Iterator[Atoms]:
     """Yield structures; labels stay only where this very teacher made them."""
     for source in sources:
-        told = read_metadata(source) if source.is_file() else {}
+        told = read_metadata(source) if source.exists() else {}
         known = told.get("teacher_sha256") == teacher.sha256
         same_step = told.get("jacobian_step_A", STEP_A) == wanted.jacobian_step_A
         for number, atoms in enumerate(read_structures(source)):
@@ -185,7 +196,12 @@ def _forget_labels(atoms: Atoms, prefix: str) -> None:
 
 
 def _label_chunk(
-    chunk: list[Atoms], *, split: SplitRule, wanted: Wanted, largest_force: float
+    chunk: list[Atoms],
+    *,
+    split: SplitRule,
+    wanted: Wanted,
+    largest_force: float,
+    only_features: bool,
 ) -> tuple[int, list[Atoms]]:
     assert _teacher is not None
     known = [teacher_labels({**atoms.info, **atoms.arrays}) for atoms in chunk]
@@ -196,6 +212,11 @@ def _label_chunk(
         wanted.of(old) if there and old is not None else next(fresh)
         for old, there in zip(known, complete, strict=True)
     ]
+    if only_features:
+        labels = [
+            _withown_labels(atoms, label)
+            for atoms, label in zip(chunk, labels, strict=True)
+        ]
     rows = [
         _row(atoms, label, split)
         for atoms, label in zip(chunk, labels, strict=True)
@@ -209,12 +230,8 @@ def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
     _forget_labels(row, LABEL_PREFIX)
     group = str(row.info["group"])
     row.info.setdefault("split", split_of(row, group, **_split_options(split)))
-    try:
-        energy = atoms.get_potential_energy()
-        forces = atoms.get_forces(apply_constraint=False)
-    except (RuntimeError, PropertyNotImplementedError):
-        energy, forces = labels.energy, labels.forces
-    row.calc = SinglePointCalculator(row, energy=float(energy), forces=np.array(forces))
+    energy, forces = own_labels(atoms) or (labels.energy, labels.forces)
+    row.calc = SinglePointCalculator(row, energy=energy, forces=np.array(forces))
     row.info |= teacher_data(labels)
     return row
 

@@ -1,7 +1,7 @@
 """Structures from anything ASE reads, checked where they enter.
 
     ASE databases (.db, .json), LMDB databases (.aselmdb), extended XYZ, trajectories,
-    CIF, POSCAR/CONTCAR, folders of any of these
+    CIF, POSCAR/CONTCAR, packed sets (`crack-md pack`), folders of any of these
 
 Problems end in one line: what is wrong, in which file, at which row.
 """
@@ -14,6 +14,7 @@ import ase.db
 import ase.io
 from ase import Atoms
 
+from crack_md.data.packed import MANIFEST
 from crack_md.errors import DataError, MissingDependencyError, StructureError
 from crack_md.models.teachers.base import check_structure
 
@@ -41,7 +42,7 @@ def read_structures(sources: Iterable[Path | str] | Path | str) -> Iterator[Atom
 def count_structures(sources: Iterable[Path]) -> int | None:
     """Return how many structures databases hold; None where counting means reading."""
     files = [path for source in sources for path in _files_of(source)]
-    if any(path.suffix not in DATABASES for path in files):
+    if any(path.suffix not in DATABASES for path in files):  # MANIFEST is a .json
         return None
     return sum(_count_rows(path) for path in files)
 
@@ -101,7 +102,7 @@ def _looks_readable(path: Path) -> bool:
 
 def _read_file(path: Path) -> Iterator[Atoms]:
     count = 0
-    frames = _database_rows(path) if path.suffix in DATABASES else _frames(path)
+    frames = _rows_of(path)
     try:
         for count, atoms in enumerate(frames, start=1):
             _check(atoms, path, count)
@@ -118,6 +119,14 @@ def _read_file(path: Path) -> Iterator[Atoms]:
         ) from error
     if count == 0:
         raise DataError(f"{path} contains no structures")
+
+
+def _rows_of(path: Path) -> Iterator[Atoms]:
+    if path.name == MANIFEST:
+        from crack_md.data.packed.files import read_packed  # which reads with this
+
+        return read_packed(path)
+    return _database_rows(path) if path.suffix in DATABASES else _frames(path)
 
 
 def _frames(path: Path) -> Iterator[Atoms]:
@@ -137,6 +146,10 @@ def _database_rows(path: Path) -> Iterator[Atoms]:
 
 
 def _count_rows(path: Path) -> int:
+    if path.name == MANIFEST:
+        from crack_md.data.packed.files import read_manifest
+
+        return sum(part["structures"] for part in read_manifest(path)["parts"])
     try:
         return int(open_database(path).count())
     except MissingDependencyError:

@@ -74,17 +74,28 @@ class StudentConfig(Section):
         return self
 
 
-class DataConfig(Section):
-    """A labelled dataset, as ``crack-md label`` writes it."""
+class ReplayConfig(Section):
+    """A further labelled set to train on, such as frames of the student's own runs."""
 
     path: Path
+    repeats: int = Field(default=1, ge=1)
+    """How often a pass over the data takes each of its frames."""
+
+
+class DataConfig(Section):
+    """A labelled dataset, as ``crack-md label`` or ``crack-md pack`` writes it."""
+
+    path: Path
+    replay: tuple[ReplayConfig, ...] = ()
+    """Sets whose training frames stand beside those of the first; validation stays."""
     validation: Path | None = None
     """A dataset of its own for validation; otherwise the rows with split "val"."""
     leave_out: tuple[str, ...] = ()
     """Elements such as "Ni", or combinations such as "Ni-O", whose frames are not used:
     for labels of a teacher that is wrong there."""
     max_frames: int | None = Field(default=None, ge=1)
-    """Train on this many frames only, chosen by the seed (learning curves)."""
+    """Train on this many frames of the first set only, chosen by the seed (learning
+    curves)."""
     validation_frames: int | None = Field(default=None, ge=1)
     """Validate on this many frames only: validation costs time too."""
 

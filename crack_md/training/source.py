@@ -67,11 +67,39 @@ def read_training_data(
     validation = _sample(validation, config.data.validation_frames, config.run.seed)
     if not train:
         raise DataError(f"{config.data.path} has no frames with split 'train'")
-    data = TrainingData(dataset, train, validation)
+    data = _with_replay(config, TrainingData(dataset, train, validation), read)
+    train = data.train
     if config.teacher is not None:
         return _ask_teacher(config, config.teacher, data)
     _check_labels(config, train)
     return data
+
+
+def _with_replay(
+    config: TrainConfig, data: TrainingData, read: Callable[[Path], LabelledDataset]
+) -> TrainingData:
+    """Return the data with the training frames of further sets, often as they count."""
+    structures, train = data.dataset.structures, data.train
+    for replay in config.data.replay:
+        more = without(read(replay.path).structures, config.data.leave_out)
+        frames = tuple(one for one in more if one.split == "train")
+        if not frames:
+            raise DataError(f"{replay.path} has no frames with split 'train'")
+        channels, known = (_n_channels(some[0]) for some in (frames, train))
+        if config.needs_features and channels != known:
+            raise DataError(
+                f"{replay.path} has {channels} teacher features per atom, "
+                f"{config.data.path} has {known}; label both with one teacher"
+            )
+        structures, train = structures + more, train + frames * replay.repeats
+    dataset = dataclasses.replace(data.dataset, structures=structures)
+    return dataclasses.replace(data, dataset=dataset, train=train)
+
+
+def _n_channels(frame: LabelledStructure) -> int:
+    if frame.teacher is None or frame.teacher.node_features is None:
+        return 0
+    return int(frame.teacher.node_features.shape[2])
 
 
 def _ask_teacher(

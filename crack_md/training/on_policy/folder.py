@@ -1,0 +1,172 @@
+"""The files of a loop: one folder for each round, one file for what each stage did.
+
+loop.yaml                      the configuration, every default spelled out
+table.csv, table.json          what each round gained
+student.pt                     the last student, when the loop has ended
+round-N/seed-S/                training runs, as ``crack-md train`` leaves them
+round-N/student.pt             the student that explores, with feature statistics
+round-N/starts.aselmdb         where it starts
+round-N/explored.aselmdb       all frames it came to
+round-N/quarantine.extxyz      those that have diverged, with the reason
+round-N/selected.aselmdb       those the teacher is asked for
+round-N/labelled.aselmdb       those later rounds train on
+round-N/train.json …           numbers of a stage, written when it is done
+"""
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import yaml
+
+from crack_md.errors import ConfigError, DataError
+from crack_md.training.on_policy.config import LoopConfig, dump_loop
+from crack_md.training.run import replacing
+
+Stage = Literal["train", "explore", "select", "label"]
+MAY_CHANGE = ("folder", "rounds", "check_last")
+"""Settings of a loop that may differ when it goes on; so may the number of workers."""
+
+
+class LoopFolder:
+    """The folder of one loop."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def round(self, number: int) -> "RoundFolder":
+        """Return the folder of a round, made if it is missing."""
+        return RoundFolder(self.path / f"round-{number}")
+
+    @contextmanager
+    def claimed(self, config: LoopConfig) -> Iterator[None]:
+        """Keep other runs out; store the configuration, or check that it is the same.
+
+        Raises:
+            ConfigError: The folder holds the loop of another configuration.
+            DataError: It cannot be written, or another run writes to it.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise DataError(
+                f"cannot write to {self.path}: {error.strerror}; give another folder"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._keep(config)
+            yield
+        except BlockingIOError as error:
+            raise DataError(
+                f"another run is writing to {self.path}; wait for it, or give another "
+                "folder"
+            ) from error
+        finally:
+            os.close(lock)
+
+    def _keep(self, config: LoopConfig) -> None:
+        path = self.path / "loop.yaml"
+        now = dump_loop(config)
+        if path.exists():
+            before = LoopConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
+            changed = _changed(before, config)
+            if changed:
+                raise ConfigError(
+                    f"{self.path} holds a loop with other settings of "
+                    f"{', '.join(changed)}; restore them to go on, or give another "
+                    "folder"
+                )
+        with replacing(path) as temporary:
+            temporary.write_text(now, encoding="utf-8")
+
+
+class RoundFolder:
+    """The folder of one round."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.student = path / "student.pt"
+        self.generated = path / "generated.aselmdb"
+        self.starts = path / "starts.aselmdb"
+        self.explored = path / "explored.aselmdb"
+        self.quarantine = path / "quarantine.extxyz"
+        self.selected = path / "selected.aselmdb"
+        self.labelled = path / "labelled.aselmdb"
+
+    def member(self, seed: int) -> Path:
+        """Return the training run with this seed."""
+        return self.path / f"seed-{seed}"
+
+    def record(self, stage: Stage) -> dict[str, Any] | None:
+        """Return the numbers of a stage, None where it is not done."""
+        return read_json(self.path / f"{stage}.json")
+
+    def write(self, stage: Stage, numbers: dict[str, Any]) -> dict[str, Any]:
+        """Store the numbers of a stage, which is done with this; return them."""
+        write_json(self.path / f"{stage}.json", numbers)
+        return numbers
+
+
+class Stopwatch:
+    """Seconds that a stage has taken, all starts of the program together."""
+
+    def __init__(self, folder: RoundFolder, stage: Stage) -> None:
+        self._path = folder.path / "seconds.json"
+        self._stage = stage
+        self._spent = float((read_json(self._path) or {}).get(stage, 0.0))
+        self._started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds so far."""
+        return self._spent + time.monotonic() - self._started
+
+    def note(self, *_: Any) -> None:
+        """Store them; a kill loses what came after."""
+        known = read_json(self._path) or {}
+        write_json(self._path, {**known, self._stage: round(self.seconds, 2)})
+
+    def __enter__(self) -> "Stopwatch":
+        """Return the watch."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Store the seconds, however the stage ended."""
+        self.note()
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the content of a file of ours, None where there is none."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; delete it") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file of numbers; it appears complete or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _changed(before: LoopConfig, after: LoopConfig) -> list[str]:
+    old, new = (one.model_dump(mode="json") for one in (before, after))
+    for tree in (old, new):
+        tree["label"].pop("workers")
+    return [key for key in new if key not in MAY_CHANGE and old[key] != new[key]]

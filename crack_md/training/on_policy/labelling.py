@@ -1,0 +1,109 @@
+"""The stages that choose frames and ask the teacher about them."""
+
+from typing import Any
+
+import numpy as np
+
+from crack_md.data.labelling import label_structures
+from crack_md.data.origin import labels_by
+from crack_md.data.readers import read_structures
+from crack_md.data.wanted import FeatureChoice, Wanted
+from crack_md.errors import DataError
+from crack_md.models.checkpoint import load_model
+from crack_md.training.on_policy.context import Loop, count, sound_frames, write_rows
+from crack_md.training.on_policy.folder import RoundFolder, Stopwatch
+from crack_md.training.on_policy.select import choose_frames
+from crack_md.training.on_policy.student import errors_on
+
+
+def select_round(loop: Loop, number: int) -> None:
+    """Choose frames of a round, unless that is done."""
+    here = loop.folder.round(number)
+    if here.record("select") is not None:
+        return
+    frames = list(sound_frames(here.explored))
+    chosen = choose_frames(
+        [frame.info["disagreement"] for frame in frames],
+        [int(frame.info["start"]) for frame in frames],
+        [frame.positions for frame in frames],
+        loop.config.select,
+        random=np.random.default_rng([loop.config.seed, number, 1]),
+    )
+    for place, by in chosen.items():
+        frames[place].info["chosen_by"] = by
+    if not here.selected.exists():
+        write_rows(here.selected, [frames[place] for place in chosen])
+    values = [frames[place].info["disagreement"] for place in chosen]
+    numbers = {
+        "n_selected": len(chosen),
+        "n_random": list(chosen.values()).count("random"),
+        "lowest_disagreement": min(values, default=None),
+        "highest_disagreement": max(values, default=None),
+    }
+    here.write("select", numbers)
+
+
+def label_round(loop: Loop, number: int) -> None:
+    """Label the chosen frames, and measure the student on them, unless that is done."""
+    here = loop.folder.round(number)
+    if here.record("label") is not None:
+        return
+    n_selected = count(here.selected)
+    loop.say(f"round {number}: labelling {n_selected} frames")
+    with Stopwatch(here, "label") as watch:
+        if not here.labelled.exists() and n_selected:
+            label_structures(
+                [here.selected],
+                here.labelled,
+                teacher=loop.config.teacher,
+                split=loop.rule,
+                wanted=Wanted(_features(loop)),
+                largest_force=loop.config.label.largest_force,
+                workers=loop.config.label.workers,
+                report=watch.note,
+            )
+        seconds = round(watch.seconds, 1)
+    n_labelled = count(here.labelled)
+    if n_labelled:
+        _compare_teachers(loop, number, here)
+    numbers = {
+        "n_labelled": n_labelled,
+        "n_dropped": n_selected - n_labelled,
+        "own": _own_errors(loop, here) if n_labelled else {},
+        "seconds": seconds,
+    }
+    here.write("label", numbers)
+
+
+def _own_errors(loop: Loop, here: RoundFolder) -> dict[str, Any]:
+    """Return the student's errors on its own frames, which it was not trained on.
+
+    Raises:
+        DataError: A frame is not one to train on.
+    """
+    frames = loop.read(here.labelled).structures
+    if any(one.split != "train" for one in frames):
+        raise DataError(f"{here.labelled} holds frames that test the student")
+    by = [atoms.info["chosen_by"] for atoms in read_structures(here.labelled)]
+    student = load_model(here.student)
+    parts = {"all": list(frames)}
+    for name in ("random", "disagreement"):
+        parts[name] = [f for f, other in zip(frames, by, strict=True) if other == name]
+    return {name: errors_on(student, part) for name, part in parts.items()}
+
+
+def _features(loop: Loop) -> FeatureChoice:
+    if loop.config.label.features != "auto":
+        return loop.config.label.features
+    return "invariant" if loop.base.has_features else "none"
+
+
+def _compare_teachers(loop: Loop, number: int, here: RoundFolder) -> None:
+    """Say so where old and new labels come from different teachers."""
+    old = labels_by(loop.base.metadata)
+    new = labels_by(loop.read(here.labelled).metadata)
+    if old[1] and new[1] != old[1]:
+        loop.say(
+            f"round {number}: new labels are by {new[0]} ({new[1][:8]}), those of "
+            f"{loop.config.data} by {old[0]} ({old[1][:8]}): their energies must agree"
+        )

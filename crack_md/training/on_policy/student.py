@@ -1,0 +1,164 @@
+"""The training of a round: the recipe, with the data and the budget of the round."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from crack_md.calculators.feature_domain import training_statistics
+from crack_md.data.dataset import LabelledStructure
+from crack_md.models.checkpoint import load_model, save_model
+from crack_md.models.force_field import ForceField
+from crack_md.training.build import build_frames
+from crack_md.training.config import TrainConfig
+from crack_md.training.config_file import assign, check_config, read_tree
+from crack_md.training.evaluate import evaluate, known_frames
+from crack_md.training.on_policy.config import LoopConfig
+from crack_md.training.on_policy.context import Loop
+from crack_md.training.on_policy.folder import LoopFolder, RoundFolder, Stopwatch
+from crack_md.training.source import TrainingData, read_training_data
+from crack_md.training.train import train
+
+
+def training_config(
+    config: LoopConfig,
+    folder: LoopFolder,
+    *,
+    number: int,
+    member: int,
+    replay: Sequence[tuple[Path, int]],
+) -> TrainConfig:
+    """Return the recipe as one student of a round is trained by it.
+
+    Args:
+        config: The loop.
+        folder: Of the loop.
+        number: Of the round.
+        member: Of the committee; 0 is the student that explores.
+        replay: Labelled sets of the rounds before, and how often they count.
+
+    Raises:
+        ConfigError: The recipe cannot be read, or is none.
+    """
+    tree = read_tree(config.student)
+    for assignment in config.train.overrides:
+        assign(tree, assignment)
+    seed = config.seed + member
+    later = number > 0
+    steps = config.train.later_steps if later else config.train.steps
+    _set(tree, "data", path=str(config.data), replay=_replay(replay))
+    _set(
+        tree,
+        "run",
+        folder=str(folder.round(number).member(seed)),
+        seed=seed,
+        max_steps=steps,
+        max_seconds=None,
+    )
+    if later:
+        before = folder.round(number - 1).member(seed) / "student.pt"
+        _set(tree, "student", init_from=str(before), init_parts=None)
+    source = f"{config.student}, round {number}"
+    checked = check_config(tree, source=source)
+    if later:
+        lr = checked.optimizer.lr * config.train.later_lr_factor
+        _set(tree, "optimizer", lr=lr)
+        checked = check_config(tree, source=source)
+    return checked
+
+
+def train_round(
+    loop: Loop, number: int, *, replay: Sequence[tuple[Path, int]]
+) -> str | None:
+    """Train the students of a round and measure the first; return what stopped it."""
+    config, here = loop.config, loop.folder.round(number)
+    read = partial(read_training_data, read=loop.read)
+    recipes = [
+        training_config(config, loop.folder, number=number, member=one, replay=replay)
+        for one in range(config.train.committee)
+    ]
+    with Stopwatch(here, "train") as watch:
+        for recipe in recipes:
+            if (recipe.run.folder / "student.pt").exists():
+                continue
+            summary = train(recipe, quiet=loop.quiet, read=read)
+            if summary.stopped_by is not None:
+                return summary.stopped_by
+        numbers = _measured(loop, here, recipes[0], read(recipes[0]), replay)
+        numbers["seconds"] = round(watch.seconds, 1)
+    here.write("train", numbers)
+    return None
+
+
+def _measured(
+    loop: Loop,
+    here: RoundFolder,
+    recipe: TrainConfig,
+    data: TrainingData,
+    replay: Sequence[tuple[Path, int]],
+) -> dict[str, Any]:
+    """Save the student with its statistics; return its errors and what it had."""
+    student = load_model(recipe.run.folder / "student.pt")
+    _save_with_statistics(student, data.train, loop.config.domain_frames, here)
+    limit, held_out = loop.config.evaluate_frames, loop.base.select("test")
+    repeats = replay[0][1] if replay else None
+    n_new = sum(len(loop.read(path)) for path, _ in replay)
+    return {
+        "n_train": len(data.train) - n_new * ((repeats or 1) - 1),
+        "n_new": n_new,
+        "n_repeats": repeats,
+        "steps": recipe.run.max_steps,
+        "validation": errors_on(student, data.validation, limit),
+        "held_out": errors_on(student, held_out, limit),
+    }
+
+
+def errors_on(
+    student: ForceField,
+    frames: Sequence[LabelledStructure],
+    limit: int | None = None,
+) -> dict[str, Any] | None:
+    """Return the errors against the labels, None where there are no frames.
+
+    Args:
+        student: On the CPU.
+        frames: Those with elements unknown to the student are left out.
+        limit: Measure on so many of them, evenly spaced.
+    """
+    known = known_frames(student, frames)
+    chosen = evenly(known, limit)
+    if not chosen:
+        return None
+    found = evaluate(student, build_frames(chosen, student))
+    return found.all.as_dict()
+
+
+def evenly(
+    frames: Sequence[LabelledStructure], limit: int | None
+) -> Sequence[LabelledStructure]:
+    """Return so many frames, evenly spaced; all of them if there are no more."""
+    if limit is None or len(frames) <= limit:
+        return frames
+    return [frames[place * len(frames) // limit] for place in range(limit)]
+
+
+def _save_with_statistics(
+    student: ForceField,
+    frames: Sequence[LabelledStructure],
+    limit: int,
+    here: RoundFolder,
+) -> None:
+    chosen = [one.atoms for one in evenly(frames, limit)]
+    statistics = training_statistics(student, chosen)
+    metadata = replace(student.metadata, feature_statistics=statistics)
+    here.path.mkdir(parents=True, exist_ok=True)
+    save_model(ForceField(student.network, student.scale, metadata), here.student)
+
+
+def _replay(sets: Sequence[tuple[Path, int]]) -> list[dict[str, Any]]:
+    return [{"path": str(path), "repeats": repeats} for path, repeats in sets]
+
+
+def _set(tree: dict[str, Any], section: str, **values: Any) -> None:
+    tree[section] = {**tree.get(section, {}), **values}
