@@ -63,5 +63,7 @@ def target_text(check: Record) -> str:
 
 
 def _digits(value: float) -> str:
-    """Return three decimals below ten, one above."""
+    """Return three decimals below ten, one above, two digits of small numbers."""
+    if 0 < abs(value) < 0.01:
+        return f"{value:.2g}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
