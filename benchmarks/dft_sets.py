@@ -1,8 +1,9 @@
-"""Two published sets of O* on metals by DFT, as tasks that any calculator can do.
+"""Published sets of adsorbates on metals by DFT, as tasks that any calculator can do.
 
-Both sit in the folder that CRACK_MD_REFERENCES names (default ../shared): GPAW-RPBE on
-Ag-Pt, Ir-Pd and Pt-Ru random alloys (3x3x5), and PBE on seven (111) metals and four
-sites of a p(2x2) cell (Xu and Kitchin, doi:10.1021/jp508805h).
+They sit in the folder that CRACK_MD_REFERENCES names (default ../shared): O* and OH*
+by GPAW-RPBE on Ag-Pt, Ir-Pd and Pt-Ru random alloys and on twelve pure metals, all of
+them fcc(111) 3x3x5 cells; O* by PBE on seven (111) metals and four sites of a p(2x2)
+cell (Xu and Kitchin, doi:10.1021/jp508805h).
 """
 
 import json
@@ -17,14 +18,20 @@ from ase.constraints import FixAtoms, FixedLine
 from ase.db import connect
 
 FMAX, STEPS = 0.03, 200
-GPAW, XU_KITCHIN = "gpaw", "xu_kitchin"
+GPAW, PURE, XU_KITCHIN = "gpaw", "pure", "xu_kitchin"
 ALLOYS = ("agpt", "irpd", "ptru")
+PLATINUM = "Pt(111)"
+SITES = {"O": "fcc", "OH": "ontop"}
+"""Where GPAW has them."""
 Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """An oxygen-covered and a clean slab, and their DFT energy difference in eV."""
+    """A covered and a clean slab, and their DFT energy difference in eV.
+
+    That of pure metals is against H2O and H2, not E(covered) − E(clean).
+    """
 
     collection: str
     name: str
@@ -61,29 +68,33 @@ def sample(pairs: list[Pair], *, limit: int | None, seed: int) -> list[Pair]:
     return [pairs[0], *(pairs[1 + index] for index in sorted(chosen))]
 
 
-def gpaw_pairs() -> list[Pair]:
-    """Return O* on Pt(111), then on all alloy slabs."""
-    folder = references() / "gpaw_orr_alloys"
-    covered = next(connect(folder / "3x3x5_pt111_fcc_O.db").select())
+def gpaw_pairs(adsorbate: str = "O") -> list[Pair]:
+    """Return an adsorbate, O or OH, on Pt(111), then on all alloy slabs."""
+    folder, site = references() / "gpaw_orr_alloys", SITES[adsorbate]
+    covered = next(connect(folder / f"3x3x5_pt111_{site}_{adsorbate}.db").select())
     clean = next(connect(folder / "3x3x5_pt111_slab.db").select())
     platinum = Pair(
         GPAW,
-        "Pt(111)",
-        "fcc",
+        PLATINUM,
+        site,
         _periodic(covered.toatoms()),
         _periodic(clean.toatoms()),
-        "Pt(111)",
+        PLATINUM,
         covered.energy - clean.energy,
     )
-    alloys = [pair for name in ALLOYS for pair in _alloy_pairs(folder / f"{name}.db")]
+    alloys = [
+        pair
+        for name in ALLOYS
+        for pair in _alloy_pairs(folder / f"{name}.db", adsorbate)
+    ]
     return [platinum, *alloys]
 
 
-def _alloy_pairs(path: Path) -> Iterator[Pair]:
+def _alloy_pairs(path: Path, adsorbate: str) -> Iterator[Pair]:
     rows = list(connect(path).select())
     clean = {row.slabId: row for row in rows if row.ads == "N/A"}
     for row in rows:
-        if row.ads != "O" or row.slabId not in clean:
+        if row.ads != adsorbate or row.slabId not in clean:
             continue
         slab = clean[row.slabId]
         yield Pair(
@@ -95,6 +106,23 @@ def _alloy_pairs(path: Path) -> Iterator[Pair]:
             f"{path.stem}-{slab.id}",
             row.energy - slab.energy,
         )
+
+
+def pure_metal_pairs(adsorbate: str = "O") -> list[Pair]:
+    """Return an adsorbate, O or OH, on Pt(111), then on the other pure metals.
+
+    All are fcc(111), hcp metals too. The set has no clean slabs: they are the covered
+    ones without the adsorbate, to be relaxed.
+    """
+    path = references() / "gpaw_hea_relaxations" / "pure_refs.db"
+    pairs = []
+    for row in connect(path).select(ads=adsorbate):
+        covered = _periodic(row.toatoms())
+        name = f"{row.element}(111)"
+        clean = covered[[atom.symbol == row.element for atom in covered]]
+        site = SITES[adsorbate]
+        pairs.append(Pair(PURE, name, site, covered, clean, name, row.e))
+    return sorted(pairs, key=lambda pair: (pair.name != PLATINUM, pair.name))
 
 
 def xu_kitchin_pairs() -> list[Pair]:

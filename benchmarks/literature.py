@@ -1,6 +1,6 @@
 """Published O* adsorption energies on close-packed metals, in eV, lowest site each.
 
-Only the metals that `examples/surfaces.db` holds as (111) slabs are listed.
+And how platinum with nickel or cobalt below compares with platinum.
 """
 
 from dataclasses import dataclass
@@ -43,6 +43,9 @@ LITERATURE = {
             "Pd": -4.1358,
             "Cu": -4.2076,
             "Ag": -3.1116,
+            "Ni": -4.9890,
+            "Co(0001)": -5.3837,
+            "Ru(0001)": -5.4492,
         },
     ),
     "Xu-Kitchin": Literature(
@@ -60,3 +63,30 @@ LITERATURE = {
         },
     ),
 }
+
+
+@dataclass(frozen=True)
+class Order:
+    """That O* binds more weakly on one surface than on another."""
+
+    weaker: str
+    stronger: str
+    source: str
+
+
+_SUBSURFACE = (
+    "Kitchin, Nørskov, Barteau and Chen (2004), doi:10.1063/1.1700365: a 3d metal "
+    "under Pt(111) lowers its d band, Co more than Ni, and weakens the adsorption of O"
+)
+_SKIN = (
+    "Stamenkovic et al. (2006), doi:10.1002/anie.200504386: Pt skins on Pt3Ni and "
+    "Pt3Co bind O more weakly than Pt, which is why they reduce it faster"
+)
+PLATINUM_ORDER = (
+    Order("Pt3Ni(111) Pt skin", "Pt(111)", _SKIN),
+    Order("Pt3Co(111) Pt skin", "Pt(111)", _SKIN),
+    Order("Pt/Ni/Pt(111)", "Pt(111)", _SUBSURFACE),
+    Order("Pt/Co/Pt(111)", "Pt(111)", _SUBSURFACE),
+    Order("Pt/Co/Pt(111)", "Pt/Ni/Pt(111)", _SUBSURFACE),
+)
+"""Published statements about order; numbers depend on strain, cell and functional."""

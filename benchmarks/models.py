@@ -1,20 +1,20 @@
 """Models and calculators by name for the benchmarks, and gas-phase energies."""
 
 import dataclasses
-from pathlib import Path
 from typing import Literal
 
 import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
+from ase.data import chemical_symbols
 
 from crack_md.cli.potentials import load_potential
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
-from crack_md.models.pickles import file_sha256
+from crack_md.models.teachers import TeacherCalculator, load_teacher
 from crack_md.workflows.relax import relax
 from crack_md.workflows.results import ModelInfo
 
@@ -40,15 +40,18 @@ def named_potential(
     """Return a calculator and its description.
 
     Args:
-        name: what ``crack-md screen --model`` takes, or ``nequix:WEIGHTS.nqx``. Nequix
-            writes a converted file beside the weights: give it a copy.
-        dtype: precision of our own models; Nequix has float32 only.
+        name: what ``crack-md screen --model`` takes, or a teacher, kind first:
+            ``nequix:WEIGHTS.nqx``, ``fairchem:CHECKPOINT.pt#TASK``.
+        dtype: precision of our own models; teachers have that of their weights.
     """
-    if not name.startswith("nequix:"):
+    if ":" not in name:
         return load_potential(name, dtype=dtype)
-    weights = Path(name.removeprefix("nequix:"))
-    info = ModelInfo(weights.stem, file_sha256(weights), "total", {})
-    return _nequix(weights), info
+    teacher = load_teacher(name)
+    numbers = teacher.elements or ()
+    known = frozenset(chemical_symbols[number] for number in numbers) or None
+    reference = teacher.energy_reference
+    info = ModelInfo(teacher.name, teacher.sha256, reference, {}, known)
+    return TeacherCalculator(teacher), info
 
 
 def gas_energy(name: str, calculator: BaseCalculator) -> float:
@@ -56,14 +59,6 @@ def gas_energy(name: str, calculator: BaseCalculator) -> float:
     gas: Atoms = molecule(name, cell=[BOX_A] * 3, pbc=True)
     gas.center()
     return relax(gas, calculator, fmax=0.005).energy
-
-
-def _nequix(weights: Path) -> BaseCalculator:
-    from nequix.calculator import NequixCalculator
-
-    return NequixCalculator(
-        model_path=str(weights), backend="torch", use_kernel=False, use_compile=False
-    )
 
 
 def load_network(name: str) -> ForceField:

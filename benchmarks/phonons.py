@@ -74,8 +74,10 @@ def oxygen_on_platinum(constant: float, calculator: BaseCalculator) -> Table:
     }
 
 
-def compute(model: str, metals: tuple[str, ...] = METALS) -> Table:
-    """Return bands of all metals and the modes of O* by one model, ready for JSON."""
+def compute(
+    model: str, metals: tuple[str, ...] = METALS, *, oxygen: bool = True
+) -> Table:
+    """Return bands of metals, and the modes of O* on Pt, by one model, for JSON."""
     calculator, info = named_potential(model, dtype="float64")
     table: Table = {"model": info.name, "model_sha256": info.sha256, "metals": {}}
     for metal in metals:
@@ -88,7 +90,7 @@ def compute(model: str, metals: tuple[str, ...] = METALS) -> Table:
             "bands": [_stored(segment) for segment in phonons.segments],
         }
         print(f"{metal}: a {constant:.4f} Å, to {phonons.max_frequency:.3f} THz")
-    if "Pt" in metals:
+    if oxygen and "Pt" in metals:
         constant = table["metals"]["Pt"]["lattice_constant_A"]
         table["O_on_Pt111"] = oxygen_on_platinum(constant, calculator)
         print(f"O*/Pt(111): {table['O_on_Pt111']['frequency_per_cm']} cm⁻¹")

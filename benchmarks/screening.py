@@ -4,10 +4,11 @@
     python benchmarks/screening.py score --model default --out DIR --json scores.json
 
 `relax` screens a file of slabs with any model (the packaged student, a model file,
-`emt`, or `nequix:WEIGHTS.nqx`) and copies the table of sites to `--table`. `score`
-compares a model with DFT on two published sets (see dft_sets.py), with published
-energies of pure metals (literature.py), and with its teacher on all of them: relative
-to Pt(111), or after one constant shift, because functionals and gas references differ.
+`emt`, or a teacher such as `nequix:WEIGHTS.nqx`) and copies the table of sites to
+`--table`. `score` compares a model with DFT on two published sets (see dft_sets.py),
+with published energies of pure metals (literature.py), and with its teacher on all of
+them: relative to Pt(111), or after one constant shift, because functionals and gas
+references differ.
 
 Models need not be there: `--table` and `--values` take what one has said before. What
 `score` computes is kept in DIR, and a stopped run goes on. A model that does not know
@@ -19,6 +20,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 if __package__ in (None, ""):
@@ -41,13 +43,22 @@ DFT_PARTS = ("gpaw", "xu_kitchin")
 PARTS = ("teacher", "literature", *DFT_PARTS)
 
 
-def relax_surfaces(surfaces: Path, *, model: str, out: Path) -> Path:
-    """Screen a file of slabs with a model and return the table of its sites."""
+def relax_surfaces(
+    surfaces: Path, *, model: str, out: Path, only: Collection[str] | None = None
+) -> Path:
+    """Screen a file of slabs with a model and return the table of its sites.
+
+    Args:
+        surfaces: any file of slabs.
+        model: what `benchmark_potential` takes.
+        out: the folder of results; a stopped run goes on.
+        only: names of the slabs that are wanted; all where left out.
+    """
     calculator, info = benchmark_potential(model)
     settings = ScreenSettings()
     with open_store(out, settings.conditions(info)) as store:
         result = screen(
-            read_entries(surfaces),
+            [e for e in read_entries(surfaces) if only is None or e.name in only],
             calculator,
             model=info,
             store=store,

@@ -1,13 +1,11 @@
-"""Make examples/surfaces.db: fourteen fcc(111) slabs that the demo screens.
+"""Make examples/surfaces.db: twenty fcc(111) slabs that the demo screens.
 
-Ordered p(2x2) slabs of four layers: seven pure metals, four with a foreign layer under
-or as a platinum skin, and three L1_2 alloys, one of them with a skin. Lattice constants
-are PBE's for the elements and Vegard's between them. All slabs keep so much symmetry
-that they have four or nine distinct sites: 85 relaxations in all.
-
-No Ni or Co, although Pt-Ni and Pt-Co are the famous catalysts: the packaged student's
-teacher learned from data that switch on a Hubbard U for these metals where oxygen is
-present, which shifts their O* energies by electronvolts.
+Ordered p(2x2) slabs of four layers: seven pure metals, six with a foreign layer under
+or as a platinum skin, and seven L1_2 alloys. Those called Pt3Ni(111), Pt3Co(111) and
+Pt3Cu(111) are cut from the bulk and have the second metal in the top layer; a "Pt skin"
+has platinum alone there and the bulk below, and Pt/Ni/Pt(111) is platinum with one
+layer of nickel under the top one. All slabs keep so much symmetry that they have four
+or nine distinct sites: 135 relaxations in all.
 
     python examples/make_surfaces.py examples/surfaces.db
 """
@@ -21,24 +19,37 @@ from ase.build import fcc111, surface
 from ase.db import connect
 from ase.spacegroup import crystal
 
+# Of fcc, to about 0.01 Å, as in tables of functionals (Haas, Tran and Blaha,
+# doi:10.1103/PhysRevB.79.085104); Ni and fcc Co are ferromagnetic.
 PBE_CONSTANT_A = {
     "Ag": 4.15,
     "Au": 4.16,
+    "Co": 3.52,
     "Cu": 3.63,
     "Ir": 3.87,
+    "Ni": 3.52,
     "Pd": 3.94,
     "Pt": 3.97,
     "Rh": 3.83,
 }
+# Both measure 3.84 Å to about 0.01 Å, 2.0 % less than Pt (3.92 Å): the same strain
+# against PBE's Pt. Vegard's line would give 2.8 %, and so too weak an O* on the skins.
+L12_CONSTANT_A = {"Pt3Ni": 3.89, "Pt3Co": 3.89}
 PURE = ("Pt", "Pd", "Ag", "Au", "Cu", "Ir", "Rh")
 LAYERED = {
     # from the surface down; the last element sets the lattice constant
+    "Pt/Ni/Pt(111)": ("Pt", "Ni", "Pt", "Pt"),
+    "Pt/Co/Pt(111)": ("Pt", "Co", "Pt", "Pt"),
     "Pt/Cu/Pt(111)": ("Pt", "Cu", "Pt", "Pt"),
     "Pt/Ru/Pt(111)": ("Pt", "Ru", "Pt", "Pt"),
     "Pt/Pd(111)": ("Pt", "Pd", "Pd", "Pd"),
     "Pt/Ir(111)": ("Pt", "Ir", "Ir", "Ir"),
 }
 ORDERED = {
+    "Pt3Ni(111)": ("Pt", "Ni", False),
+    "Pt3Ni(111) Pt skin": ("Pt", "Ni", True),
+    "Pt3Co(111)": ("Pt", "Co", False),
+    "Pt3Co(111) Pt skin": ("Pt", "Co", True),
     "Pt3Cu(111)": ("Pt", "Cu", False),
     "Pt3Cu(111) Pt skin": ("Pt", "Cu", True),
     "Pd3Ag(111)": ("Pd", "Ag", False),
@@ -57,7 +68,8 @@ def layered(elements: tuple[str, ...]) -> Atoms:
 
 def ordered(majority: str, minority: str, *, skin: bool) -> Atoms:
     """Return four L1_2 (111) layers of A3B; a skin has no B in the top layer."""
-    constant = 0.75 * PBE_CONSTANT_A[majority] + 0.25 * PBE_CONSTANT_A[minority]
+    vegard = 0.75 * PBE_CONSTANT_A[majority] + 0.25 * PBE_CONSTANT_A[minority]
+    constant = L12_CONSTANT_A.get(f"{majority}3{minority}", vegard)
     bulk = crystal(
         (minority, majority),
         basis=[(0, 0, 0), (0, 0.5, 0.5)],

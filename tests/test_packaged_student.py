@@ -1,12 +1,14 @@
 """The model in the wheel: small, complete, conservative and sane."""
 
+import re
+
 import ase
 import numpy as np
 import pytest
 from ase.build import add_adsorbate, fcc111
 
 from crack_md import CrackCalculator
-from crack_md.models.registry import model_names, model_path
+from crack_md.models.registry import dated_name, model_names, model_path
 from crack_md.neighbors import SmoothNeighbors
 
 ELEMENTS = ["Ag", "Au", "Cu", "H", "Ir", "O", "Pd", "Pt", "Rh", "Ru"]
@@ -22,8 +24,16 @@ def oxygen_on_platinum(height: float = 1.2) -> ase.Atoms:
     return slab
 
 
-def test_file_is_small():
-    assert model_path("default").stat().st_size < 12e6
+def test_files_are_small():
+    paths = {model_path(name) for name in model_names()}
+    assert sum(path.stat().st_size for path in paths) < 12e6
+
+
+def test_every_model_has_a_dated_name_and_a_card():
+    for name in model_names():
+        dated = dated_name(name)
+        assert re.search(r"-20\d\d-\d\d", dated), name
+        assert model_path(name).with_suffix(".md").is_file(), name
 
 
 def test_it_says_what_it_is():

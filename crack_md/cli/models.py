@@ -105,7 +105,7 @@ def info(
     """Say what a model file is: size, elements, cutoff, energies, where it is from."""
     from crack_md.models.checkpoint import is_crack_md, model_from
     from crack_md.models.pickles import read_checkpoint
-    from crack_md.models.registry import model_path
+    from crack_md.models.registry import dated_name, model_path
 
     path = model_path(model)
     raw = read_checkpoint(path)
@@ -116,6 +116,7 @@ def info(
         loaded = _imported(raw)
         kind = f"public checkpoint: {loaded.metadata.provenance['source']}"
     summary = describe(loaded, name=str(path), kind=kind, sha256=raw.sha256)
+    summary["packaged_as"] = dated_name(model)
     if as_json:
         typer.echo(json.dumps(summary, indent=2, default=str))
     else:
@@ -198,6 +199,7 @@ def _shown(provenance: dict[str, Any]) -> dict[str, Any]:
 def _table(summary: dict[str, Any]) -> Table:
     table = Table(show_header=False, title=Text(summary["file"]), title_justify="left")
     rows = {
+        "packaged as": summary.get("packaged_as") or "",
         "kind": summary["kind"],
         "architecture": summary["sizes"],
         "parameters": f"{summary['parameters']:,}",

@@ -1,5 +1,6 @@
 """The student.pt format: exact round trips, and one clear error for each defect."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -167,5 +168,29 @@ def test_packaged_models_by_name(
     assert registry.model_names() == ["default", "student"]
     for name in ("default", "student"):
         assert registry.model_path(name) == tmp_path / "student.pt"
+        assert registry.dated_name(name) == "student"
         assert load_model(name).metadata.elements == (1, 8)
     assert registry.model_path("other/student") == Path("other/student")
+    assert registry.dated_name("other/student") is None
+
+
+def test_aliases_of_several_packaged_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_RESOURCES", tmp_path)
+    for name in ("orr-2026-11", "orr-2026-11-accurate"):
+        save_model(small_model(), tmp_path / f"{name}.pt")
+    with pytest.raises(CheckpointError, match="2 packaged models and none"):
+        registry.model_path("default")
+    table = {"default": "orr-2026-11", "accurate": "orr-2026-11-accurate"}
+    (tmp_path / "aliases.json").write_text(json.dumps(table))
+    assert registry.model_names() == sorted([*table, *table.values()])
+    for alias, name in table.items():
+        assert registry.dated_name(alias) == registry.dated_name(name) == name
+        assert registry.model_path(alias) == tmp_path / f"{name}.pt"
+    (tmp_path / "orr-2026-11.pt").unlink()
+    with pytest.raises(CheckpointError, match="'default' is 'orr-2026-11', which is"):
+        registry.model_names()
+    (tmp_path / "aliases.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"cannot read .*aliases"):
+        registry.model_path("default")

@@ -1,0 +1,1 @@
+"""The rows of the packaged student's target table, each of which runs alone."""
