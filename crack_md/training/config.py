@@ -93,6 +93,9 @@ class DataConfig(Section):
     leave_out: tuple[str, ...] = ()
     """Elements such as "Ni", or combinations such as "Ni-O", whose frames are not used:
     for labels of a teacher that is wrong there."""
+    nearest: float | None = Field(default=None, gt=0, lt=1)
+    """Frames with two atoms nearer than this share of the sum of their covalent radii
+    are not used: there the short-range repulsion speaks, not the teacher."""
     max_frames: int | None = Field(default=None, ge=1)
     """Train on this many frames of the first set only, chosen by the seed (learning
     curves)."""

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers
+from ase import Atoms
+from ase.data import atomic_numbers, covalent_radii
 
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
 from crack_md.data.wanted import Wanted
 from crack_md.errors import DataError
 from crack_md.models.teachers import load_teacher
-from crack_md.training.config import OnlineTeacher, TrainConfig
+from crack_md.neighbors import all_pairs
+from crack_md.training.config import DataConfig, OnlineTeacher, TrainConfig
 from crack_md.training.labels import label, label_once
 from crack_md.training.loss_config import Label
 
@@ -53,16 +55,14 @@ def read_training_data(
     """
     dataset = read(config.data.path)
     dataset = dataclasses.replace(
-        dataset, structures=without(dataset.structures, config.data.leave_out)
+        dataset, structures=usable(dataset.structures, config.data)
     )
     train = dataset.select("train")
     validation = dataset.select("val")
     if not train and not validation:  # a set without splits: all of it
         train = dataset.structures
     if config.data.validation is not None:
-        validation = without(
-            read(config.data.validation).structures, config.data.leave_out
-        )
+        validation = usable(read(config.data.validation).structures, config.data)
     train = _sample(train, config.data.max_frames, config.run.seed)
     validation = _sample(validation, config.data.validation_frames, config.run.seed)
     if not train:
@@ -81,7 +81,7 @@ def _with_replay(
     """Return the data with the training frames of further sets, often as they count."""
     structures, train = data.dataset.structures, data.train
     for replay in config.data.replay:
-        more = without(read(replay.path).structures, config.data.leave_out)
+        more = usable(read(replay.path).structures, config.data)
         frames = tuple(one for one in more if one.split == "train")
         if not frames:
             raise DataError(f"{replay.path} has no frames with split 'train'")
@@ -137,6 +137,27 @@ def _ask_teacher(
 def _device(config: TrainConfig) -> str:
     on_gpu = config.run.accelerator != "cpu" and torch.cuda.is_available()
     return "cuda" if on_gpu else "cpu"
+
+
+def usable(
+    frames: Sequence[LabelledStructure], data: DataConfig
+) -> tuple[LabelledStructure, ...]:
+    """Return the frames that the configuration lets a run use."""
+    chosen = without(frames, data.leave_out)
+    if data.nearest is None:
+        return chosen
+    return tuple(one for one in chosen if nearest_share(one.atoms) >= data.nearest)
+
+
+def nearest_share(atoms: Atoms) -> float:
+    """Return the smallest distance of two atoms over the sum of their covalent radii.
+
+    Infinite where no two atoms are nearer than twice the largest of the radii.
+    """
+    pairs = all_pairs(atoms, 2 * float(covalent_radii[atoms.numbers].max()))
+    radii = covalent_radii[atoms.numbers]
+    shares = pairs.distance / (radii[pairs.sender] + radii[pairs.receiver])
+    return float(shares.min(initial=np.inf))
 
 
 def without(

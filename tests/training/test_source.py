@@ -1,0 +1,40 @@
+"""Which frames a run uses."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from crack_md.data.dataset import LabelledStructure
+from crack_md.training.config import DataConfig
+from crack_md.training.source import nearest_share, usable
+
+
+def dimer(distance_A, symbols="PtO"):
+    return Atoms(symbols, [[0, 0, 0], [0, 0, distance_A]], cell=[12] * 3, pbc=True)
+
+
+def frame(atoms):
+    n = len(atoms)
+    return LabelledStructure(
+        atoms, 0.0, np.zeros((n, 3)), None, "g", "dimer", np.ones(n, dtype=bool)
+    )
+
+
+def test_the_nearest_pair_is_measured_in_covalent_radii():
+    # Cordero 2008: Pt 1.36 Å, O 0.66 Å
+    assert nearest_share(dimer(1.01)) == pytest.approx(1.01 / 2.02, abs=1e-4)
+    assert nearest_share(dimer(5.0)) == np.inf
+
+
+def test_an_image_of_the_atom_itself_counts():
+    chain = Atoms("Pt", cell=[1.36, 12, 12], pbc=True)
+
+    assert nearest_share(chain) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_frames_below_the_share_are_not_used():
+    frames = [frame(dimer(length)) for length in (1.0, 1.4, 5.0)]
+    data = DataConfig.model_validate({"path": "x", "nearest": 0.6})
+
+    assert usable(frames, data) == tuple(frames[1:])
+    assert usable(frames, DataConfig(path="x")) == tuple(frames)
