@@ -20,7 +20,7 @@ from crack_md.data.dataset import (
     read_metadata,
 )
 from crack_md.data.gas_references import gas_references
-from crack_md.data.origin import label_origin, own_labels
+from crack_md.data.origin import label_origin, own_labels, with_own_labels
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
 from crack_md.data.splits import Pair, check_shares, is_held_out, split_of
@@ -214,7 +214,7 @@ def _label_chunk(
     ]
     if only_features:
         labels = [
-            _withown_labels(atoms, label)
+            with_own_labels(atoms, label)
             for atoms, label in zip(chunk, labels, strict=True)
         ]
     rows = [

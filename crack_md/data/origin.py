@@ -62,7 +62,7 @@ def own_labels(atoms: Atoms) -> tuple[float, NDArray[np.float64]] | None:
         return None
 
 
-def withown_labels(atoms: Atoms, labels: TeacherLabels) -> TeacherLabels:
+def with_own_labels(atoms: Atoms, labels: TeacherLabels) -> TeacherLabels:
     """Return a teacher's features beside the energy and forces of the source."""
     own = own_labels(atoms)
     if own is None:
