@@ -141,9 +141,7 @@ def _adsorbate(atoms: Atoms) -> NDArray[np.int_]:
     if len(light) == 0 or len(light) == len(atoms) or opened[:2].any() or not opened[2]:
         return np.array([], dtype=int)
     first = int(light[0])
-    with_it = [
-        moving for fixed, moving in light_bonds(atoms) if fixed == first
-    ]
+    with_it = [moving for fixed, moving in light_bonds(atoms) if fixed == first]
     return np.array([first, *with_it], dtype=int)
 
 

@@ -24,7 +24,6 @@ from crack_md.data.surfaces import (
     SIZES,
     build_bulk,
     build_surface,
-    layer_of,
     surface_layer_of,
 )
 from crack_md.errors import ConfigError
@@ -120,7 +119,8 @@ def _structure(
         # shuffled once, so that pairs and distances are mixed
         plan = dimer_plan(part.dimers)
         order = np.random.default_rng(seed).permutation(len(plan))
-        atoms, group, adsorbate = dimer(part.dimers, *plan[order[entry.turn]], random)
+        first, second, step = plan[order[entry.turn]]
+        atoms, group, adsorbate = dimer(part.dimers, first, second, step, random)
         return BaseStructure(atoms, group, "dimer", adsorbate, entry.part)
     alloys = part.generate
     assert alloys is not None
@@ -170,7 +170,11 @@ def _metal(
 
 
 def _build(
-    alloys: Alloys, family: str, order: str, elements: tuple[str, ...], random: Generator
+    alloys: Alloys,
+    family: str,
+    order: str,
+    elements: tuple[str, ...],
+    random: Generator,
 ) -> Atoms:
     layers = int(random.choice(alloys.layers))
     under_skin = order == "skin" and random.random() < 0.5

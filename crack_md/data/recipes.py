@@ -7,6 +7,7 @@ import yaml
 from ase.data import atomic_numbers
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from crack_md.data.surfaces import SIZES
 from crack_md.data.variants import (
     Fraction,
     Length,
@@ -27,7 +28,7 @@ Lattice = Literal["fcc", "hcp", "bcc"]
 Adsorbate = Literal["clean", "O", "OH", "H", "O+O", "O+OH", "OH+OH"]
 Molecule = Literal["H2O", "H2", "O2", "OH"]
 Count = Annotated[int, Field(ge=0)]
-NOT_IN: dict[str, tuple[str, ...]] = {
+NOT_IN: dict[Family, tuple[Order, ...]] = {
     "hcp0001": ("L1_2", "L1_0"),
     "bulk": ("skin", "sandwich"),
 }
@@ -50,36 +51,44 @@ class Alloys(Section):
     """Metals; none are needed for molecules alone."""
     partners: tuple[Element, ...] = ()
     """Where given, alloys are made of one of `elements`, the host, and one of these."""
-    largest_share: dict[Element, Annotated[float, Field(gt=0, le=1)]] = {}
+    largest_share: dict[Element, Annotated[float, Field(gt=0, le=1)]] = Field(
+        default={}
+    )
     """Largest part of the metal atoms that an element may have; 1 where left out."""
     most_dilute: int = Field(default=3, ge=1)
     """Largest number of atoms of an element that has a `largest_share`."""
-    counts: dict[Family, Count] = {}
+    counts: dict[Family, Count] = Field(default={})
     """How many base structures of each family."""
-    orders: dict[Order, Fraction] = {
-        "pure": 0.15,
-        "random": 0.4,
-        "ordered": 0.3,
-        "ternary": 0.15,
-    }
+    orders: dict[Order, Fraction] = Field(
+        default={
+            "pure": 0.15,
+            "random": 0.4,
+            "ordered": 0.3,
+            "ternary": 0.15,
+        }
+    )
     """Shares of pure metals, random and ordered alloys, random ternaries."""
-    cells: dict[Cell, Fraction] = {"2x2": 0.6, "root3": 0.2, "2x1": 0.2}
+    cells: dict[Cell, Fraction] = Field(default={"2x2": 0.6, "root3": 0.2, "2x1": 0.2})
     """Shares of surface cells; a family draws among those that it has."""
-    layers: tuple[Annotated[int, Field(ge=2, le=8)], ...] = (3, 4, 4)
+    layers: tuple[Annotated[int, Field(ge=2, le=8)], ...] = Field(
+        default=(3, 4, 4), min_length=1
+    )
     """Numbers of layers that are drawn from."""
     most_atoms: int = Field(default=20, ge=2)
     """Metal atoms of a cell; larger ones are drawn again."""
-    lattices: dict[Lattice, Fraction] = {"fcc": 0.7, "hcp": 0.3}
+    lattices: dict[Lattice, Fraction] = Field(default={"fcc": 0.7, "hcp": 0.3})
     """Shares of bulk crystal structures."""
-    adsorbates: dict[Adsorbate, Fraction] = {
-        "clean": 0.25,
-        "O": 0.38,
-        "OH": 0.25,
-        "O+O": 0.05,
-        "O+OH": 0.07,
-    }
+    adsorbates: dict[Adsorbate, Fraction] = Field(
+        default={
+            "clean": 0.25,
+            "O": 0.38,
+            "OH": 0.25,
+            "O+O": 0.05,
+            "O+OH": 0.07,
+        }
+    )
     """A second adsorbate is left out where fewer than three atoms form the surface."""
-    molecules: dict[Molecule, Count] = {}
+    molecules: dict[Molecule, Count] = Field(default={})
     """How many isolated molecules."""
     strain: Fraction = 0.035
     """Lattice constants are drawn within ± this of Vegard's."""
@@ -92,9 +101,16 @@ class Alloys(Section):
         if not self.elements:
             raise ValueError("counts of slabs and bulks take elements")
         for family, missing in NOT_IN.items():
-            found = [name for name in missing if self.orders.get(name)]  # type: ignore[call-overload]
-            if found and self.counts.get(family):  # type: ignore[call-overload]
+            found = [name for name in missing if self.orders.get(name)]
+            if found and self.counts.get(family):
                 raise ValueError(f"{family} has no order {found[0]}")
+        cells = {cell for cell, share in self.cells.items() if share}
+        for family in (name for name, count in self.counts.items() if count):
+            if family != "bulk" and not cells & set(SIZES[family]):
+                raise ValueError(
+                    f"none of the cells is one of {family}; expected one of "
+                    f"{', '.join(SIZES[family])}"
+                )
         several = [name for name in self.orders if name != "pure" and self.orders[name]]
         if several and len({*self.elements, *self.partners}) < 2:
             raise ValueError(f"order {several[0]} takes at least two elements")
@@ -130,9 +146,9 @@ class Recipe(Section):
 
     seed: int = 0
     generate: Alloys | None = None
-    parts: dict[str, Part] = {}
+    parts: dict[str, Part] = Field(default={})
     """Several kinds of structures, mixed evenly."""
-    lattice_constants: dict[Element, Length] = {}
+    lattice_constants: dict[Element, Length] = Field(default={})
     """Å of the fcc metals; computed with the teacher where left out."""
     variants: Variants = Variants()
     bulk_variants: Variants | None = None

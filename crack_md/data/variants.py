@@ -15,10 +15,15 @@ class Section(BaseModel):
 
 
 class Variant(Section):
-    """What all variants share; a range is drawn from for every frame."""
+    """What all variants share."""
 
     share: Fraction = 1.0
     """Part of the structures that get this variant."""
+
+
+class Displacement(Variant):
+    """Frames made without a teacher; each draws from the ranges anew."""
+
     frames: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
@@ -32,11 +37,11 @@ class Variant(Section):
         return self
 
 
-class Given(Variant):
+class Given(Displacement):
     """The structure as it is."""
 
 
-class Rattle(Variant):
+class Rattle(Displacement):
     """Independent displacements of all atoms."""
 
     frames: int = Field(default=4, ge=1)
@@ -45,7 +50,7 @@ class Rattle(Variant):
     largest: Length = 0.25
 
 
-class Strain(Variant):
+class Strain(Displacement):
     """Homogeneous strain of the cell, with a small rattle."""
 
     frames: int = Field(default=2, ge=1)
@@ -54,7 +59,7 @@ class Strain(Variant):
     rattle: float = Field(default=0.05, ge=0)
 
 
-class Scale(Variant):
+class Scale(Displacement):
     """All distances scaled by one factor: hydrostatic compression and tension."""
 
     smallest: float = Field(default=0.85, gt=0)
@@ -62,7 +67,7 @@ class Scale(Variant):
     rattle: float = Field(default=0.02, ge=0)
 
 
-class Shear(Variant):
+class Shear(Displacement):
     """Simple shear of one pair of axes, which keeps the volume."""
 
     largest: float = Field(default=0.12, gt=0, lt=0.5)
@@ -70,7 +75,7 @@ class Shear(Variant):
     rattle: float = Field(default=0.02, ge=0)
 
 
-class Vacancy(Variant):
+class Vacancy(Displacement):
     """One metal atom taken out."""
 
     atoms: int = Field(default=8, ge=2)
@@ -79,7 +84,7 @@ class Vacancy(Variant):
     rattle: float = Field(default=0.05, ge=0)
 
 
-class Hot(Variant):
+class Hot(Displacement):
     """Displacements of a hot crystal, partly shared by neighbors, and expansion."""
 
     smallest: Length = 0.12
@@ -91,7 +96,7 @@ class Hot(Variant):
     """Cells are stretched by up to this factor minus one."""
 
 
-class Push(Variant):
+class Push(Displacement):
     """The adsorbate pushed towards and into the surface."""
 
     nearest: Length = 0.3
@@ -102,7 +107,7 @@ class Push(Variant):
     rattle: float = Field(default=0.03, ge=0)
 
 
-class Pull(Variant):
+class Pull(Displacement):
     """The adsorbate pulled off the surface."""
 
     farthest: Length = 5.0
@@ -111,7 +116,7 @@ class Pull(Variant):
     rattle: float = Field(default=0.03, ge=0)
 
 
-class Stretch(Variant):
+class Stretch(Displacement):
     """O-H, H-H and O-O bonds stretched or compressed, and turned."""
 
     nearest: Length = 0.6
@@ -119,7 +124,7 @@ class Stretch(Variant):
     farthest: Length = 1.8
 
 
-class Contact(Variant):
+class Contact(Displacement):
     """Two neighbors pressed together."""
 
     nearest: Length = 0.35
@@ -131,7 +136,6 @@ class Contact(Variant):
 class Relax(Variant):
     """Frames along a relaxation with the teacher, its end included."""
 
-    frames: int = Field(default=1, ge=1, le=1)
     steps: int = Field(default=30, ge=1)
     spacing: float = Field(default=0.015, ge=0)
     """Å that some atom has moved since the last frame that was kept."""
@@ -153,7 +157,6 @@ class Thermal(Variant):
     heavy hydrogen allows a long time step.
     """
 
-    frames: int = Field(default=1, ge=1, le=1)
     steps: int = Field(default=24, ge=1)
     every: int = Field(default=4, ge=1)
     coldest_K: float = Field(default=300.0, gt=0)
@@ -167,7 +170,8 @@ class Variants(Section):
     """Which frames are made of each structure; leave one out to skip it.
 
     What a structure cannot give is skipped: pushed and pulled frames need an adsorbate
-    on a slab, stretched ones a bond between O and H atoms, sheared and scaled ones a crystal.
+    on a slab, stretched ones a bond between O and H atoms, sheared and scaled ones a
+    crystal.
     """
 
     given: Given | None = None
