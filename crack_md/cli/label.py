@@ -49,8 +49,10 @@ def augment(
 
     Without a recipe every structure gives four rattled and two strained frames, and
     with a teacher also frames along a relaxation and a short run at 300-800 K. A recipe
-    can also generate the structures: metal and alloy slabs, clean and with O* and OH*,
-    bulks, molecules. The same command continues a run that was stopped.
+    can also generate the structures: slabs of metals, alloys, skins and sandwiches,
+    clean and with O* and OH*, bulks, molecules, dimers. It may ask for sheared, hot,
+    pushed, pulled and stretched frames, vacancies and contacts, which need no teacher.
+    The same command continues a run that was stopped.
     """
     from crack_md.data.frames import count_bases, write_frames
     from crack_md.data.recipes import default_recipe, read_recipe
@@ -96,8 +98,8 @@ def label(
     hold_out: Annotated[
         str,
         typer.Option(
-            help="Element pairs such as Ag-Pd,Cu-Ir: structures with both elements of "
-            "a pair, in any proportion, become the test set."
+            help="Combinations of elements such as Ag-Pd,Ni-Pt-Cu: structures with all "
+            "elements of one, in any proportion, become the test set."
         ),
     ] = "",
     val: Annotated[
@@ -160,13 +162,15 @@ def label(
     """
     from crack_md.data.labelling import SplitRule, label_structures
     from crack_md.data.readers import count_structures
-    from crack_md.data.splits import parse_combinations, parse_pairs
+    from crack_md.data.splits import parse_combinations
     from crack_md.data.wanted import Wanted
     from crack_md.errors import ConfigError
 
     if (teacher is None) == (recipe is None):
         raise ConfigError("name either --teacher or --recipe: who is to label?")
-    rule = SplitRule(parse_pairs(hold_out), val=val, test=test, seed=seed)
+    rule = SplitRule(
+        parse_combinations(hold_out, at_least=2), val=val, test=test, seed=seed
+    )
     total = count_structures(sources)
     with show_progress("structures", total, quiet=quiet) as show:
         counts = label_structures(

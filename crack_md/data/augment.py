@@ -1,10 +1,11 @@
-"""Frames of a structure: rattled, strained, along a relaxation, thermal.
+"""All frames of a structure: displaced ones, a relaxation's, a thermal run's.
 
 Each frame is drawn from a generator that the caller seeds per structure. Frames that
 the teacher visited while relaxing or running carry its labels in `info` already.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,20 @@ from ase.optimize import LBFGS
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from crack_md.data.recipes import Rattle, Relax, Strain, Thermal, Variants
+from crack_md.data.approach import pressed, pulled, pushed, stretched
+from crack_md.data.distort import (
+    displaced,
+    given,
+    hot,
+    open_directions,
+    rattled,
+    scaled,
+    sheared,
+    strained,
+    with_vacancy,
+)
 from crack_md.data.teacher_rows import teacher_data
+from crack_md.data.variants import Relax, Thermal, Variant, Variants
 from crack_md.errors import TeacherError
 from crack_md.models.teachers.base import (
     Teacher,
@@ -27,6 +40,21 @@ from crack_md.models.teachers.base import (
 RUNAWAY = 50.0
 """eV/Å at which a relaxation or run is given up: the structure has collapsed."""
 
+MAKERS: dict[str, tuple[str, Callable[..., Iterator[Atoms]]]] = {
+    "rattle": ("rattled", rattled),
+    "strain": ("strained", strained),
+    "given": ("given", given),
+    "scale": ("scaled", scaled),
+    "shear": ("sheared", sheared),
+    "vacancy": ("vacancy", with_vacancy),
+    "hot": ("hot", hot),
+    "push": ("pushed", pushed),
+    "pull": ("pulled", pulled),
+    "stretch": ("stretched", stretched),
+    "contact": ("contact", pressed),
+}
+"""Key in a recipe: kind of the frames, and what makes them without a teacher."""
+
 
 def make_frames(
     atoms: Atoms, variants: Variants, *, teacher: Teacher | None, random: Generator
@@ -36,68 +64,35 @@ def make_frames(
     Every variant is made with the probability `share`. Constraints of the structure are
     honoured in relaxations and runs and kept in the frames.
     """
+    makers = MAKERS | {
+        "relax": ("relaxed", partial(_with_teacher, relaxed, teacher)),
+        "thermal": ("thermal", partial(_with_teacher, thermal, teacher)),
+    }
     frames: list[Atoms] = []
-    for kind, section in (
-        ("rattled", variants.rattle),
-        ("strained", variants.strain),
-        ("relaxed", variants.relax),
-        ("thermal", variants.thermal),
-    ):
+    for key, (kind, make) in makers.items():
+        section: Variant | None = getattr(variants, key)
         if section is None or random.random() >= section.share:
             continue
-        for frame in _make(section, atoms, teacher, random):
+        for frame in make(atoms, section, random=random):
             frame.info.setdefault("kind", kind)
             frames.append(frame)
     return frames
 
 
-def _make(
-    section: Rattle | Strain | Relax | Thermal,
-    atoms: Atoms,
+def _with_teacher(
+    make: Callable[..., Iterator[Atoms]],
     teacher: Teacher | None,
+    atoms: Atoms,
+    section: Variant,
+    *,
     random: Generator,
 ) -> Iterator[Atoms]:
-    if isinstance(section, Rattle):
-        return rattled(atoms, section, random=random)
-    if isinstance(section, Strain):
-        return strained(atoms, section, random=random)
     if teacher is None:
         raise TeacherError(
             "relaxed and thermal frames are made with a teacher; pass --teacher, or "
             "leave 'relax' and 'thermal' out of the recipe"
         )
-    if isinstance(section, Relax):
-        return relaxed(atoms, section, teacher=teacher, random=random)
-    return thermal(atoms, section, teacher=teacher, random=random)
-
-
-def rattled(atoms: Atoms, section: Rattle, *, random: Generator) -> Iterator[Atoms]:
-    """Yield copies with all atoms displaced, amplitudes drawn log-uniformly."""
-    for _ in range(section.frames):
-        low, high = np.log(section.smallest), np.log(section.largest)
-        yield _displaced(atoms, float(np.exp(random.uniform(low, high))), random)
-
-
-def strained(atoms: Atoms, section: Strain, *, random: Generator) -> Iterator[Atoms]:
-    """Yield copies with a random symmetric strain of the periodic directions.
-
-    A direction with vacuum keeps its length: stretching vacuum changes nothing. An
-    isolated molecule therefore has its bonds scaled instead of its cell.
-    """
-    for _ in range(section.frames):
-        components = random.uniform(-section.largest, section.largest, (3, 3))
-        strain = (components + components.T) / 2
-        frame = _displaced(atoms, section.rattle, random)
-        closed = ~_open_directions(frame)
-        if closed.any():
-            strain *= np.outer(closed, closed)
-            frame.set_cell(frame.cell.array @ (np.eye(3) + strain), scale_atoms=True)
-        else:
-            center = frame.positions.mean(axis=0)
-            # bonds are stiff and short: three times the strain of a metal probes them
-            scale = np.eye(3) * (1 + 3 * strain[0, 0])
-            frame.positions = (frame.positions - center) @ scale + center
-        yield frame
+    return make(atoms, section, teacher=teacher, random=random)
 
 
 def relaxed(
@@ -109,7 +104,7 @@ def relaxed(
     is fixed while it relaxes.
     """
     moving = _prepared(atoms, section.rattle, teacher, random)
-    if not moving.constraints and _open_directions(moving)[2]:
+    if not moving.constraints and open_directions(moving)[2]:
         height = moving.positions[:, 2]
         limit = height.min() + section.fixed_layers * np.ptp(_metal_heights(moving))
         moving.set_constraint(FixAtoms(mask=height <= limit + 1e-3))
@@ -128,7 +123,7 @@ def relaxed(
         amplitude = np.exp(
             random.uniform(np.log(0.01), np.log(section.largest_end_rattle))
         )
-        end = _displaced(frame, float(amplitude), random)
+        end = displaced(frame, float(amplitude), random)
         end.info["kind"] = "rattled"
         yield end
 
@@ -160,18 +155,10 @@ def thermal(
 def _prepared(
     atoms: Atoms, amplitude: float, teacher: Teacher, random: Generator
 ) -> Atoms:
-    moving = as_periodic(_displaced(atoms, amplitude, random))
+    moving = as_periodic(displaced(atoms, amplitude, random))
     moving.set_constraint(atoms.constraints)
     moving.calc = TeacherCalculator(teacher)
     return moving
-
-
-def _displaced(atoms: Atoms, amplitude: float, random: Generator) -> Atoms:
-    frame = atoms.copy()
-    frame.info = {}
-    shift = random.normal(0, amplitude, frame.positions.shape)
-    frame.set_positions(frame.positions + shift)  # fixed atoms stay
-    return frame
 
 
 def _snapshot(moving: Atoms, origin: Atoms) -> Atoms:
@@ -198,15 +185,3 @@ def _metal_heights(atoms: Atoms) -> NDArray[Any]:
     heights = atoms.positions[:, 2]
     metal = atoms.numbers > 20
     return heights[metal] if metal.any() else heights
-
-
-def _open_directions(atoms: Atoms, *, gap: float = 6.0) -> NDArray[Any]:
-    """Return for each cell vector whether a vacuum of at least `gap` Å crosses it."""
-    result = ~atoms.pbc.copy()
-    for axis in np.flatnonzero(atoms.pbc):
-        normal = np.cross(atoms.cell[axis - 2], atoms.cell[axis - 1])
-        height = abs(atoms.cell[axis] @ normal) / np.linalg.norm(normal)
-        scaled = np.sort(atoms.get_scaled_positions(wrap=True)[:, axis])
-        widest = np.diff(np.append(scaled, scaled[0] + 1)).max()
-        result[axis] = widest * height > gap
-    return result

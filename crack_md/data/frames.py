@@ -12,10 +12,12 @@ from ase import Atoms
 
 from crack_md.data.augment import make_frames
 from crack_md.data.dataset import group_of
-from crack_md.data.generate import BaseStructure, generate, teacher_lattice_constants
+from crack_md.data.generate import BaseStructure, generate, plan_of
+from crack_md.data.lattice import teacher_lattice_constants
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
-from crack_md.data.recipes import Recipe, Variants
+from crack_md.data.recipes import Recipe
+from crack_md.data.variants import Variants
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, TeacherError
 from crack_md.models.teachers import Teacher, load_teacher
@@ -62,9 +64,10 @@ def write_frames(
         report: Called with (base structures done, frames written).
     """
     sources = [Path(source) for source in sources]
-    if recipe.generate is None and not sources:
+    if not recipe.all_parts() and not sources:
         raise ConfigError(
-            "nothing to augment: give structure files, or a recipe with 'generate'"
+            "nothing to augment: give structure files, or a recipe with 'generate' or "
+            "'parts'"
         )
     served = None if teacher is None else load_teacher(teacher)
     lattice_constants = _lattice_constants(recipe, served)
@@ -98,24 +101,21 @@ def write_frames(
 
 def count_bases(recipe: Recipe, *, limit: int | None = None) -> int | None:
     """Return how many structures a recipe generates; None if it reads files."""
-    if recipe.generate is None:
+    if not recipe.all_parts():
         return limit
-    plan = recipe.generate
-    count = sum(plan.counts.values()) + sum(plan.molecules.values())
+    count = len(plan_of(recipe))
     return count if limit is None else min(count, limit)
 
 
 def _lattice_constants(recipe: Recipe, teacher: Teacher | None) -> dict[str, float]:
-    if recipe.generate is None:
-        return {}
-    given = dict(recipe.generate.lattice_constants or {})
-    missing = tuple(e for e in recipe.generate.elements if e not in given)
+    given = dict(recipe.lattice_constants)
+    missing = tuple(symbol for symbol in recipe.metals() if symbol not in given)
     if not missing:
         return given
     if teacher is None:
         raise TeacherError(
             f"lattice constants of {', '.join(missing)} come from the teacher; pass "
-            "--teacher, or give generate.lattice_constants in the recipe"
+            "--teacher, or give lattice_constants in the recipe"
         )
     return given | teacher_lattice_constants(missing, teacher)
 
@@ -129,19 +129,18 @@ def _bases(
     def everything() -> Iterator[BaseStructure]:
         for number, atoms in enumerate(read_structures(sources) if sources else ()):
             yield BaseStructure(atoms, group_of(atoms, number), "given", "unknown")
-        if recipe.generate is not None:
-            yield from generate(
-                recipe.generate, lattice_constants=lattice_constants, seed=recipe.seed
-            )
+        yield from generate(recipe, lattice_constants=lattice_constants)
 
     return islice(everything(), limit)
 
 
 def _jobs(recipe: Recipe, bases: Iterator[BaseStructure]) -> Iterator[Job]:
+    parts = recipe.all_parts()
     for number, base in enumerate(bases):
-        in_bulk = base.surface in ("bulk", "molecule")
-        variants = (recipe.bulk_variants if in_bulk else None) or recipe.variants
-        yield Job(number, base, variants, recipe.seed, recipe.largest_force)
+        part = parts.get(base.part, recipe)  # structures from files have none
+        variants = part.variants if base.is_slab else part.bulk_variants
+        chosen = variants or recipe.variants
+        yield Job(number, base, chosen, recipe.seed, recipe.largest_force)
 
 
 def _start(spec: str | None) -> None:
@@ -151,7 +150,13 @@ def _start(spec: str | None) -> None:
 
 def _frames_of(job: Job) -> list[Atoms]:
     random = np.random.default_rng([job.seed, job.number, 1])
-    frames = make_frames(job.base.atoms, job.variants, teacher=_teacher, random=random)
+    if job.base.surface == "dimer":
+        frames = [job.base.atoms]
+        frames[0].info["kind"] = "dimer"
+    else:
+        frames = make_frames(
+            job.base.atoms, job.variants, teacher=_teacher, random=random
+        )
     kept = []
     for frame in frames:
         forces = frame.info.get("teacher_forces")

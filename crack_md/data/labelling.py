@@ -23,7 +23,7 @@ from crack_md.data.gas_references import gas_references
 from crack_md.data.origin import label_origin, own_labels, with_own_labels
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
-from crack_md.data.splits import Pair, check_shares, is_held_out, split_of
+from crack_md.data.splits import ElementSet, check_shares, is_held_out, split_of
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import RowWriter
@@ -42,7 +42,7 @@ _teacher: Teacher | None = None
 class SplitRule:
     """How labelled structures are divided; a split that a source fixed is kept."""
 
-    held_out: tuple[Pair, ...] = ()
+    held_out: tuple[ElementSet, ...] = ()
     val: float = 0.05
     test: float = 0.0
     seed: int = 0

@@ -12,26 +12,19 @@ from ase.data import atomic_numbers
 
 from crack_md.errors import ConfigError
 
-Pair = tuple[str, str]
-HELD_OUT_PAIRS: tuple[Pair, ...] = (("Ag", "Pd"), ("Cu", "Ir"), ("Au", "Rh"))
-"""Never trained on in the packaged student, in any stoichiometry or superset."""
+ElementSet = tuple[str, ...]
 
 
-def parse_pairs(text: str) -> tuple[Pair, ...]:
-    """Return element pairs from text such as `Ag-Pd,Cu-Ir`; none from empty text."""
-    pairs = []
-    for word in filter(None, (word.strip() for word in text.split(","))):
-        symbols = word.split("-")
-        if len(symbols) != 2 or not all(symbol in atomic_numbers for symbol in symbols):
-            raise ConfigError(
-                f"'{word}' is not a pair of elements; expected for example Ag-Pd,Cu-Ir"
-            )
-        pairs.append((symbols[0], symbols[1]))
-    return tuple(pairs)
+def parse_combinations(text: str, *, at_least: int = 1) -> tuple[ElementSet, ...]:
+    """Return elements and combinations from text such as `Ni,Co-O`; none from nothing.
 
+    Args:
+        text: Combinations of element symbols, hyphens inside, commas in between.
+        at_least: Fewest elements of a combination.
 
-def parse_combinations(text: str) -> tuple[tuple[str, ...], ...]:
-    """Return elements and combinations from text such as `Ni,Co-O`."""
+    Raises:
+        ConfigError: A word is no combination, names an element twice or too few.
+    """
     words = [word.strip() for word in text.split(",") if word.strip()]
     found = tuple(tuple(word.split("-")) for word in words)
     for word, symbols in zip(words, found, strict=True):
@@ -39,20 +32,25 @@ def parse_combinations(text: str) -> tuple[tuple[str, ...], ...]:
             raise ConfigError(
                 f"'{word}' is no element or combination; expected for example Ni,Co-O"
             )
+        if len(set(symbols)) < max(at_least, len(symbols)):
+            raise ConfigError(
+                f"'{word}' is no combination of {at_least} or more different elements; "
+                "expected for example Ag-Pd,Ni-Pt-Cu"
+            )
     return found
 
 
-def is_held_out(atoms: Atoms, pairs: Sequence[tuple[str, ...]]) -> bool:
-    """Return whether the structure contains all elements of any of these sets."""
+def is_held_out(atoms: Atoms, combinations: Sequence[ElementSet]) -> bool:
+    """Return whether the structure contains all elements of any combination."""
     present = set(atoms.get_chemical_symbols())
-    return any(present.issuperset(pair) for pair in pairs)
+    return any(present.issuperset(symbols) for symbols in combinations)
 
 
 def split_of(
     atoms: Atoms,
     group: str,
     *,
-    held_out: Sequence[Pair] = (),
+    held_out: Sequence[ElementSet] = (),
     val: float = 0.05,
     test: float = 0.0,
     seed: int = 0,
@@ -60,11 +58,11 @@ def split_of(
     """Return train, val or test for a structure.
 
     Args:
-        atoms: Decides whether a held-out pair occurs; those are test.
-        group: All of a group share one split, unless held-out pairs divide it.
-        held_out: Element pairs that training never sees.
+        atoms: Decides whether a held-out combination occurs; those are test.
+        group: All of a group share one split, unless held-out combinations divide it.
+        held_out: Combinations of elements that training never sees.
         val: Share of the remaining groups for validation.
-        test: Share of the remaining groups for testing on seen element pairs.
+        test: Share of the remaining groups for testing on seen combinations.
         seed: Chooses the groups.
     """
     if is_held_out(atoms, held_out):

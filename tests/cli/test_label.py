@@ -113,7 +113,7 @@ def test_structure_files_need_no_recipe(run, tmp_path):
                 "--hold-out",
                 "Cu",
             ),
-            "'Cu' is not a pair of elements",
+            "'Cu' is no combination of 2 or more different elements",
         ),
         (
             ("label", "cu.traj", "--out", "cu.traj/t.db", "--teacher", "emt"),

@@ -1,12 +1,12 @@
-"""Frames: amplitudes, strains, relaxations and runs with EMT as the teacher."""
+"""Frames of all kinds: relaxations and runs with EMT as the teacher."""
 
 import numpy as np
 import pytest
-from ase.build import bulk, fcc111, molecule
+from ase.build import add_adsorbate, bulk, fcc111
 from ase.constraints import FixAtoms
 
-from crack_md.data.augment import make_frames, rattled, relaxed, strained, thermal
-from crack_md.data.recipes import Rattle, Relax, Strain, Thermal, Variants
+from crack_md.data.augment import MAKERS, make_frames, relaxed, thermal
+from crack_md.data.variants import Rattle, Relax, Thermal, Variants
 from crack_md.errors import TeacherError
 from crack_md.models.teachers import load_teacher
 
@@ -24,58 +24,6 @@ def slab():
     atoms = fcc111("Cu", (2, 2, 3), vacuum=6.0)
     atoms.pbc = True
     return atoms
-
-
-def test_rattle_amplitudes_have_the_width_asked_for():
-    cell = bulk("Cu", cubic=True) * 6
-
-    (frame,) = rattled(
-        cell, Rattle(frames=1, smallest=0.1, largest=0.1), random=generator()
-    )
-
-    assert np.std(frame.positions - cell.positions) == pytest.approx(0.1, rel=0.05)
-
-
-def test_rattle_amplitudes_cover_their_range():
-    cell = bulk("Cu", cubic=True) * 3
-    section = Rattle(frames=40, smallest=0.01, largest=0.2)
-
-    widths = [
-        np.std(frame.positions - cell.positions)
-        for frame in rattled(cell, section, random=generator())
-    ]
-
-    assert 0.008 < min(widths) < 0.02
-    assert 0.12 < max(widths) < 0.22
-
-
-def test_strain_keeps_the_vacuum_and_stays_in_range():
-    atoms = slab()
-    for frame in strained(
-        atoms, Strain(frames=5, largest=0.04, rattle=0.0), random=generator()
-    ):
-        change = np.linalg.solve(atoms.cell.array, frame.cell.array) - np.eye(3)
-        assert np.abs(change).max() <= 0.04 + 1e-12
-        np.testing.assert_allclose(change, change.T, atol=1e-12)
-        np.testing.assert_allclose(frame.cell[2], atoms.cell[2])
-        assert np.abs(change[:2, :2]).max() > 1e-4
-        np.testing.assert_allclose(
-            frame.get_scaled_positions(), atoms.get_scaled_positions(), atol=1e-12
-        )
-
-
-def test_strained_molecules_change_their_bonds_and_keep_their_box():
-    water = molecule("H2O", cell=[12.0] * 3, pbc=True)
-
-    frames = list(
-        strained(water, Strain(frames=6, largest=0.05, rattle=0.0), random=generator())
-    )
-
-    bonds = np.array([frame.get_distance(0, 1) for frame in frames])
-    assert np.ptp(bonds) > 0.02
-    assert np.abs(bonds / water.get_distance(0, 1) - 1).max() <= 0.15
-    for frame in frames:
-        np.testing.assert_array_equal(frame.cell.array, water.cell.array)
 
 
 def test_a_relaxation_ends_near_its_minimum_and_keeps_the_lower_layers(emt):
@@ -171,3 +119,16 @@ def test_shares_leave_variants_out():
 def test_relaxing_without_a_teacher_says_what_to_do():
     with pytest.raises(TeacherError, match="pass --teacher"):
         make_frames(slab(), Variants(relax=Relax()), teacher=None, random=generator())
+
+
+def test_every_variant_names_the_kind_of_its_frames():
+    atoms = slab()
+    add_adsorbate(atoms, "O", 1.2, "fcc")
+    atoms.append("H")
+    atoms.positions[-1] = atoms.positions[-2] + [0, 0, 0.98]
+    variants = Variants.model_validate({key: {"frames": 1} for key in MAKERS})
+
+    frames = make_frames(atoms, variants, teacher=None, random=generator())
+
+    assert [frame.info["kind"] for frame in frames] == [k for k, _ in MAKERS.values()]
+    assert set(MAKERS) | {"relax", "thermal"} == set(Variants.model_fields)

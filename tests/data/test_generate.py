@@ -1,14 +1,27 @@
 """What a recipe generates, and that it is a pure function of it."""
 
 from collections import Counter
+from itertools import islice
 
 import numpy as np
 import pytest
 import yaml
 from ase import Atoms
 
-from crack_md.data.generate import generate, teacher_lattice_constants
-from crack_md.data.recipes import Alloys, default_recipe, read_recipe
+from crack_md.data.frames import count_bases, write_frames
+from crack_md.data.generate import generate, plan_of
+from crack_md.data.lattice import teacher_lattice_constants
+from crack_md.data.readers import read_structures
+from crack_md.data.recipes import (
+    Alloys,
+    Dimers,
+    Part,
+    Recipe,
+    default_recipe,
+    read_recipe,
+)
+from crack_md.data.surfaces import surface_layer_of
+from crack_md.data.variants import Variants
 from crack_md.errors import ConfigError, TeacherError
 from crack_md.models.teachers import TeacherLabels, load_teacher
 
@@ -25,7 +38,8 @@ def plan(**changes: object) -> Alloys:
 
 
 def made(alloys: Alloys, seed: int = 0):
-    return list(generate(alloys, lattice_constants=CONSTANTS, seed=seed))
+    recipe = Recipe(generate=alloys, seed=seed)
+    return list(generate(recipe, lattice_constants=CONSTANTS))
 
 
 def test_the_counts_of_the_recipe_come_out():
@@ -115,6 +129,48 @@ def test_a_teacher_without_a_minimum_is_an_error():
             r"generate\.elements\.0: .*'Zz' is not a chemical element",
         ),
         ({"seed": "seven"}, "seed: Input should be a valid integer"),
+        (
+            {"variants": {"push": {"nearest": 2.0}}},
+            r"variants\.push: .*nearest 2 exceeds farthest 1\.7",
+        ),
+        (
+            {"generate": {"counts": {"bulk": 3}}},
+            "generate: .*counts of slabs and bulks take elements",
+        ),
+        (
+            {
+                "generate": {
+                    "elements": ["Pt", "Ni"],
+                    "counts": {"hcp0001": 3},
+                    "orders": {"L1_2": 1.0},
+                }
+            },
+            "generate: .*hcp0001 has no order L1_2",
+        ),
+        (
+            {
+                "generate": {
+                    "elements": ["Pt", "Ni"],
+                    "counts": {"fcc211": 3},
+                    "cells": {"2x2": 1.0},
+                }
+            },
+            "none of the cells is one of fcc211; expected one of 1x1, 2x1",
+        ),
+        (
+            {
+                "generate": {
+                    "elements": ["Pt"],
+                    "counts": {"bulk": 3},
+                    "orders": {"random": 1.0},
+                }
+            },
+            "order random takes at least two elements",
+        ),
+        (
+            {"generate": {"molecules": {"OH": 1}}, "parts": {"a": {}}},
+            "give either 'generate' or 'parts', not both",
+        ),
         (["a", "list"], "is not a recipe; expected a YAML mapping"),
     ],
 )
@@ -141,8 +197,132 @@ def test_the_shipped_recipes_are_valid(request):
 
     recipes = {path.stem: read_recipe(path) for path in folder.glob("augment_*.yaml")}
 
-    assert set(recipes) == {f"augment_{n}" for n in ("alloys", "more", "tiny", "wide")}
+    names = ("alloys", "more", "orr", "orr_defects", "tiny", "wide")
+    assert set(recipes) == {f"augment_{name}" for name in names}
     assert sum(recipes["augment_alloys"].generate.counts.values()) > 1000
+    assert set(recipes["augment_orr"].metals()) <= set(
+        recipes["augment_orr"].lattice_constants
+    )
+    for recipe in recipes.values():
+        recipe = recipe.model_copy(
+            update={"lattice_constants": dict.fromkeys(recipe.metals(), 4.0)}
+        )
+        bases = generate(recipe, lattice_constants=recipe.lattice_constants)
+        first = list(islice(bases, 30))
+        assert all(2 <= len(base.atoms) <= 24 for base in first)
+
+
+def test_parts_are_mixed_and_keep_their_variants():
+    metals = Alloys(elements=("Pt",), counts={"bulk": 40}, orders={"pure": 1.0})
+    molecules = Alloys(molecules={"H2O": 40})
+    recipe = Recipe(
+        parts={
+            "metals": Part(generate=metals, variants=Variants()),
+            "water": Part(generate=molecules),
+        },
+        variants=Variants(rattle=None),
+    )
+
+    names = [entry.part for entry in plan_of(recipe)]
+
+    assert 12 <= names[:40].count("water") <= 28
+    assert count_bases(recipe) == 80
+    assert recipe.all_parts()["metals"].bulk_variants == Variants()
+    assert recipe.all_parts()["water"].bulk_variants == Variants(rattle=None)
+
+
+def test_diluted_elements_keep_their_share():
+    alloys = plan(
+        elements=("Ag", "Pt"),
+        partners=("Pd",),
+        largest_share={"Pd": 0.25},
+        most_dilute=2,
+        counts={"fcc111": 30, "bulk": 10},
+        orders={"random": 1.0},
+        molecules={},
+    )
+
+    for base in made(alloys):
+        metal = base.atoms[base.atoms.numbers > 10]
+        count = metal.symbols.count("Pd")
+        assert 1 <= count <= min(2, len(metal) / 4)
+
+
+def test_what_no_cell_can_hold_is_refused():
+    alloys = plan(
+        largest_share={"Pd": 0.01},
+        elements=("Ag", "Pd"),
+        counts={"bulk": 1},
+        orders={"random": 1.0},
+        molecules={},
+    )
+
+    with pytest.raises(ConfigError, match="no bulk structure of Ag-Pd within its lim"):
+        made(alloys)
+
+
+def test_skins_of_a_recipe_cover_alloys_of_three_to_one_or_random():
+    alloys = plan(
+        elements=("Pt",),
+        partners=("Cu",),
+        counts={"fcc111": 20},
+        orders={"skin": 1.0},
+        adsorbates={"clean": 1.0},
+        molecules={},
+    )
+
+    for base in made(alloys):
+        top = surface_layer_of(base.atoms, "fcc111") == 0
+        assert set(base.atoms.symbols[top]) == {"Pt"}
+        assert "Cu" in base.atoms.symbols
+        # an atom's area lies between those of Pt and Cu, ± 3.5 % in length
+        area = base.atoms.cell.areas()[2] / top.sum()
+        assert 3.63**2 * 0.965**2 < area / (np.sqrt(3) / 4) < 3.98**2 * 1.035**2
+
+
+def test_dimers_cover_every_pair_and_distance_and_share_a_group():
+    dimers = Dimers(
+        elements=("Ag", "Pt"), per_pair=4, per_adsorbate_pair=6, nearest=0.3
+    )
+    recipe = Recipe(parts={"contact": Part(dimers=dimers)})
+
+    bases = list(generate(recipe, lattice_constants={}))
+
+    groups = Counter(base.group for base in bases)
+    assert groups == {
+        "dimer-Ag-Ag": 4,
+        "dimer-Ag-Pt": 4,
+        "dimer-Pt-Pt": 4,
+        "dimer-O-Ag": 6,
+        "dimer-O-Pt": 6,
+        "dimer-H-Ag": 6,
+        "dimer-H-Pt": 6,
+    }
+    assert {base.adsorbate for base in bases} == {"none", "O", "H"}
+    for group, count in groups.items():
+        found = sorted(
+            base.atoms.get_distance(0, 1) for base in bases if base.group == group
+        )
+        # one distance in each of equal intervals of the logarithm
+        edges = 0.3 * (4.0 / 0.3) ** (np.arange(count + 1) / count)
+        assert (edges[:-1] <= found).all()
+        assert (found <= edges[1:]).all()
+
+
+def test_a_limit_makes_the_first_frames_of_the_whole(tmp_path):
+    recipe = Recipe(
+        generate=plan(counts={"fcc111": 6, "bulk": 6}), lattice_constants=CONSTANTS
+    )
+    files = [tmp_path / name for name in ("all.db", "some.db")]
+
+    write_frames(recipe, files[0])
+    write_frames(recipe, files[1], limit=5)
+
+    everything, some = (list(read_structures([path])) for path in files)
+    assert 0 < len(some) < len(everything)
+    for first, again in zip(everything, some, strict=False):
+        np.testing.assert_array_equal(first.positions, again.positions)
+        assert first.info["group"] == again.info["group"]
 
 
 def test_without_a_teacher_the_default_needs_none():

@@ -1,9 +1,9 @@
-"""Held-out pairs and groups."""
+"""Held-out combinations of elements, and groups."""
 
 import pytest
 from ase import Atoms
 
-from crack_md.data.splits import is_held_out, parse_pairs, split_of
+from crack_md.data.splits import is_held_out, parse_combinations, split_of
 from crack_md.errors import ConfigError
 
 PAIRS = (("Ag", "Pd"), ("Cu", "Ir"))
@@ -51,15 +51,33 @@ def test_more_test_groups_move_no_group_out_of_validation():
     assert validation(0.0) == validation(0.3) != set()
 
 
-def test_pairs_are_read_from_text():
-    assert parse_pairs("Ag-Pd, Cu-Ir") == PAIRS
-    assert parse_pairs("") == ()
+@pytest.mark.parametrize(
+    ("formula", "held_out"),
+    [("NiPtCu", True), ("Ni2Pt9CuOH", True), ("Pt3Ni", False), ("CuPtAg", False)],
+)
+def test_a_ternary_is_held_out_where_all_three_occur(formula, held_out):
+    combinations = parse_combinations("Co-Pd,Ni-Pt-Cu", at_least=2)
+
+    assert combinations == (("Co", "Pd"), ("Ni", "Pt", "Cu"))
+    assert is_held_out(Atoms(formula), combinations) is held_out
 
 
-@pytest.mark.parametrize("text", ["Ag", "Ag-Pd-Pt", "Ag-Zz", "Ag/Pd"])
-def test_nonsense_pairs_are_refused(text):
-    with pytest.raises(ConfigError, match="is not a pair of elements"):
-        parse_pairs(text)
+def test_combinations_are_read_from_text():
+    assert parse_combinations("Ag-Pd, Cu-Ir", at_least=2) == PAIRS
+    assert parse_combinations("Ni,Co-O") == (("Ni",), ("Co", "O"))
+    assert parse_combinations("") == ()
+
+
+@pytest.mark.parametrize("text", ["Ag-Zz", "Ag/Pd", "Ag-"])
+def test_words_that_name_no_elements_are_refused(text):
+    with pytest.raises(ConfigError, match="is no element or combination"):
+        parse_combinations(text)
+
+
+@pytest.mark.parametrize("text", ["Ag", "Ag-Ag", "Ag-Pd,Cu"])
+def test_one_element_cannot_be_held_out(text):
+    with pytest.raises(ConfigError, match="no combination of 2 or more different"):
+        parse_combinations(text, at_least=2)
 
 
 def test_shares_above_one_are_refused():

@@ -13,7 +13,7 @@ from crack_md.data.frames import write_frames
 from crack_md.data.labelling import SplitRule
 from crack_md.data.readers import read_structures
 from crack_md.data.recipes import read_recipe
-from crack_md.data.splits import is_held_out, parse_pairs, split_of
+from crack_md.data.splits import is_held_out, parse_combinations, split_of
 from crack_md.errors import DataError
 from crack_md.training.on_policy.config import LoopConfig
 
@@ -33,9 +33,9 @@ def split_rule(config: LoopConfig, dataset: LabelledDataset) -> SplitRule:
             "the loop, such as Ag-Pd,Cu-Ir, or '' for none"
         )
     told = dict(told or {"held_out": (), "val": 0.0, "test": 0.0, "seed": 0})
-    pairs = tuple((str(first), str(last)) for first, last in told["held_out"])
+    pairs = tuple(tuple(map(str, symbols)) for symbols in told["held_out"])
     if config.hold_out is not None:
-        pairs = parse_pairs(config.hold_out)
+        pairs = parse_combinations(config.hold_out, at_least=2)
     return SplitRule(pairs, val=told["val"], test=told["test"], seed=told["seed"])
 
 
