@@ -183,3 +183,15 @@ class FeedForward(nn.Module):
         else:
             hidden = functional.silu(self.so3_linear_1.invariants(scalars))
         return self.so3_linear_2.invariants(hidden)
+
+
+def linear(n_in: int, n_out: int) -> nn.Linear:
+    """Return a linear map without bias that keeps the variance."""
+    layer = nn.Linear(n_in, n_out, bias=False)
+    nn.init.normal_(layer.weight, std=n_in**-0.5)
+    return layer
+
+
+def element_table(num_elements: int, channels: int) -> nn.Parameter:
+    """Return factors by atomic number, 1 at the start."""
+    return nn.Parameter(torch.ones(num_elements, channels))

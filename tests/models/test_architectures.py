@@ -23,6 +23,7 @@ ACE = {"name": "ace", "cutoff": 4.0, "channels": 8, "hidden_channels": 16}
 OPTIONS = {
     "ace": ACE,
     "ace, lmax 3": ACE | {"lmax": 3},
+    "painn": {"name": "painn", "cutoff": 4.0, "channels": 16},
 }
 REFERENCES = {1: -1.0, 8: -3.0, 29: -3.5, 46: -5.0, 78: -6.0}
 METALS = ase.Atoms("AgAuCoCuFeIrNiPdPtRhRuZnGaInSnPbBiScYTiOsRe").get_chemical_symbols()

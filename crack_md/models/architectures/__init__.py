@@ -8,6 +8,7 @@ from torch import Tensor
 
 from crack_md.errors import CheckpointError
 from crack_md.models.architectures.ace import Ace, AceConfig
+from crack_md.models.architectures.painn import Painn, PainnConfig
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.network import Architecture, Network
@@ -26,6 +27,7 @@ class Entry(NamedTuple):
 ARCHITECTURES: Mapping[str, Entry] = {
     "equiformer_v2": Entry(EquiformerV2Config, EquiformerV2),
     "ace": Entry(AceConfig, Ace),
+    "painn": Entry(PainnConfig, Painn),
 }
 
 

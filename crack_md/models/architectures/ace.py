@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crack_md.models.harmonics import DensityProducts, Harmonics, bounded
+from crack_md.models.layers import element_table, linear
 from crack_md.models.network import Architecture, Edges, Network, NetworkOutput
 from crack_md.models.radial import BesselBasis
 from crack_md.models.short_range import ShortRangeKind
@@ -198,18 +199,6 @@ class Ace(Network):
         invariants = torch.cat([self.products_2(second), features], dim=-1)
         features, more = self.readout_2(invariants, edges)
         return NetworkOutput(energy + more, None, features.unsqueeze(1))
-
-
-def linear(n_in: int, n_out: int) -> nn.Linear:
-    """Return a linear map without bias that keeps the variance."""
-    layer = nn.Linear(n_in, n_out, bias=False)
-    nn.init.normal_(layer.weight, std=n_in**-0.5)
-    return layer
-
-
-def element_table(num_elements: int, channels: int) -> nn.Parameter:
-    """Return factors by atomic number, 1 at the start."""
-    return nn.Parameter(torch.ones(num_elements, channels))
 
 
 def _outer(
