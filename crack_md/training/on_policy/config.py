@@ -109,8 +109,9 @@ class Limits(Section):
 
     largest_force: float = Field(default=30.0, gt=0)
     """eV/Å, norm on one atom."""
-    closest: float = Field(default=0.5, gt=0, lt=1)
-    """Of the sum of covalent radii, that two atoms must be apart."""
+    closest: float = Field(default=0.6, gt=0, lt=1)
+    """Of the sum of covalent radii, that two atoms must be apart; not below what
+    `data.nearest` of the recipe trains on."""
     evaporated_A: float = Field(default=5.0, gt=0)
     """A gap this wide around some atoms, which were together at the start."""
     energy_jump_eV_per_atom: float = Field(default=0.5, gt=0)

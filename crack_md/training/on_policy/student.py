@@ -18,7 +18,7 @@ from crack_md.training.on_policy.config import LoopConfig
 from crack_md.training.on_policy.context import Loop
 from crack_md.training.on_policy.folder import LoopFolder, RoundFolder, Stopwatch
 from crack_md.training.run import replacing
-from crack_md.training.source import TrainingData, read_training_data
+from crack_md.training.source import TrainingData, read_training_data, usable
 from crack_md.training.train import train
 
 
@@ -124,9 +124,12 @@ def _measured(
     """Save the student with its statistics; return its errors and what it had."""
     student = load_model(recipe.run.folder / "student.pt")
     _save_with_statistics(student, data.train, loop.config.domain_frames, here)
-    limit, held_out = loop.config.evaluate_frames, loop.base.select("test")
+    limit = loop.config.evaluate_frames
+    held_out = usable(loop.base.select("test"), recipe.data)
     repeats = replay[0][1] if replay else None
-    n_new = sum(len(loop.read(path)) for path, _ in replay)
+    n_new = sum(
+        len(usable(loop.read(path).structures, recipe.data)) for path, _ in replay
+    )
     return {
         "n_train": len(data.train) - n_new * ((repeats or 1) - 1),
         "n_new": n_new,
