@@ -21,11 +21,23 @@ class RoundTraining(Section):
     """Of every later round, which goes on from the student before it."""
     later_lr_factor: float = Field(default=0.3, gt=0)
     """What the learning rate of the recipe is multiplied by in later rounds."""
+    first: tuple[Path, ...] = ()
+    """Students that were trained before, one for each of the committee; the first round
+    takes them as they are."""
     committee: int = Field(default=1, ge=1)
     """Students with seeds of their own. The spread of their forces says where they are
     unsure; a single student measures how far a frame is from its training data."""
     overrides: tuple[str, ...] = ()
     """Changes of the recipe, such as "optimizer.lr=1e-3"."""
+
+    @model_validator(mode="after")
+    def _first_are_the_committee(self) -> "RoundTraining":
+        if self.first and len(self.first) != self.committee:
+            raise ValueError(
+                f"first names {len(self.first)} students; expected {self.committee}, "
+                "as many as the committee has"
+            )
+        return self
 
 
 class Starts(Section):
@@ -97,8 +109,9 @@ class Limits(Section):
 
     largest_force: float = Field(default=30.0, gt=0)
     """eV/Å, norm on one atom."""
-    closest: float = Field(default=0.5, gt=0, lt=1)
-    """Of the sum of covalent radii, that two atoms must be apart."""
+    closest: float = Field(default=0.6, gt=0, lt=1)
+    """Of the sum of covalent radii, that two atoms must be apart; not below what
+    `data.nearest` of the recipe trains on."""
     evaporated_A: float = Field(default=5.0, gt=0)
     """A gap this wide around some atoms, which were together at the start."""
     energy_jump_eV_per_atom: float = Field(default=0.5, gt=0)

@@ -10,13 +10,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from crack_md.data.dataset import read_dataset
+from crack_md.errors import DataError
+from crack_md.models.teachers import load_teacher
 from crack_md.training.on_policy.config import LoopConfig
 from crack_md.training.on_policy.context import Loop, count
 from crack_md.training.on_policy.exploring import explore_round
 from crack_md.training.on_policy.folder import LoopFolder
 from crack_md.training.on_policy.labelling import label_round, select_round
 from crack_md.training.on_policy.starts import split_rule
-from crack_md.training.on_policy.student import train_round
+from crack_md.training.on_policy.student import train_round, training_config
 from crack_md.training.on_policy.table import write_table
 from crack_md.training.run import replacing
 
@@ -46,6 +48,7 @@ def run_loop(
         read = lru_cache(maxsize=None)(read_dataset)
         rule = split_rule(config, read(config.data))
         loop = Loop(config, folder, rule, read, say, quiet)
+        _check(loop)
         for number in range(config.rounds + 1):
             stopped_by = _do_round(loop, number)
             write_table(folder, config.rounds)
@@ -54,6 +57,22 @@ def run_loop(
         with replacing(folder.path / "student.pt") as temporary:
             temporary.write_bytes(folder.round(config.rounds).student.read_bytes())
     return None
+
+
+def _check(loop: Loop) -> None:
+    """Find out before hours of training what would stop the loop after them.
+
+    Raises:
+        ConfigError: The recipe of the student does not work.
+        DataError: There is nothing to start from.
+        TeacherError: There is no such teacher.
+    """
+    config, rounds = loop.config, range(loop.config.rounds)
+    training_config(config, loop.folder, number=0, member=0, replay=())
+    if not config.starts.path.exists():
+        raise DataError(f"starts.path: no such file or folder: {config.starts.path}")
+    if any(loop.folder.round(number).record("label") is None for number in rounds):
+        load_teacher(config.teacher)
 
 
 def _do_round(loop: Loop, number: int) -> str | None:

@@ -17,7 +17,8 @@ from crack_md.training.evaluate import evaluate, known_frames
 from crack_md.training.on_policy.config import LoopConfig
 from crack_md.training.on_policy.context import Loop
 from crack_md.training.on_policy.folder import LoopFolder, RoundFolder, Stopwatch
-from crack_md.training.source import TrainingData, read_training_data
+from crack_md.training.run import replacing
+from crack_md.training.source import TrainingData, read_training_data, usable
 from crack_md.training.train import train
 
 
@@ -79,16 +80,38 @@ def train_round(
         for one in range(config.train.committee)
     ]
     with Stopwatch(here, "train") as watch:
-        for recipe in recipes:
+        for member, recipe in enumerate(recipes):
             if (recipe.run.folder / "student.pt").exists():
+                continue
+            if number == 0 and config.train.first:
+                _take(config.train.first[member], recipe.run.folder)
                 continue
             summary = train(recipe, quiet=loop.quiet, read=read)
             if summary.stopped_by is not None:
                 return summary.stopped_by
         numbers = _measured(loop, here, recipes[0], read(recipes[0]), replay)
+        if number == 0 and config.train.first:
+            numbers["steps"] = 0
         numbers["seconds"] = round(watch.seconds, 1)
     here.write("train", numbers)
     return None
+
+
+def _take(student: Path, folder: Path) -> None:
+    """Copy a student that was trained before, with its head, into a run folder.
+
+    Raises:
+        CheckpointError: It is no model.
+    """
+    load_model(student)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, source in (
+        ("feature_head.pt", student.with_name("feature_head.pt")),
+        ("student.pt", student),
+    ):
+        if source.exists():
+            with replacing(folder / name) as temporary:
+                temporary.write_bytes(source.read_bytes())
 
 
 def _measured(
@@ -101,9 +124,12 @@ def _measured(
     """Save the student with its statistics; return its errors and what it had."""
     student = load_model(recipe.run.folder / "student.pt")
     _save_with_statistics(student, data.train, loop.config.domain_frames, here)
-    limit, held_out = loop.config.evaluate_frames, loop.base.select("test")
+    limit = loop.config.evaluate_frames
+    held_out = usable(loop.base.select("test"), recipe.data)
     repeats = replay[0][1] if replay else None
-    n_new = sum(len(loop.read(path)) for path, _ in replay)
+    n_new = sum(
+        len(usable(loop.read(path).structures, recipe.data)) for path, _ in replay
+    )
     return {
         "n_train": len(data.train) - n_new * ((repeats or 1) - 1),
         "n_new": n_new,

@@ -255,6 +255,22 @@ def test_more_rounds_can_follow(whole, data, tmp_path):
     assert table_of(config.model_copy(update={"rounds": 1})) == table_of(whole)
 
 
+def test_a_student_that_was_trained_before_explores_first(whole, data, tmp_path):
+    train = {"steps": 8, "later_steps": 4}
+    before = whole.folder / "round-0/seed-0/student.pt"
+    config = loop_config(data, tmp_path, train={**train, "first": [str(before)]})
+
+    run_loop(config, quiet=True)
+
+    first, last = table_of(config)
+    assert first == table_of(whole)[0] | {"steps": 0}
+    assert last == table_of(whole)[1]
+    with pytest.raises(ValueError, match="first names 1 students; expected 2"):
+        loop_config(
+            data, tmp_path, train={**train, "first": [str(before)], "committee": 2}
+        )
+
+
 def test_a_set_that_does_not_say_how_it_was_split_is_refused(tmp_path):
     from tests.training.factories import labelled, write_dataset
 
