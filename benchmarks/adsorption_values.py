@@ -11,8 +11,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
+from ase.geometry import find_mic
 
 from benchmarks.dft_sets import FMAX, Key, Pair
 from crack_md.workflows.relax import RelaxResult, relax
@@ -40,6 +42,9 @@ class Value:
     cpu_s: float | None = None
     """Of all threads; on a machine that others use it says more than wall time."""
     error: str = ""
+    moved_A: float | None = None
+    """How far the binding atom went along the surface; 0.8 and it is on another site
+    than that of DFT, with an energy of another state."""
 
     @property
     def key(self) -> Key:
@@ -138,9 +143,22 @@ def _evaluate(
         "status": "converged" if converged else "not_converged",
         "relaxations": len(done),
         "optimizer_steps": sum(result.n_steps for result in done),
+        "moved_A": round(lateral_shift(pair.covered, covered.atoms), 3),
         "wall_s": round(time.perf_counter() - wall, 3),
         "cpu_s": round(time.process_time() - cpu, 3),
     }
+
+
+def lateral_shift(before: Atoms, after: Atoms) -> float:
+    """Return how far the oxygen moved along the surface in Å; 0 without any."""
+    oxygen = np.flatnonzero(before.symbols == "O")
+    if len(oxygen) == 0:
+        return 0.0
+    moved, _ = find_mic(after.positions - before.positions, before.cell, before.pbc)
+    normal = np.cross(before.cell[0], before.cell[1])
+    normal /= np.linalg.norm(normal)
+    along = moved[oxygen[0]] - (moved[oxygen[0]] @ normal) * normal
+    return float(np.linalg.norm(along))
 
 
 def _parsed(row: Mapping[str, str]) -> Value:
@@ -163,4 +181,5 @@ def _parsed(row: Mapping[str, str]) -> Value:
         wall_s=number("wall_s"),
         cpu_s=number("cpu_s"),
         error=row["error"],
+        moved_A=float(row["moved_A"]) if row.get("moved_A") else None,
     )

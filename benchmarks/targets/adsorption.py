@@ -12,6 +12,8 @@ from benchmarks.scores import Scores
 from benchmarks.targets.record import Check, Details, Subjects
 
 NOBLE = ("Ag", "Au", "Cu", "Ir", "Pd", "Pt", "Rh", "Ru")
+OTHER_SITE_A = 0.8
+"""Along the surface; from on top to a bridge it is 1.4 Å on Pt(111)."""
 UNSEEN = (("Ag", "Pd"), ("Cu", "Ir"), ("Au", "Rh"), ("Co", "Pd"), ("Ni", "Pt", "Cu"))
 """Element sets that no training frame holds."""
 SLABS_PER_SET = 2
@@ -33,7 +35,7 @@ Found = tuple[list[Check], Details]
 def compare_oxygen_on_alloys(subjects: Subjects) -> Found:
     """Compare O* on random alloys with GPAW-RPBE, relative to Pt(111)."""
     checks, scores = _alloys(subjects, "O", mean_error_eV=0.085)
-    pearson = scores.get("relative_to_Pt111", {}).get("pearson")
+    pearson = scores["on_site"].get("relative_to_Pt111", {}).get("pearson")
     checks.append(Check("O\\* R", pearson, "", 0.99, at_least=True))
     return checks, scores
 
@@ -154,21 +156,39 @@ def relative_errors(scores: Scores) -> dict[str, float]:
 
 
 def _alloys(subjects: Subjects, adsorbate: str, *, mean_error_eV: float) -> Found:
+    """Return errors relative to Pt(111), relaxed and at the geometry of DFT.
+
+    The target is for those that end on the site of DFT: elsewhere it is the energy of
+    another state. How many these are, and the error of all, is said as well.
+    """
     pairs = dft_sets.sample(
         dft_sets.gpaw_pairs(adsorbate), limit=subjects.limit, seed=0
     )
-    scores = validation.score_gpaw(pairs, subjects.values(pairs))
-    against = scores.get("relative_to_Pt111", {})
+    values = subjects.values(pairs)
+    left = {key for key, v in values.items() if (v.moved_A or 0.0) > OTHER_SITE_A}
+    there = {key: value for key, value in values.items() if key not in left}
+    scores = {
+        "on_site": validation.score_gpaw(pairs, there),
+        "all": validation.score_gpaw(pairs, values),
+        "fixed": validation.score_gpaw(pairs, subjects.values(pairs, relaxed=False)),
+        "left_site": sorted(name for _, name, _ in left),
+    }
     star = f"{adsorbate}\\*"
+    against = {
+        part: scores[part].get("relative_to_Pt111", {})
+        for part in ("on_site", "all", "fixed")
+    }
+
+    def mean_error(part: str, what: str, target: float | None = None) -> Check:
+        error, n = against[part].get("MAE_eV"), against[part].get("n")
+        return Check(f"{star} MAE, {what}", error, "eV", target, n=n)
+
     return [
-        Check(
-            f"{star} MAE",
-            against.get("MAE_eV"),
-            "eV",
-            mean_error_eV,
-            n=against.get("n"),
-        ),
-        Check(f"{star} Spearman", against.get("spearman")),
+        mean_error("on_site", "relaxed, on the site of DFT", mean_error_eV),
+        Check(f"{star} Spearman", against["on_site"].get("spearman")),
+        Check(f"{star} on another site", len(left), n=len(values)),
+        mean_error("all", "relaxed, these included"),
+        mean_error("fixed", "at the geometry of DFT"),
     ], scores
 
 

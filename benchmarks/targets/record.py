@@ -89,15 +89,24 @@ class Subjects:
             )
         return named_potential(self.source, dtype="float64")
 
-    def values(self, pairs: list[Pair], *, of_source: bool = False) -> dict[Key, Value]:
-        """Return E(covered) − E(clean) of all pairs whose elements are known."""
+    def values(
+        self, pairs: list[Pair], *, of_source: bool = False, relaxed: bool = True
+    ) -> dict[Key, Value]:
+        """Return E(covered) − E(clean) of all pairs whose elements are known.
+
+        Args:
+            pairs: where relaxations start.
+            of_source: by the source of the labels, not by the student.
+            relaxed: else at the geometry that the pair has.
+        """
         calculator, info = self.label_source if of_source else self.student
+        steps = dft_sets.STEPS if relaxed else 0
         return adsorption_values.compute_values(
             dft_sets.only_of(info.elements, pairs),
             calculator,
-            path=self.out / f"values-{info.sha256[:12]}.csv",
+            path=self.out / f"values-{info.sha256[:12]}-{steps}.csv",
             sha256=info.sha256,
-            max_steps=dft_sets.STEPS,
+            max_steps=steps,
         )
 
 

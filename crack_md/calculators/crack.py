@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.engine import Compile, build_engine
 from crack_md.calculators.evaluator import BatchEvaluator, Engine, GraphBuilders
+from crack_md.calculators.limit_watch import LimitWatch
 from crack_md.calculators.loading import Source, find_device, load_members
 from crack_md.models.force_field import ForceField, ModelMetadata
 
@@ -72,6 +73,7 @@ class CrackCalculator(Calculator):
         self.forces_kind = self.evaluator.forces_kind
         self.implemented_properties = self.evaluator.implemented_properties
         self._trajectory = Trajectory()
+        self._limits = LimitWatch(self.metadata.limits)
         self._lock = threading.RLock()
 
     @property
@@ -132,6 +134,7 @@ class CrackCalculator(Calculator):
         if isinstance(results, Exception):
             raise results
         self.results = results
+        self._limits.check(self.atoms)
 
     def calculate_many(
         self,

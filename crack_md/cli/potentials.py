@@ -109,8 +109,8 @@ def has_direct_forces(calculator: BaseCalculator) -> bool:
 def domain_distance(calculator: BaseCalculator) -> DomainDistance:
     """Return what says whether a structure is one that the model knows.
 
-    Distances between neighbors for every model; the model's own features as well where
-    it was saved with their statistics (``crack-md domain``).
+    Distances between neighbors for every model; the model's own features and limits as
+    well where it was saved with them (``crack-md domain``).
     """
     if getattr(calculator, "name", None) != "crack":
         return neighbor_distance
@@ -118,14 +118,16 @@ def domain_distance(calculator: BaseCalculator) -> DomainDistance:
     from crack_md.calculators.feature_domain import feature_distance
 
     assert isinstance(calculator, CrackCalculator)
-    own = feature_distance(calculator)
-    if own is None:
+    limits = calculator.metadata.limits
+    given = (feature_distance(calculator), limits.distance if limits else None)
+    own = [each for each in given if each is not None]
+    if not own:
         return neighbor_distance
 
-    def farther(atoms: Atoms) -> tuple[float, str]:
-        return max(own(atoms), neighbor_distance(atoms))
+    def farthest(atoms: Atoms) -> tuple[float, str]:
+        return max(each(atoms) for each in (*own, neighbor_distance))
 
-    return farther
+    return farthest
 
 
 def _spin_polarised(

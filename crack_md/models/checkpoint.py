@@ -11,6 +11,7 @@
     forces              "gradient" or "direct"
     provenance          teacher, data, losses, config, metrics, citation, licence
     feature_statistics  by atomic number, of the training data; may be missing
+    limits              what the model may be asked for; may be missing
 
 Such a file is always read with ``weights_only=True``.
 """
@@ -36,6 +37,7 @@ from crack_md.models.force_field import (
     ModelMetadata,
 )
 from crack_md.models.importers import import_public
+from crack_md.models.limits import Limits
 from crack_md.models.network import Architecture, Forces
 from crack_md.models.pickles import RawCheckpoint, plain, read_checkpoint
 from crack_md.models.registry import model_path
@@ -81,6 +83,8 @@ def save_model(
     }
     if metadata.feature_statistics is not None:
         content["feature_statistics"] = metadata.feature_statistics.plain()
+    if metadata.limits is not None:
+        content["limits"] = metadata.limits.plain()
     # A buffer, because torch.save writes the name of a path into the file: equal
     # models would differ in their hash.
     buffer = io.BytesIO()
@@ -148,6 +152,7 @@ def model_from(raw: RawCheckpoint) -> ForceField:
         provenance=_part(raw, "provenance", dict),
         sha256=raw.sha256,
         feature_statistics=_feature_statistics(raw),
+        limits=_limits(raw),
     )
     network = filled_network(config, tensors, source=str(raw.path))
     return ForceField(network, _scale(raw), metadata).eval()
@@ -171,6 +176,12 @@ def _feature_statistics(raw: RawCheckpoint) -> FeatureStatistics | None:
     if "feature_statistics" not in raw.content:
         return None
     return FeatureStatistics.from_plain(_part(raw, "feature_statistics", dict))
+
+
+def _limits(raw: RawCheckpoint) -> Limits | None:
+    if "limits" not in raw.content:
+        return None
+    return Limits.from_plain(_part(raw, "limits", dict))
 
 
 def _scale(raw: RawCheckpoint) -> EnergyScale:

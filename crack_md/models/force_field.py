@@ -16,6 +16,7 @@ from crack_md.graph import (
 )
 from crack_md.models.base import Prediction
 from crack_md.models.feature_statistics import FeatureStatistics
+from crack_md.models.limits import Limits
 from crack_md.models.network import Forces, Network, NetworkOutput
 from crack_md.models.norms import set_any_order
 from crack_md.models.products import Products, tf32_products
@@ -51,6 +52,7 @@ class ModelMetadata:
         provenance: teacher, data, losses, metrics, citation, licence.
         sha256: of the file that the model was read from; empty for a new model.
         feature_statistics: of the training data, where they were taken.
+        limits: what the model may be asked for, where that is known.
     """
 
     energy_reference: EnergyReference
@@ -59,6 +61,7 @@ class ModelMetadata:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     sha256: str = ""
     feature_statistics: FeatureStatistics | None = None
+    limits: Limits | None = None
 
 
 class ForceField(nn.Module):

@@ -7,7 +7,7 @@ from ase.build import add_adsorbate, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from benchmarks.adsorption_values import compute_values, read_values
+from benchmarks.adsorption_values import compute_values, lateral_shift, read_values
 from benchmarks.dft_sets import Pair
 
 
@@ -86,3 +86,11 @@ def test_a_failure_is_a_row_and_is_tried_again(tmp_path: Path) -> None:
     again = compute(path, calculator)
     assert again[PAIRS[2].key].status == "not_converged"  # no step was allowed
     assert calculator.calls == 2
+
+
+def test_shift_is_along_the_surface_and_across_the_cell() -> None:
+    before = Atoms("PtO", [[0, 0, 0], [0.2, 0, 2]], cell=[5, 5, 20], pbc=True)
+    after = before.copy()
+    after.positions[1] = [4.9, 0.4, 3.5]
+    assert lateral_shift(before, after) == pytest.approx(0.5)
+    assert lateral_shift(before[:1], after[:1]) == 0.0

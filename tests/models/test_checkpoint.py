@@ -1,5 +1,6 @@
 """The student.pt format: exact round trips, and one clear error for each defect."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from crack_md.models import registry
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.equiformer_config import Forces
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
+from crack_md.models.limits import Limits
 from crack_md.models.pickles import file_sha256
 from tests.factories import graph_of, tiny_model, water
 
@@ -194,3 +196,13 @@ def test_aliases_of_several_packaged_models(
     (tmp_path / "aliases.json").write_text("{")
     with pytest.raises(CheckpointError, match=r"cannot read .*aliases"):
         registry.model_path("default")
+
+
+def test_limits_travel_with_the_model(tmp_path: Path) -> None:
+    limits = Limits(adsorbates=("O", "OH"), largest_shares={26: 0.25})
+    model = small_model()
+    metadata = dataclasses.replace(model.metadata, limits=limits)
+    save_model(ForceField(model.network, model.scale, metadata), tmp_path / "new.pt")
+    assert load_model(tmp_path / "new.pt").metadata.limits == limits
+    save_model(model, tmp_path / "old.pt")
+    assert load_model(tmp_path / "old.pt").metadata.limits is None
