@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from crack_md.data.augment import make_frames
+from crack_md.data.augment.generate import BaseStructure, generate, plan_of
+from crack_md.data.augment.lattice import teacher_lattice_constants
+from crack_md.data.augment.make import make_frames
+from crack_md.data.augment.variants import Variants
 from crack_md.data.dataset import group_of
-from crack_md.data.generate import BaseStructure, generate, plan_of
-from crack_md.data.lattice import teacher_lattice_constants
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import read_structures
 from crack_md.data.recipes import Recipe
-from crack_md.data.variants import Variants
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, TeacherError
 from crack_md.models.teachers import Teacher, load_teacher

@@ -7,8 +7,8 @@ import yaml
 from ase.data import atomic_numbers
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from crack_md.data.surfaces import SIZES
-from crack_md.data.variants import (
+from crack_md.data.augment.surfaces import SIZES
+from crack_md.data.augment.variants import (
     Fraction,
     Length,
     Relax,

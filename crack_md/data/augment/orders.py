@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.build import surface
 from numpy.random import Generator
 
-from crack_md.data.surfaces import layer_of, plain_copy, surface_layer_of
+from crack_md.data.augment.surfaces import layer_of, plain_copy, surface_layer_of
 
 SITES = np.array([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
 """Fractional positions of the four atoms of the fcc cube."""

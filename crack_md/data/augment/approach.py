@@ -11,9 +11,9 @@ from ase.neighborlist import neighbor_list
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from crack_md.data.adsorbates import OH_BOND, drop_height, site_above
-from crack_md.data.distort import LIGHT, displaced, log_uniform, open_directions
-from crack_md.data.variants import Contact, Pull, Push, Stretch
+from crack_md.data.augment.adsorbates import OH_BOND, drop_height, site_above
+from crack_md.data.augment.distort import LIGHT, displaced, log_uniform, open_directions
+from crack_md.data.augment.variants import Contact, Pull, Push, Stretch
 
 SITES = {"here": 0.4, "ontop": 0.25, "bridge": 0.1, "hollow": 0.1, "anywhere": 0.15}
 """Where an adsorbate is pushed into the surface; `here` is where it stands."""

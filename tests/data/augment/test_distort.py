@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111, molecule
 from ase.neighborlist import neighbor_list
 
-from crack_md.data.distort import (
+from crack_md.data.augment.distort import (
     displaced,
     given,
     hot,
@@ -17,7 +17,7 @@ from crack_md.data.distort import (
     strained,
     with_vacancy,
 )
-from crack_md.data.variants import (
+from crack_md.data.augment.variants import (
     Given,
     Hot,
     Rattle,

@@ -8,7 +8,15 @@ from ase import Atoms
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from crack_md.data.variants import Given, Hot, Rattle, Scale, Shear, Strain, Vacancy
+from crack_md.data.augment.variants import (
+    Given,
+    Hot,
+    Rattle,
+    Scale,
+    Shear,
+    Strain,
+    Vacancy,
+)
 
 LIGHT = 10
 """Atomic number up to which an atom belongs to an adsorbate or a molecule."""

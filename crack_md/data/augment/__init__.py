@@ -1,0 +1,1 @@
+"""Structures to train on and frames of them, without labels."""
