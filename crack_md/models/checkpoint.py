@@ -11,6 +11,7 @@
     forces              "gradient" or "direct"
     provenance          teacher, data, losses, config, metrics, citation, licence
     feature_statistics  by atomic number, of the training data; may be missing
+    checksum            SHA-256 of all but the last two; missing in older files
 
 Such a file is always read with ``weights_only=True``.
 """
@@ -29,6 +30,13 @@ from torch import Tensor
 from crack_md.errors import CheckpointError
 from crack_md.models.architectures import architecture_from, filled_network
 from crack_md.models.feature_statistics import FeatureStatistics
+from crack_md.models.file_checks import (
+    CHECKSUM,
+    check_checksum,
+    check_numbers,
+    checksum,
+    only_checkpoint_errors,
+)
 from crack_md.models.force_field import (
     EnergyReference,
     EnergyScale,
@@ -81,6 +89,7 @@ def save_model(
     }
     if metadata.feature_statistics is not None:
         content["feature_statistics"] = metadata.feature_statistics.plain()
+    content[CHECKSUM] = checksum(content)
     # A buffer, because torch.save writes the name of a path into the file: equal
     # models would differ in their hash.
     buffer = io.BytesIO()
@@ -106,7 +115,8 @@ def load_model(
         CheckpointError: The file is missing, damaged, foreign or inconsistent.
     """
     raw = read_checkpoint(model_path(path_or_name))
-    model = model_from(raw) if is_crack_md(raw) else import_public(raw)
+    with only_checkpoint_errors(raw.path):
+        model = model_from(raw) if is_crack_md(raw) else import_public(raw)
     return model.to(device=device, dtype=dtype).eval()
 
 
@@ -138,19 +148,23 @@ def model_from(raw: RawCheckpoint) -> ForceField:
     if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise _wrong(raw, "state_dict", "something else than tensors", "tensors")
     reference: Any = content.get("energy_reference")
-    if reference not in get_args(EnergyReference):
+    if not isinstance(reference, str) or reference not in get_args(EnergyReference):
         expected = " or ".join(get_args(EnergyReference))
         raise _wrong(raw, "energy_reference", repr(reference), expected)
+    scale = _scale(raw)
+    elements, gases = _part(raw, "elements", list), _part(raw, "gas_references", dict)
+    check_numbers(raw, num_elements=config.num_elements)
     metadata = ModelMetadata(
         energy_reference=reference,
-        elements=tuple(_part(raw, "elements", list)),
-        gas_references=_part(raw, "gas_references", dict),
+        elements=tuple(elements),
+        gas_references=gases,
         provenance=_part(raw, "provenance", dict),
         sha256=raw.sha256,
         feature_statistics=_feature_statistics(raw),
     )
     network = filled_network(config, tensors, source=str(raw.path))
-    return ForceField(network, _scale(raw), metadata).eval()
+    check_checksum(raw)
+    return ForceField(network, scale, metadata).eval()
 
 
 def _architecture(raw: RawCheckpoint) -> Architecture:

@@ -26,7 +26,6 @@ from crack_md.neighbors.rules import (
     StrictNeighbors,
 )
 
-
 LARGEST_KEY = 2**63
 """What one integer can count."""
 
