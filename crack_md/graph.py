@@ -20,18 +20,25 @@ from torch import Tensor
 
 
 class AtomGraph(NamedTuple):
-    """One or several structures with their neighbor tables; never changed in place."""
+    """One or several structures with their neighbor tables; never changed in place.
+
+    Positions and cells of real structures are float64 whatever the precision of the
+    model is: edge vectors are differences of them, and 1 meV/Å is lost where an atom at
+    500 Å is rounded to float32 before it is subtracted.
+    """
 
     positions: Float[Tensor, "atom 3"]
+    """Å."""
     atomic_numbers: Int[Tensor, " atom"]
     cell: Float[Tensor, "structure 3 3"]
+    """Å."""
     pbc: Bool[Tensor, "structure 3"]
     batch: Int[Tensor, " atom"]
     """Index of the structure that an atom belongs to; ascending."""
     neighbors: Int[Tensor, "atom slot"]
     """Sender index; an empty slot points at its own receiver."""
     cell_shift: Float[Tensor, "atom slot 3"]
-    """Whole lattice translations of the sender."""
+    """Whole lattice translations of the sender, in the precision of the model."""
     mask: Bool[Tensor, "atom slot"]
     """True where a slot holds a neighbor."""
 
@@ -47,11 +54,16 @@ class AtomGraph(NamedTuple):
 
 
 def edge_vectors(graph: AtomGraph) -> Float[Tensor, "atom slot 3"]:
-    """Return r_sender + shift·cell − r_receiver in Å; zero in empty slots."""
+    """Return r_sender + shift·cell − r_receiver in Å; zero in empty slots.
+
+    The difference is taken in the precision of the positions, and rounded to that of
+    the model afterwards.
+    """
     # every row of the table uses its atom's cell
     shift = exact_product(graph.cell_shift, graph.cell[graph.batch].unsqueeze(1))
     sender = graph.positions[graph.neighbors]
-    return sender + shift - graph.positions.unsqueeze(1)
+    vectors = sender + shift - graph.positions.unsqueeze(1)
+    return vectors.to(graph.cell_shift.dtype)
 
 
 def exact_product(
@@ -86,15 +98,9 @@ def graph_to(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> AtomGraph:
-    """Return the graph on another device, its real numbers in another precision."""
-    return AtomGraph(
-        *(
-            tensor.to(
-                device=device, dtype=dtype if tensor.is_floating_point() else None
-            )
-            for tensor in graph
-        )
-    )
+    """Return the graph on another device, its edge vectors in another precision."""
+    moved = AtomGraph(*(tensor.to(device=device) for tensor in graph))
+    return moved._replace(cell_shift=moved.cell_shift.to(dtype=dtype))
 
 
 def batch_graphs(graphs: Sequence[AtomGraph]) -> AtomGraph:

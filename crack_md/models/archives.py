@@ -3,22 +3,37 @@
 Only constructors that can do no harm are known: containers, tensors as views of the
 archive's own storages, NumPy numbers. Any other class or function of the pickle becomes
 a `Foreign`, which remembers its name and its contents and does nothing.
+
+A file takes no more memory than in proportion to its size. What could grow beyond that
+is refused: compressed members, members that share their bytes, tensors larger than
+their storage, containers copied over and over. The unpickler is the one in Python, not
+the one in C, which allocates 64 GB for one large index in its memo.
 """
 
 import io
+import math
 import pickle
 import struct
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sized
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from crack_md.errors import CheckpointError
+
+LARGEST_PICKLE = 16 << 20
+"""Bytes of what describes the tensors; the largest public checkpoint has 0.5 MB."""
+MOST_COPIED = 10**7
+"""Entries of all containers that constructors of one file make."""
+MOST_FOREIGN = 1000
+"""Classes and functions of one file that are not known."""
+SHARED = 8
+"""How often the bytes of an archive may be part of a tensor, on average."""
 
 _NUMPY_KINDS = "biufc"  # no "O": object arrays would nest another pickle
 
@@ -76,14 +91,20 @@ class Foreign:
 class _Constructor:
     """A harmless function that a pickle may call but can not change."""
 
-    __slots__ = ("_build",)
+    __slots__ = ("_build", "_count")
     _build: Callable[..., object]
+    _count: Callable[[object], None]
 
-    def __init__(self, build: Callable[..., object]) -> None:
+    def __init__(
+        self, build: Callable[..., object], count: Callable[[object], None]
+    ) -> None:
         object.__setattr__(self, "_build", build)
+        object.__setattr__(self, "_count", count)
 
     def __call__(self, *arguments: object) -> object:
-        return self._build(*arguments)
+        made = self._build(*arguments)
+        self._count(made)
+        return made
 
     def __setattr__(self, name: str, value: object) -> None:
         raise pickle.UnpicklingError("a pickle tried to change a function")
@@ -117,6 +138,8 @@ def _strided(
     stride: tuple[int, ...],
     *_rest: object,
 ) -> Tensor:
+    if not isinstance(storage, Tensor) or math.prod(size) > storage.numel():
+        raise pickle.UnpicklingError(f"a tensor of shape {size} in a smaller storage")
     return storage.as_strided(tuple(size), tuple(stride), offset)
 
 
@@ -159,11 +182,35 @@ def archive_root(archive: zipfile.ZipFile) -> str:
     return roots[0]
 
 
-class ArchiveReader(pickle.Unpickler):
+def check_members(archive: zipfile.ZipFile, size: int) -> None:
+    """Refuse an archive that holds more than its size.
+
+    Args:
+        archive: as it was opened.
+        size: of the file in bytes.
+
+    Raises:
+        CheckpointError: members are compressed, or share their bytes.
+    """
+    members = archive.infolist()
+    packed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
+    if packed or sum(member.file_size for member in members) > size:
+        raise CheckpointError(
+            f"'{archive.filename}' holds compressed or overlapping members; expected "
+            "a file as torch.save writes it, which is as large as its tensors"
+        )
+
+
+class ArchiveReader(pickle._Unpickler):
     """Unpickler of one torch archive that never resolves a foreign name."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)  # noqa: RUF012
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self._archive = archive
+        self._copied = 0
+        self._tensor_bytes = 0
+        self._largest = SHARED * sum(one.file_size for one in archive.infolist())
         self._root = archive_root(archive)
         self._storages: dict[str, Tensor] = {}
         self._placeholders: dict[str, type[Foreign]] = {}
@@ -173,7 +220,12 @@ class ArchiveReader(pickle.Unpickler):
             and archive.read(order).decode() != sys.byteorder
         ):
             raise pickle.UnpicklingError("written with another byte order")
-        super().__init__(io.BytesIO(archive.read(f"{self._root}data.pkl")))
+        program = f"{self._root}data.pkl"
+        if archive.getinfo(program).file_size > LARGEST_PICKLE:
+            raise pickle.UnpicklingError(
+                f"more than {LARGEST_PICKLE >> 20} MB of names"
+            )
+        super().__init__(io.BytesIO(archive.read(program)))
 
     @property
     def foreign(self) -> set[str]:
@@ -184,12 +236,14 @@ class ArchiveReader(pickle.Unpickler):
         """Return a harmless constructor, a dtype, or an inert placeholder class."""
         qualified = f"{module}.{name}"
         if qualified in _CONSTRUCTORS:
-            return _Constructor(_CONSTRUCTORS[qualified])
+            return _Constructor(_CONSTRUCTORS[qualified], self._count)
         if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
             return getattr(torch, name)
         if module in ("torch", "torch.cuda") and name in _STORAGE_DTYPES:
             return _STORAGE_DTYPES[name]
         if qualified not in self._placeholders:
+            if len(self._placeholders) == MOST_FOREIGN:
+                raise pickle.UnpicklingError(f"more than {MOST_FOREIGN} unknown names")
             attributes = {"qualified_name": qualified}
             self._placeholders[qualified] = type("Foreign", (Foreign,), attributes)
         return self._placeholders[qualified]
@@ -209,3 +263,26 @@ class ArchiveReader(pickle.Unpickler):
                 else torch.empty(0).to(dtype)
             )
         return self._storages[key]
+
+    def _count(self, made: object) -> None:
+        if isinstance(made, Tensor):
+            self._tensor_bytes += made.numel() * made.itemsize
+        elif isinstance(made, Sized):
+            self._copied += len(made)
+        if self._copied > MOST_COPIED or self._tensor_bytes > self._largest:
+            raise pickle.UnpicklingError("more contents than the file can hold")
+
+    def load_build(self) -> None:
+        """Set the state of an object; that of a tensor could resize it."""
+        if isinstance(self.stack[-2], Tensor):  # type: ignore[attr-defined]
+            raise pickle.UnpicklingError("a pickle tried to change a tensor")
+        super().load_build()  # type: ignore[misc]
+
+    def load_bytearray8(self) -> None:
+        """Refuse what allocates before it reads."""
+        raise pickle.UnpicklingError("a byte array, which no checkpoint needs")
+
+    dispatch |= {
+        pickle.BUILD[0]: cast(Any, load_build),
+        pickle.BYTEARRAY8[0]: cast(Any, load_bytearray8),
+    }

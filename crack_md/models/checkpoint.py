@@ -12,6 +12,7 @@
     provenance          teacher, data, losses, config, metrics, citation, licence
     feature_statistics  by atomic number, of the training data; may be missing
     limits              what the model may be asked for; may be missing
+    checksum            SHA-256 of what decides its answers; missing in older files
 
 Such a file is always read with ``weights_only=True``.
 """
@@ -30,6 +31,13 @@ from torch import Tensor
 from crack_md.errors import CheckpointError
 from crack_md.models.architectures import architecture_from, filled_network
 from crack_md.models.feature_statistics import FeatureStatistics
+from crack_md.models.file_checks import (
+    CHECKSUM,
+    check_checksum,
+    check_numbers,
+    checksum,
+    only_checkpoint_errors,
+)
 from crack_md.models.force_field import (
     EnergyReference,
     EnergyScale,
@@ -85,6 +93,7 @@ def save_model(
         content["feature_statistics"] = metadata.feature_statistics.plain()
     if metadata.limits is not None:
         content["limits"] = metadata.limits.plain()
+    content[CHECKSUM] = checksum(content)
     # A buffer, because torch.save writes the name of a path into the file: equal
     # models would differ in their hash.
     buffer = io.BytesIO()
@@ -110,7 +119,8 @@ def load_model(
         CheckpointError: The file is missing, damaged, foreign or inconsistent.
     """
     raw = read_checkpoint(model_path(path_or_name))
-    model = model_from(raw) if is_crack_md(raw) else import_public(raw)
+    with only_checkpoint_errors(raw.path):
+        model = model_from(raw) if is_crack_md(raw) else import_public(raw)
     return model.to(device=device, dtype=dtype).eval()
 
 
@@ -142,20 +152,24 @@ def model_from(raw: RawCheckpoint) -> ForceField:
     if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise _wrong(raw, "state_dict", "something else than tensors", "tensors")
     reference: Any = content.get("energy_reference")
-    if reference not in get_args(EnergyReference):
+    if not isinstance(reference, str) or reference not in get_args(EnergyReference):
         expected = " or ".join(get_args(EnergyReference))
         raise _wrong(raw, "energy_reference", repr(reference), expected)
+    scale = _scale(raw)
+    elements, gases = _part(raw, "elements", list), _part(raw, "gas_references", dict)
+    check_numbers(raw, num_elements=config.num_elements)
     metadata = ModelMetadata(
         energy_reference=reference,
-        elements=tuple(_part(raw, "elements", list)),
-        gas_references=_part(raw, "gas_references", dict),
+        elements=tuple(elements),
+        gas_references=gases,
         provenance=_part(raw, "provenance", dict),
         sha256=raw.sha256,
         feature_statistics=_feature_statistics(raw),
         limits=_limits(raw),
     )
     network = filled_network(config, tensors, source=str(raw.path))
-    return ForceField(network, _scale(raw), metadata).eval()
+    check_checksum(raw)
+    return ForceField(network, scale, metadata).eval()
 
 
 def _architecture(raw: RawCheckpoint) -> Architecture:

@@ -22,6 +22,7 @@ from crack_md.errors import CheckpointError
 
 QUANTILE = 0.999
 FEWEST_ATOMS = 2
+MOST_ELEMENTS = 118
 
 Features = Float[np.ndarray, "atom channel"]
 
@@ -109,10 +110,12 @@ class FeatureStatistics:
         """Return what `plain` was made from.
 
         Raises:
-            CheckpointError: a part is missing.
+            CheckpointError: a part is missing, or of the wrong kind or shape.
         """
         try:
-            return cls(
+            if len(content) > MOST_ELEMENTS:
+                raise ValueError(f"{len(content)} elements")
+            read = cls(
                 {
                     int(z): ElementStatistics(
                         entry["mean"].double().numpy(),
@@ -123,8 +126,16 @@ class FeatureStatistics:
                     for z, entry in content.items()
                 }
             )
+            for z, entry in read.elements.items():
+                shape = (*entry.mean.shape, *entry.precision.shape)
+                numbers = (entry.mean, entry.precision, entry.limit)
+                if len(set(shape)) > 1 or len(shape) != 3 or not entry.limit > 0:
+                    raise ValueError(f"element {z} has shapes {shape}")
+                if not all(np.isfinite(one).all() for one in numbers):
+                    raise ValueError(f"element {z} has values that are not finite")
         except (KeyError, AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the model's feature statistics cannot be read ({error!r}); make them "
                 "again with crack-md domain"
             ) from error
+        return read

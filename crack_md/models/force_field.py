@@ -186,12 +186,13 @@ class ForceField(nn.Module):
         if stress:
             volume = torch.linalg.det(graph.cell).abs()
             tensor = gradients[1] / volume[:, None, None]
-            tensor = (tensor + tensor.transpose(1, 2)) / 2
+            tensor = ((tensor + tensor.transpose(1, 2)) / 2).to(graph.cell_shift.dtype)
         features = output.node_features
         if not keep_graph:
             energy, features = energy.detach(), features.detach()
             atomic = atomic.detach()
-        return Prediction(energy, -gradients[0], tensor, features, atomic)
+        forces = -gradients[0].to(graph.cell_shift.dtype)
+        return Prediction(energy, forces, tensor, features, atomic)
 
     def _allow_any_order(self, wanted: bool) -> None:
         if wanted != self._any_order:

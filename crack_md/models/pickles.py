@@ -2,14 +2,14 @@
 
 A pickle is a program: unpickling a checkpoint of unknown origin can run any command.
 Public checkpoints often hold objects of their training code beside the weights, so a
-plain ``weights_only=True`` refuses many honest ones. ``read_checkpoint`` tries that
-first and otherwise reads the archive itself: tensors, numbers and containers are
-rebuilt, and every other class or function becomes an inert placeholder (`archives`).
-Nothing is imported and nothing is called.
+plain ``weights_only=True`` refuses many honest ones, and lets a small file take any
+amount of memory. ``read_checkpoint`` reads the archive itself: tensors, numbers and
+containers are rebuilt, and every other class or function becomes an inert placeholder
+(`archives`). Nothing is imported and nothing is called. The checksum of every part of
+the archive is verified on the way, so that a flipped bit is found.
 """
 
 import hashlib
-import pickle
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -21,9 +21,16 @@ import torch
 from torch import Tensor
 
 from crack_md.errors import CheckpointError
-from crack_md.models.archives import ArchiveReader, Foreign, archive_root
+from crack_md.models.archives import (
+    ArchiveReader,
+    Foreign,
+    archive_root,
+    check_members,
+)
+from crack_md.models.streams import check_stream
 
 _DEEPEST = 50
+_MOST_PARTS = 10**5
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
@@ -86,6 +93,7 @@ def _read_any(path: Path) -> tuple[object, tuple[str, ...]]:
             "written by torch.save"
         )
     try:
+        check_stream(path)
         return torch.load(path, map_location="cpu", weights_only=True), ()
     except Exception as error:  # any byte of the file may be wrong
         raise CheckpointError(
@@ -104,7 +112,9 @@ def _read_archive(path: Path) -> tuple[object, tuple[str, ...]]:
     try:
         with zipfile.ZipFile(path) as archive:
             archive_root(archive)
-            return _read_weights(path, archive)
+            check_members(archive, path.stat().st_size)
+            reader = ArchiveReader(archive)
+            return reader.load(), tuple(sorted(reader.foreign))
     except CheckpointError:
         raise
     except Exception as error:  # any byte of the file may be wrong
@@ -114,36 +124,47 @@ def _read_archive(path: Path) -> tuple[object, tuple[str, ...]]:
         ) from error
 
 
-def _read_weights(
-    path: Path, archive: zipfile.ZipFile
-) -> tuple[object, tuple[str, ...]]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True), ()
-    except pickle.UnpicklingError:  # foreign objects inside, or damage
-        reader = ArchiveReader(archive)
-        return reader.load(), tuple(sorted(reader.foreign))
-
-
 def _brief(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:160]}"
 
 
-def plain(value: object, *, depth: int = 0) -> Any:
-    """Return the value as containers, numbers, text and tensors; text of the rest."""
-    if depth > _DEEPEST:  # a foreign file may hold a list that contains itself
-        return "..."
-    if value is None or isinstance(value, bool | int | float | str | Tensor):
-        return value
-    if isinstance(value, Mapping):
-        return {
-            key if isinstance(key, int | float | str) else str(key): plain(
-                item, depth=depth + 1
+def plain(value: object) -> Any:
+    """Return the value as containers, numbers, text and tensors; text of the rest.
+
+    Raises:
+        CheckpointError: It has more than 1e5 parts; a list that holds itself
+            twice, say.
+    """
+    return _Copy().of(value, 0)
+
+
+class _Copy:
+    """One copy of nested containers, which counts what it makes."""
+
+    def __init__(self) -> None:
+        self.n_parts = 0
+
+    def of(self, value: object, depth: int) -> Any:
+        self.n_parts += 1
+        if self.n_parts > _MOST_PARTS:
+            raise CheckpointError(
+                f"the file describes itself in more than {_MOST_PARTS} parts; expected "
+                "the provenance of a model"
             )
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple | set | frozenset):
-        return [plain(item, depth=depth + 1) for item in value]
-    if isinstance(value, Foreign):
-        return plain(value.contents, depth=depth + 1) or f"<{value.qualified_name}>"
-    return str(value)
+        if depth > _DEEPEST:  # a foreign file may hold a list that contains itself
+            return "..."
+        if value is None or isinstance(value, bool | int | float | str | Tensor):
+            return value
+        if isinstance(value, Mapping):
+            return {
+                key if isinstance(key, int | float | str) else str(key): self.of(
+                    item, depth + 1
+                )
+                for key, item in value.items()
+            }
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.of(item, depth + 1) for item in value]
+        if isinstance(value, Foreign):
+            return self.of(value.contents, depth + 1) or f"<{value.qualified_name}>"
+        return str(value)

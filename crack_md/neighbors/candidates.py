@@ -10,7 +10,13 @@ from torch import Tensor
 
 from crack_md.neighbors.distances import pair_lengths
 from crack_md.neighbors.nvalchemi import pairs_on_device, should_search_on
-from crack_md.neighbors.pairs import GROWTH, MARGIN, first_radius, pairs_within
+from crack_md.neighbors.pairs import (
+    GROWTH,
+    MARGIN,
+    first_radius,
+    lexicographic,
+    pairs_within,
+)
 from crack_md.neighbors.rules import (
     RESOLUTION,
     STEPS_PER_A,
@@ -19,6 +25,9 @@ from crack_md.neighbors.rules import (
     SmoothNeighbors,
     StrictNeighbors,
 )
+
+LARGEST_KEY = 2**63
+"""What one integer can count."""
 
 
 class Candidates(NamedTuple):
@@ -157,14 +166,19 @@ def _order(found: _Found, atoms: ase.Atoms, farthest: float) -> Int[Tensor, " pa
     """Return the order by (receiver, sender, shift).
 
     Shifts between wrapped atoms order the images of a sender as the real ones do, and
-    are small however far atoms have wandered: everything fits into one number.
+    are small however far atoms have wandered: nearly always everything fits into one
+    number.
     """
     inverse = np.zeros((3, 3))
     inverse[:, atoms.pbc] = np.linalg.pinv(atoms.cell.array[atoms.pbc])
     heights = 1 / np.linalg.norm(inverse[:, atoms.pbc], axis=0)
     most = np.zeros(3, dtype=int)
     most[atoms.pbc] = np.ceil(farthest / heights) + 2
-    home = np.floor(atoms.positions @ inverse).astype(int).T
+    home = np.floor(atoms.positions @ inverse).astype(np.int64).T
+    if float(len(atoms)) ** 2 * np.prod(2.0 * most + 1) >= LARGEST_KEY:
+        columns = (found.receiver, found.sender, *found.shift.T)
+        order = lexicographic([column.cpu().numpy() for column in columns])
+        return torch.from_numpy(order).to(found.receiver.device)
     key = found.receiver * len(atoms) + found.sender
     for axis, limit in enumerate(most.tolist()):
         key *= 2 * limit + 1

@@ -8,8 +8,12 @@ from crack_md.neighbors.pairs import Pairs
 
 SHORTEST_DISTANCE = 1e-2
 """Atoms closer than this are on top of each other and have no direction, in Å."""
-FARTHEST = 1e6
-"""Largest coordinate in Å that is taken for a structure."""
+FARTHEST = 1e7
+"""Largest coordinate in Å that is taken for a structure: float64 is exact to 2e-9."""
+LONGEST_CELL = 1e4
+"""Longest periodic cell vector in Å; no structure of atoms comes near."""
+MOST_CELLS = 2**23
+"""How many cells away from the origin float32 still counts one by one."""
 THINNEST_CELL = 0.1
 """Smallest singular value of the periodic cell vectors in Å."""
 
@@ -38,6 +42,23 @@ def check_geometry(atoms: ase.Atoms) -> None:
             f"the structure is periodic along {atoms.pbc.tolist()} but its cell "
             f"{atoms.cell.tolist()} does not span these directions; set the cell, or "
             "set pbc to False where the structure ends"
+        )
+    _check_lengths(atoms, periodic)
+
+
+def _check_lengths(atoms: ase.Atoms, periodic: np.ndarray) -> None:
+    lengths = np.linalg.norm(periodic, axis=1)
+    if (lengths > LONGEST_CELL).any():
+        raise StructureError(
+            f"a periodic cell vector is {lengths.max():.3g} Å long, expected at most "
+            f"{LONGEST_CELL:.0e} Å; check the unit of the cell, or set pbc to False "
+            "along it"
+        )
+    hops = np.abs(atoms.positions).max() / lengths.min(initial=np.inf)
+    if hops > MOST_CELLS:
+        raise StructureError(
+            f"an atom is {hops:.1e} cells away from the origin; wrap the structure "
+            "into its cell"
         )
 
 

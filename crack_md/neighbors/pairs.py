@@ -14,6 +14,8 @@ from crack_md.neighbors.rules import RESOLUTION, STEPS_PER_A, StrictNeighbors, l
 
 GROWTH = 1.3
 """Factor from one search radius to the next."""
+MOST_BINS = 5e4
+"""Half of what vesin 0.6 divides a structure into at most; see `_wide_enough`."""
 MARGIN = 2 * RESOLUTION
 """How far a search reaches beyond what is asked of it (Å): for ties and round-off."""
 
@@ -74,11 +76,13 @@ def pairs_within(
 ]:
     """Return receiver, sender and shift of all pairs closer than `radius` (Å).
 
-    They are in no particular order, and those within round-off of the radius may be
-    there or not.
+    They are in no particular order, those within round-off of the radius may be there
+    or not, and where atoms are few in a wide cell there are some beyond it.
     """
-    receiver, sender, shift = NeighborList(cutoff=radius, full_list=True).compute(
-        points=without_gaps(atoms, radius),
+    points = without_gaps(atoms, radius)
+    reach = _wide_enough(atoms, points, radius)
+    receiver, sender, shift = NeighborList(cutoff=reach, full_list=True).compute(
+        points=points,
         box=atoms.cell.array,
         periodic=atoms.pbc,
         quantities="ijS",
@@ -88,6 +92,25 @@ def pairs_within(
         sender.astype(np.int64),
         shift.astype(np.int64),
     )
+
+
+def _wide_enough(
+    atoms: ase.Atoms, points: Float[np.ndarray, "atom 3"], radius: float
+) -> float:
+    """Return the radius (Å) or a larger one, at which vesin can sort atoms into bins.
+
+    With more than 1e5 bins it coarsens all directions alike: one that had a single bin
+    has none then, and a division by zero ends the process.
+    """
+    periodic = atoms.cell.array[atoms.pbc]
+    normals = np.linalg.svd(periodic)[2][len(periodic) :]
+    heights = 1 / np.linalg.norm(np.linalg.pinv(periodic), axis=0)
+    sides = np.concatenate([heights, np.ptp(points @ normals.T, axis=0)])
+    while True:
+        bins = np.maximum(sides / radius, 1.0)
+        if bins.min() * min(1.0, np.cbrt(MOST_BINS / bins.prod())) >= 1:
+            return radius
+        radius *= GROWTH
 
 
 def without_gaps(atoms: ase.Atoms, cutoff: float) -> Float[np.ndarray, "atom 3"]:
@@ -113,11 +136,11 @@ def _ordered(pairs: Pairs) -> Pairs:
     """Return the pairs in the order of the table, distances rounded."""
     steps = np.rint(pairs.distance * STEPS_PER_A).astype(np.int64)
     columns = (pairs.receiver, steps, pairs.sender, *pairs.shift.T)
-    order = _lexicographic(columns)
+    order = lexicographic(columns)
     return _selected(pairs._replace(distance=steps * RESOLUTION), order)
 
 
-def _lexicographic(columns: Sequence[Int[np.ndarray, " n"]]) -> Int[np.ndarray, " n"]:
+def lexicographic(columns: Sequence[Int[np.ndarray, " n"]]) -> Int[np.ndarray, " n"]:
     """Return the order by the first column, then the second, and so on.
 
     No two entries may be equal in all columns. They are packed into one number, which

@@ -47,7 +47,7 @@ class NeighborSkin:
         rule: which pairs are neighbors.
         skin: how much farther than needed candidates are sought, in Å. Atoms may move
             by about half of that.
-        dtype: of positions, cell and shifts.
+        dtype: of the edge vectors; positions and cell are float64.
         device: of the graphs.
 
     Raises:
@@ -115,7 +115,7 @@ class NeighborSkin:
         if not _are_apart(known.candidates, motion, table):
             build_graph(atoms, self.rule)  # raises, and names the atoms
         return AtomGraph(
-            positions=axes.T.to(self.dtype).contiguous(),
+            positions=axes.T.contiguous(),
             neighbors=table.neighbors,
             cell_shift=table.cell_shift,
             mask=table.mask,

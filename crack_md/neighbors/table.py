@@ -23,6 +23,12 @@ def build_graph(
     The search runs in float64 on the CPU whatever `dtype` and `device` are, so the same
     structure has the same neighbors everywhere.
 
+    Args:
+        atoms: the structure.
+        rule: which pairs are neighbors.
+        dtype: of the edge vectors; positions and cell are float64 in any case.
+        device: of the graph.
+
     Raises:
         StructureError: no atoms, positions or cell that are not finite, a periodic
             direction without a cell vector, or two atoms on top of each other.
@@ -53,16 +59,16 @@ def _table(
     mask = np.zeros((n_atoms, width), dtype=bool)
     neighbors[place], cell_shift[place], mask[place] = pairs.sender, pairs.shift, True
 
-    def real(values: np.ndarray) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=device)
+    def exact(values: np.ndarray) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64, device=device)
 
     return AtomGraph(
-        positions=real(atoms.positions),
+        positions=exact(atoms.positions),
         atomic_numbers=torch.tensor(atoms.numbers, dtype=torch.long, device=device),
-        cell=real(atoms.cell.array).unsqueeze(0),
+        cell=exact(atoms.cell.array).unsqueeze(0),
         pbc=torch.tensor(atoms.pbc, device=device).unsqueeze(0),
         batch=torch.zeros(n_atoms, dtype=torch.long, device=device),
         neighbors=torch.from_numpy(neighbors).to(device),
-        cell_shift=real(cell_shift),
+        cell_shift=torch.tensor(cell_shift, dtype=dtype, device=device),
         mask=torch.from_numpy(mask).to(device),
     )

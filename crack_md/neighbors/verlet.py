@@ -65,7 +65,7 @@ def new_list(
         selector=Selector(rule, candidates, dtype),
         constant={
             "atomic_numbers": numbers,
-            "cell": _cell_tensor(atoms, dtype, device),
+            "cell": _cell_tensor(atoms, device),
             "pbc": torch.tensor(atoms.pbc, device=device).unsqueeze(0),
             "batch": torch.zeros_like(numbers),
         },
@@ -79,8 +79,7 @@ def followed(known: VerletList, atoms: ase.Atoms) -> tuple[VerletList, Motion]:
     if motion.hops.any():
         known = _hopped(known, motion.hops)
     if not np.array_equal(known.cell, atoms.cell.array):
-        cell = known.constant["cell"]
-        cell = _cell_tensor(atoms, cell.dtype, cell.device)
+        cell = _cell_tensor(atoms, known.constant["cell"].device)
         known = replace(
             known,
             now_in=lattice,
@@ -121,7 +120,6 @@ def _moves(
     return move
 
 
-def _cell_tensor(
-    atoms: ase.Atoms, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "1 3 3"]:
-    return torch.tensor(atoms.cell.array, dtype=dtype, device=device).unsqueeze(0)
+def _cell_tensor(atoms: ase.Atoms, device: torch.device) -> Float[Tensor, "1 3 3"]:
+    cell = torch.tensor(atoms.cell.array, dtype=torch.float64, device=device)
+    return cell.unsqueeze(0)

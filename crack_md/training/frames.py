@@ -27,8 +27,8 @@ class Frames:
     Args:
         structures: What to hold; all with teacher labels, or none of them is used.
         build: Returns the graph of one structure, e.g. ``build_graph`` with a rule.
-        dtype: Precision of positions and forces; energies are float64, what else a
-            teacher says is float32.
+        dtype: Precision of edge vectors and forces; positions, cells and energies are
+            float64, what else a teacher says is float32.
     """
 
     def __init__(
@@ -42,7 +42,8 @@ class Frames:
         graphs = [build(structure.atoms) for structure in structures]
         self.sizes = torch.tensor([graph.n_atoms for graph in graphs])
         self._first_atom = self.sizes.cumsum(dim=0) - self.sizes
-        self._pack_graphs(graphs, dtype)
+        self._dtype = dtype
+        self._pack_graphs(graphs)
         self._pack_labels(structures, dtype)
 
     def __len__(self) -> int:
@@ -61,25 +62,27 @@ class Frames:
             return None
         return torch.cat([features[:, 0] for features in self._features])
 
-    def _pack_graphs(self, graphs: Sequence[AtomGraph], dtype: torch.dtype) -> None:
+    def _pack_graphs(self, graphs: Sequence[AtomGraph]) -> None:
         self._width = torch.tensor([int(_used(graph)) for graph in graphs])
         width = int(self._width.max())
         n_atoms = int(self.sizes.sum())
-        self._positions = torch.cat([g.positions for g in graphs]).to(dtype)
+        self._positions = torch.cat([g.positions for g in graphs])
         self._numbers = torch.cat([g.atomic_numbers for g in graphs])
-        self._cell = torch.cat([g.cell for g in graphs]).to(dtype)
+        self._cell = torch.cat([g.cell for g in graphs])
         self._pbc = torch.cat([g.pbc for g in graphs])
-        # small integers: ten thousand frames of 16 atoms and 40 slots take 60 MB
-        self._neighbors = torch.zeros(n_atoms, width, dtype=torch.int32)
-        self._shift = torch.zeros(n_atoms, width, 3, dtype=torch.int8)
+        # small integers: ten thousand frames of 16 atoms and 40 slots take 40 MB
+        index = _smallest(max(int(self.sizes.max()), 1))
+        shift = _smallest(max(float(g.cell_shift.abs().amax()) for g in graphs))
+        self._neighbors = torch.zeros(n_atoms, width, dtype=index)
+        self._shift = torch.zeros(n_atoms, width, 3, dtype=shift)
         self._mask = torch.zeros(n_atoms, width, dtype=torch.bool)
         for first, graph in zip(self._first_atom.tolist(), graphs, strict=True):
             used = int(_used(graph))
             rows = slice(first, first + graph.n_atoms)
-            own = torch.arange(graph.n_atoms, dtype=torch.int32).unsqueeze(1)
+            own = torch.arange(graph.n_atoms, dtype=index).unsqueeze(1)
             self._neighbors[rows] = own
-            self._neighbors[rows, :used] = graph.neighbors[:, :used].to(torch.int32)
-            self._shift[rows, :used] = graph.cell_shift[:, :used].to(torch.int8)
+            self._neighbors[rows, :used] = graph.neighbors[:, :used].to(index)
+            self._shift[rows, :used] = graph.cell_shift[:, :used].to(shift)
             self._mask[rows, :used] = graph.mask[:, :used]
 
     def _pack_labels(
@@ -138,7 +141,7 @@ class Frames:
             pbc=self._pbc[frames],
             batch=structure,
             neighbors=self._neighbors[atoms, :width].long() + start[structure, None],
-            cell_shift=self._shift[atoms, :width].to(self._positions.dtype),
+            cell_shift=self._shift[atoms, :width].to(self._dtype),
             mask=self._mask[atoms, :width],
         )
         labels = Labels(
@@ -169,6 +172,13 @@ class Frames:
             axis=self._moved_axis[frames],
             values=torch.cat(values, dim=1),
         )
+
+
+def _smallest(largest: float) -> torch.dtype:
+    """Return the smallest type of integers that holds ± this value."""
+    kinds = (torch.int8, torch.int16, torch.int32)
+    fitting = [kind for kind in kinds if largest <= torch.iinfo(kind).max]
+    return fitting[0] if fitting else torch.int64
 
 
 def _used(graph: AtomGraph) -> Tensor:

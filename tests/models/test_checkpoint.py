@@ -76,6 +76,7 @@ def test_file_holds_the_documented_keys(content: dict[str, Any]) -> None:
         "elements",
         "forces",
         "provenance",
+        "checksum",
     }
     assert content["format_version"] == 1
     assert content["element_references"] == {1: -1.5, 8: -2000.125}

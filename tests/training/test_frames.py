@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crack_md.data.dataset import LabelledStructure
-from crack_md.graph import batch_graphs
+from crack_md.graph import batch_graphs, edge_vectors
 from crack_md.models.teachers import JacobianRows
 from crack_md.neighbors import SmoothNeighbors, build_graph
 from crack_md.training.frames import Frames
@@ -135,3 +135,21 @@ def test_features_are_not_copied() -> None:
     teacher = frames.batch(torch.tensor([0])).teacher
     assert teacher is not None
     assert np.array_equal(teacher.node_features.numpy(), features)
+
+
+@pytest.mark.parametrize("cells", [0, 130, 40_000])
+def test_atoms_that_wandered_through_many_cells_keep_their_edges(cells: int) -> None:
+    one = labelled(0)
+    wandered = dataclasses.replace(one, atoms=one.atoms.copy())
+    wandered.atoms.positions[0] += cells * one.atoms.cell.array[0]
+    graph = Frames([wandered, one], build).batch(torch.tensor([0])).graph
+    assert graph.cell_shift.abs().max() >= cells
+    width = graph.mask.shape[1]
+    for atoms in (wandered.atoms, one.atoms):
+        expected = edge_vectors(build(atoms))[:, :width]
+        torch.testing.assert_close(
+            edge_vectors(graph).norm(dim=-1).sort().values,
+            expected.norm(dim=-1).sort().values,
+            atol=1e-6,
+            rtol=0,
+        )

@@ -155,3 +155,19 @@ def test_missing_weights_are_refused(tmp_path, spec, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TeacherError, match="gone"):
         load_teacher(spec)
+
+
+def test_teachers_see_atoms_inside_the_cell():
+    slab = fcc111("Cu", (2, 2, 3), vacuum=6.0)
+    slab.rattle(0.1, seed=0)
+    here, wandered = as_periodic(slab), slab.copy()
+    wandered.positions += slab.cell.array[0] * np.arange(12)[:, None] * 100
+    wandered.positions[:, 2] += 1e6
+
+    there = as_periodic(wandered)
+
+    assert np.abs(there.get_scaled_positions(wrap=False)).max() < 2
+    np.testing.assert_allclose(
+        there.get_all_distances(mic=True), here.get_all_distances(mic=True), atol=1e-9
+    )
+    assert np.ptp(there.positions[:, 2]) == pytest.approx(np.ptp(slab.positions[:, 2]))
