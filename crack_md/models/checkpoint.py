@@ -152,7 +152,8 @@ def model_from(raw: RawCheckpoint) -> ForceField:
     if not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise _wrong(raw, "state_dict", "something else than tensors", "tensors")
     reference: Any = content.get("energy_reference")
-    if not isinstance(reference, str) or reference not in get_args(EnergyReference):
+    # as a list: a set or dictionary in its place is compared, not hashed
+    if reference not in list(get_args(EnergyReference)):
         expected = " or ".join(get_args(EnergyReference))
         raise _wrong(raw, "energy_reference", repr(reference), expected)
     scale = _scale(raw)

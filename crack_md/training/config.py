@@ -96,6 +96,9 @@ class DataConfig(Section):
     nearest: float | None = Field(default=None, gt=0, lt=1)
     """Frames with two atoms nearer than this share of the sum of their covalent radii
     are not used: there the short-range repulsion speaks, not the teacher."""
+    largest_force: float | None = Field(default=None, gt=0)
+    """eV/Å; frames with a force beyond it are not used: steep walls would take most of
+    what a small student can learn."""
     max_frames: int | None = Field(default=None, ge=1)
     """Train on this many frames of the first set only, chosen by the seed (learning
     curves)."""

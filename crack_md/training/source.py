@@ -144,9 +144,17 @@ def usable(
 ) -> tuple[LabelledStructure, ...]:
     """Return the frames that the configuration lets a run use."""
     chosen = without(frames, data.leave_out)
-    if data.nearest is None:
-        return chosen
-    return tuple(one for one in chosen if nearest_share(one.atoms) >= data.nearest)
+    if data.largest_force is not None:
+        limit = data.largest_force
+        chosen = tuple(one for one in chosen if _largest_force(one) <= limit)
+    if data.nearest is not None:
+        share = data.nearest
+        chosen = tuple(one for one in chosen if nearest_share(one.atoms) >= share)
+    return chosen
+
+
+def _largest_force(frame: LabelledStructure) -> float:
+    return float(np.linalg.norm(frame.forces, axis=1).max(initial=0.0))
 
 
 def nearest_share(atoms: Atoms) -> float:

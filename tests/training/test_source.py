@@ -38,3 +38,14 @@ def test_frames_below_the_share_are_not_used():
 
     assert usable(frames, data) == tuple(frames[1:])
     assert usable(frames, DataConfig(path="x")) == tuple(frames)
+
+
+def test_frames_with_larger_forces_are_not_used():
+    steep = frame(dimer(1.9))
+    steep.forces[0] = [3.0, 0.0, 4.0]  # 5 eV/Å
+    gentle = frame(dimer(2.0))
+
+    data = DataConfig.model_validate({"path": "x", "largest_force": 4.9})
+    assert usable([steep, gentle], data) == (gentle,)
+    data = DataConfig.model_validate({"path": "x", "largest_force": 5.0})
+    assert usable([steep, gentle], data) == (steep, gentle)
