@@ -11,6 +11,7 @@ from crack_md.data.augment.surfaces import SIZES
 from crack_md.data.augment.variants import (
     Fraction,
     Length,
+    Rattle,
     Relax,
     Section,
     Strain,
@@ -150,7 +151,7 @@ class Recipe(Section):
     """Several kinds of structures, mixed evenly."""
     lattice_constants: dict[Element, Length] = Field(default={})
     """Å of the fcc metals; computed with the teacher where left out."""
-    variants: Variants = Variants()
+    variants: Variants = Variants(rattle=Rattle())
     bulk_variants: Variants | None = None
     """For bulks and molecules; as `variants` where left out."""
     largest_force: float = Field(default=15.0, gt=0)
@@ -192,9 +193,11 @@ class Recipe(Section):
 
 def default_recipe(with_teacher: bool) -> Recipe:
     """Return what is made of structures that come without a recipe."""
+    plain = Variants(rattle=Rattle(), strain=Strain())
     if not with_teacher:
-        return Recipe(variants=Variants(strain=Strain()))
-    return Recipe(variants=Variants(strain=Strain(), relax=Relax(), thermal=Thermal()))
+        return Recipe(variants=plain)
+    more = {"relax": Relax(), "thermal": Thermal()}
+    return Recipe(variants=plain.model_copy(update=more))
 
 
 def read_recipe(path: Path) -> Recipe:

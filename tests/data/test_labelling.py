@@ -15,11 +15,12 @@ from ase.io import write
 
 from crack_md.data import frames as frames_module
 from crack_md.data import labelling, read_dataset, read_structures
+from crack_md.data.augment.variants import Rattle, Relax, Variants
 from crack_md.data.dataset import read_metadata
 from crack_md.data.frames import count_bases, write_frames
 from crack_md.data.gas_references import gas_references
 from crack_md.data.labelling import SplitRule, label_structures
-from crack_md.data.recipes import Alloys, Rattle, Recipe, Relax, Variants
+from crack_md.data.recipes import Alloys, Recipe
 from crack_md.data.splits import parse_combinations
 from crack_md.data.teacher_rows import teacher_data
 from crack_md.data.wanted import Wanted
@@ -88,7 +89,7 @@ def test_a_killed_run_continues_and_ends_up_the_same(tmp_path, monkeypatch):
 def test_workers_make_the_same_frames(tmp_path):
     one, two = tmp_path / "one.db", tmp_path / "two.db"
     recipe = RECIPE.model_copy(
-        update={"variants": Variants(), "generate": RECIPE.generate}
+        update={"variants": Recipe().variants, "generate": RECIPE.generate}
     )
 
     write_frames(recipe, one, teacher="emt", limit=5)

@@ -175,7 +175,7 @@ class Variants(Section):
     """
 
     given: Given | None = None
-    rattle: Rattle | None = Rattle()
+    rattle: Rattle | None = None
     strain: Strain | None = None
     scale: Scale | None = None
     shear: Shear | None = None

@@ -11,7 +11,7 @@ from ase import Atoms
 from crack_md.data.augment.generate import generate, plan_of
 from crack_md.data.augment.lattice import teacher_lattice_constants
 from crack_md.data.augment.surfaces import surface_layer_of
-from crack_md.data.augment.variants import Variants
+from crack_md.data.augment.variants import Rattle, Strain, Variants
 from crack_md.data.frames import count_bases, write_frames
 from crack_md.data.readers import read_structures
 from crack_md.data.recipes import (
@@ -197,7 +197,7 @@ def test_the_shipped_recipes_are_valid(request):
 
     recipes = {path.stem: read_recipe(path) for path in folder.glob("augment_*.yaml")}
 
-    names = ("alloys", "more", "orr", "orr_defects", "tiny", "wide")
+    names = ("alloys", "more", "orr", "orr_defects", "starts", "tiny", "wide")
     assert set(recipes) == {f"augment_{name}" for name in names}
     assert sum(recipes["augment_alloys"].generate.counts.values()) > 1000
     assert set(recipes["augment_orr"].metals()) <= set(
@@ -236,7 +236,7 @@ def test_parts_are_mixed_and_keep_their_variants():
             "metals": Part(generate=metals, variants=Variants()),
             "water": Part(generate=molecules),
         },
-        variants=Variants(rattle=None),
+        variants=Variants(strain=Strain()),
     )
 
     names = [entry.part for entry in plan_of(recipe)]
@@ -244,7 +244,7 @@ def test_parts_are_mixed_and_keep_their_variants():
     assert 12 <= names[:40].count("water") <= 28
     assert count_bases(recipe) == 80
     assert recipe.all_parts()["metals"].bulk_variants == Variants()
-    assert recipe.all_parts()["water"].bulk_variants == Variants(rattle=None)
+    assert recipe.all_parts()["water"].bulk_variants == Variants(strain=Strain())
 
 
 def test_diluted_elements_keep_their_share():
@@ -344,3 +344,13 @@ def test_a_limit_makes_the_first_frames_of_the_whole(tmp_path):
 def test_without_a_teacher_the_default_needs_none():
     assert default_recipe(False).variants.relax is None
     assert default_recipe(True).variants.relax is not None
+    for with_teacher in (False, True):
+        assert default_recipe(with_teacher).variants.rattle == Rattle(frames=4)
+        assert default_recipe(with_teacher).variants.strain == Strain(frames=2)
+
+
+def test_a_variant_that_is_left_out_is_skipped():
+    recipe = Recipe.model_validate({"variants": {"given": {}}})
+
+    assert recipe.variants.rattle is None
+    assert Recipe().variants.rattle == Rattle()
