@@ -111,6 +111,7 @@ class GraphAttention(nn.Module):
         edge_channels: int,
         activation: Activation,
         resolution: int,
+        reflections: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -127,6 +128,7 @@ class GraphAttention(nn.Module):
             hidden,
             n_extra=sum(self.extra),
             radial=(n_basis, edge_channels),
+            reflections=reflections,
         )
         self.alpha_norm = LayerNorm(alpha_channels)
         self.alpha_dot = nn.Parameter(torch.empty(heads, alpha_channels))
@@ -136,7 +138,9 @@ class GraphAttention(nn.Module):
             if activation == "s2"
             else GateActivation(lmax, mmax, hidden)
         )
-        self.so2_conv_2 = SO2Convolution(lmax, mmax, hidden, heads * value_channels)
+        self.so2_conv_2 = SO2Convolution(
+            lmax, mmax, hidden, heads * value_channels, reflections=reflections
+        )
         self.proj = SO3Linear(heads * value_channels, channels_out, lmax)
 
     def forward(

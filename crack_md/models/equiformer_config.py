@@ -69,6 +69,20 @@ class EquiformerV2Config(Architecture):
     average_degree: float = 23.395238876342773
     average_atoms: float = 77.81317
     """What sums over neighbors and over atoms are divided by."""
+    reflections: bool = False
+    """Exact under reflections as well as rotations. Public models are not: their maps
+    mix orders +m and −m, which tells a structure from its mirror image."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built of."""
+        super().__post_init__()
+        if self.mmax > self.lmax:
+            raise ValueError(f"mmax is {self.mmax}; expected at most lmax {self.lmax}")
+        if self.reflections and (self.activation, self.ffn) != ("gate", "gate"):
+            raise ValueError(
+                "reflections: true is exact with activation: gate and ffn: gate; "
+                f"found {self.activation} and {self.ffn}, which act on a grid"
+            )
 
     @property
     def rule(self) -> NeighborRule:
@@ -92,5 +106,6 @@ class EquiformerV2Config(Architecture):
         """Return the sizes in a few words."""
         return (
             f"EquiformerV2, {self.num_layers} layers, lmax {self.lmax}, "
-            f"mmax {self.mmax}, {self.sphere_channels} channels"
+            f"mmax {self.mmax}, {self.sphere_channels} channels, exact under "
+            + ("reflections, too" if self.reflections else "rotations only")
         )

@@ -199,6 +199,7 @@ def attention(config: EquiformerV2Config, *, channels_out: int) -> GraphAttentio
         edge_channels=config.edge_channels,
         activation=config.activation,
         resolution=config.grid_resolution,
+        reflections=config.reflections,
     )
 
 

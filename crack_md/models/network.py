@@ -13,6 +13,7 @@ entry in the table of that package. What it promises, and its tests check:
     rotated edges give rotated features; coefficient 0 of the features is invariant
     an edge that reaches the cutoff has left no trace in energies, forces and features
     an atom without edges has the energy 0: its element's reference is the whole
+    (EquiformerV2, being the paper's, has a constant of its own there)
 
 Atoms nearer than bonds are the business of `Network` and `short_range`: an architecture
 never sees how near they are.

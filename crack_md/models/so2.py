@@ -1,4 +1,9 @@
-"""SO(2) convolutions: linear maps in the frame of an edge, one GEMM for each order."""
+"""SO(2) convolutions: linear maps in the frame of an edge, one GEMM for each order.
+
+Turning the frame about its edge by φ multiplies x₊ + i x₋ by exp(imφ), and any complex
+map commutes with that. A mirror that holds the edge takes x₋ to −x₋, and only the real
+part of a map commutes with that, too: equivariance under O(2) halves the weights.
+"""
 
 import math
 
@@ -11,20 +16,32 @@ from crack_md.models.radial import RadialFunction
 
 
 class OrderConvolution(nn.Module):
-    """Complex linear map of the coefficients of orders +m and −m."""
+    """Complex linear map of the coefficients of orders +m and −m.
 
-    def __init__(self, n_in: int, n_out: int) -> None:
+    Args:
+        n_in: coefficients of each sign.
+        n_out: likewise.
+        reflections: leave out the imaginary part, so that mirror images stay such.
+    """
+
+    def __init__(self, n_in: int, n_out: int, *, reflections: bool = False) -> None:
         super().__init__()
-        self.fc = nn.Linear(n_in, 2 * n_out, bias=False)
+        self.reflections = reflections
+        self.fc = nn.Linear(n_in, n_out if reflections else 2 * n_out, bias=False)
 
     def forward(self, x: Float[Tensor, "edge 2 n_in"]) -> Float[Tensor, "edge 2 n_out"]:
         """Return (Wᵣ + i Wᵢ)(x₊ + i x₋), real part first."""
+        if self.reflections:
+            return self.fc(lowered(x, self.fc))
         return _complex(*self.fc(lowered(x, self.fc)).chunk(2, dim=-1))
 
     def lowest(
         self, x: Float[Tensor, "edge 2 n_in"], n_channels: int
     ) -> Float[Tensor, "edge 2 n_channels"]:
         """Return the lowest degree alone, whose channels come first."""
+        if self.reflections:
+            weight = self.fc.weight[:n_channels]
+            return nn.functional.linear(lowered(x, self.fc), weight)
         real, imaginary = self.fc.weight.chunk(2)
         weight = torch.cat([real[:n_channels], imaginary[:n_channels]])
         out = nn.functional.linear(lowered(x.contiguous(), self.fc), weight)
@@ -50,6 +67,7 @@ class SO2Convolution(nn.Module):
         n_extra: further invariant outputs taken from order 0.
         radial: sizes (basis, edge channels) of the radial network that scales the
             input, or None for no scaling.
+        reflections: commute with mirrors that hold the edge, not with turns alone.
     """
 
     def __init__(
@@ -61,6 +79,7 @@ class SO2Convolution(nn.Module):
         *,
         n_extra: int = 0,
         radial: tuple[int, int] | None = None,
+        reflections: bool = False,
     ) -> None:
         super().__init__()
         self.mmax = mmax
@@ -70,7 +89,8 @@ class SO2Convolution(nn.Module):
         n_out = [(lmax + 1 - m) * channels_out for m in range(mmax + 1)]
         self.fc_m0 = nn.Linear(self.widths[0], n_out[0] + n_extra)
         self.so2_m_conv = nn.ModuleList(
-            OrderConvolution(self.widths[m], n_out[m]) for m in range(1, mmax + 1)
+            OrderConvolution(self.widths[m], n_out[m], reflections=reflections)
+            for m in range(1, mmax + 1)
         )
         self.rad_func = RadialFunction(*radial, sum(self.widths)) if radial else None
 
@@ -124,7 +144,7 @@ class SO2Convolution(nn.Module):
 
 
 def init_so2(module: nn.Module) -> None:
-    """Give the maps of order m > 0 the variance of one real part each."""
-    if isinstance(module, OrderConvolution):
+    """Give complex maps of order m > 0 the variance of one real part each."""
+    if isinstance(module, OrderConvolution) and not module.reflections:
         with torch.no_grad():
             module.fc.weight.mul_(1 / math.sqrt(2))
