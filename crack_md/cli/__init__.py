@@ -30,6 +30,7 @@ from crack_md.cli import (
 )
 from crack_md.cli.messages import show_messages
 from crack_md.errors import CrackError
+from crack_md.locks import is_full_disk
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -94,6 +95,15 @@ def main() -> None:
         app()
     except CrackError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(BAD_INPUT)
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        typer.echo(
+            f"error: {error}; free some space and repeat the command, which goes on "
+            "where it stopped",
+            err=True,
+        )
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -16,9 +16,9 @@ from crack_md.data.augment.make import make_frames
 from crack_md.data.augment.variants import Variants
 from crack_md.data.dataset import group_of
 from crack_md.data.parallel import map_in_order
-from crack_md.data.readers import read_structures
+from crack_md.data.readers import contents_of, read_structures
 from crack_md.data.recipes import Recipe
-from crack_md.data.writer import RowWriter
+from crack_md.data.writer import CONTENTS, RowWriter
 from crack_md.errors import ConfigError, TeacherError
 from crack_md.models.teachers import Teacher, load_teacher
 
@@ -74,12 +74,13 @@ def write_frames(
     job = {
         "recipe": recipe.model_dump(mode="json"),
         "sources": [str(source) for source in sources],
+        CONTENTS: contents_of(sources),
         "teacher_sha256": served.sha256 if served else None,
         "limit": limit,
     }
     writer = RowWriter(out, job=job, overwrite=overwrite)
     bases = _bases(recipe, sources, lattice_constants, limit)
-    total, written = writer.done, 0
+    total, written = writer.done, writer.n_rows
     results = map_in_order(
         _frames_of,
         islice(_jobs(recipe, bases), writer.done, None),

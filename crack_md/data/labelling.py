@@ -22,11 +22,11 @@ from crack_md.data.dataset import (
 from crack_md.data.gas_references import gas_references
 from crack_md.data.origin import label_origin, own_labels, with_own_labels
 from crack_md.data.parallel import map_in_order
-from crack_md.data.readers import read_structures
+from crack_md.data.readers import contents_of, read_structures
 from crack_md.data.splits import ElementSet, check_shares, is_held_out, split_of
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.data.wanted import Wanted, ask, load_for
-from crack_md.data.writer import RowWriter
+from crack_md.data.writer import CONTENTS, RowWriter
 from crack_md.models.teachers import Teacher, TeacherLabels
 from crack_md.models.teachers.jacobian import STEP_A
 
@@ -99,6 +99,7 @@ def label_structures(
     origin = label_origin(sources, served)
     job = {
         "sources": [f"{path}:{_content(path)}" for path in sources],
+        CONTENTS: contents_of(sources),
         "teacher_sha256": served.sha256,
         "split": asdict(split),
         "largest_force": largest_force,

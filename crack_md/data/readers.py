@@ -16,7 +16,7 @@ from ase import Atoms
 
 from crack_md.data.packed import MANIFEST
 from crack_md.errors import DataError, MissingDependencyError, StructureError
-from crack_md.models.teachers.base import check_structure
+from crack_md.models.teachers.base import check_structure, file_sha256
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 _FILES = DATABASES | {".xyz", ".extxyz", ".traj", ".cif", ".vasp", ".poscar"}
@@ -81,6 +81,12 @@ def _check_lmdb(path: Path) -> None:
             f"cannot read {path}: it has {path.stat().st_size} of {size} bytes; copy "
             "the whole file again"
         )
+
+
+def contents_of(sources: Iterable[Path | str]) -> list[str]:
+    """Return the SHA-256 of every file that the sources stand for."""
+    files = [path for source in sources for path in _files_of(Path(source))]
+    return [file_sha256(path) for path in files]
 
 
 def _files_of(source: Path) -> list[Path]:

@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,9 +14,12 @@ from ase import Atoms
 
 from crack_md.data.readers import open_database
 from crack_md.errors import DataError
+from crack_md.locks import claim_file, is_full_disk, remove_leftovers
 
 KEYS = ("group", "kind", "split", "surface", "adsorbate")
 """Entries of `atoms.info` that become searchable keys; the rest becomes data."""
+CONTENTS = "contents"
+"""Of a job: fingerprints of the files that it reads."""
 SUFFIXES = (".aselmdb", ".db", ".extxyz", ".xyz")
 
 
@@ -27,6 +31,12 @@ class RowWriter:
         job: What determines the rows. A partial file of the same job is continued,
             any other is refused, so that two jobs never mix.
         overwrite: Replace a finished file.
+
+    One process at a time has the claim to a path, from here to `finish` or `discard`.
+
+    Raises:
+        DataError: The file exists, cannot be written, is being written by another
+            process, or was begun by another job.
     """
 
     def __init__(
@@ -40,6 +50,8 @@ class RowWriter:
         self.partial = self.path.with_name(f"{self.path.stem}.partial{suffix}")
         self.notes: dict[str, Any] = {}
         """What a run wants to know again when it continues, such as counts."""
+        self._claim = claim_file(self.path)
+        remove_leftovers(self.path)
         self.done = self._resume()
 
     def __enter__(self) -> "RowWriter":
@@ -58,15 +70,26 @@ class RowWriter:
         self, rows: Sequence[Atoms], *, done: int, notes: dict[str, Any] | None = None
     ) -> None:
         """Write rows, the number of items they complete and notes, all or nothing."""
-        database = open_database(self.partial, readonly=False)
-        with database:
-            for atoms in rows:
-                keys = {key: atoms.info[key] for key in KEYS if key in atoms.info}
-                data = {k: v for k, v in atoms.info.items() if _is_data(k, v)}
-                database.write(atoms, key_value_pairs=keys, data=data)
-            self.notes = self.notes if notes is None else notes
-            database.metadata = {"job": self.job, "done": done, "notes": self.notes}
+        self.notes = self.notes if notes is None else notes
+        metadata = {"job": self.job, "done": done, "notes": self.notes}
+        with self._explained():
+            if not self.partial.exists():
+                self._create(metadata | {"done": 0})
+            database = open_database(self.partial, readonly=False)
+            with database:
+                for atoms in rows:
+                    keys = {key: atoms.info[key] for key in KEYS if key in atoms.info}
+                    data = {k: v for k, v in atoms.info.items() if _is_data(k, v)}
+                    database.write(atoms, key_value_pairs=keys, data=data)
+                database.metadata = metadata
         self.done = done
+
+    @property
+    def n_rows(self) -> int:
+        """Return how many rows there are, those of earlier starts included."""
+        if not self.partial.exists():
+            return 0
+        return int(open_database(self.partial).count())
 
     def rows(self) -> list[Atoms]:
         """Return all rows written so far, as the readers return them."""
@@ -78,20 +101,51 @@ class RowWriter:
         """Store what the file says about itself and move it into place."""
         if not self.partial.exists():
             raise DataError(f"nothing was written to {self.path}: no structures came")
-        if self.path.suffix in (".extxyz", ".xyz"):
-            self._export(metadata)
-        else:
-            database = open_database(self.partial, readonly=False)
-            with database:
-                database.metadata = metadata
-            self.partial.replace(self.path)
+        with self._explained():
+            if self.path.suffix in (".extxyz", ".xyz"):
+                self._export(metadata)
+            else:
+                database = open_database(self.partial, readonly=False)
+                with database:
+                    database.metadata = metadata
+                self.partial.replace(self.path)
         _remove_leftovers(self.partial)
+        self._claim.release()
         return self.path
 
     def discard(self) -> None:
         """Remove what was written so far."""
         self.partial.unlink(missing_ok=True)
         _remove_leftovers(self.partial)
+        self._claim.release()
+
+    def _create(self, metadata: dict[str, Any]) -> None:
+        """Make an empty partial file that says which job it belongs to.
+
+        Under another name first: a kill or a full disk in between leaves nothing that
+        the next start would have to understand.
+        """
+        begun = self.path.with_name(f".{self.path.name}.begun{self.partial.suffix}")
+        begun.unlink(missing_ok=True)
+        database = open_database(begun, readonly=False)
+        with database:
+            database.metadata = metadata
+        _remove_leftovers(begun)
+        begun.replace(self.partial)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say in one line that a disk is full, whatever the database calls it."""
+        try:
+            yield
+        except Exception as error:
+            if not (isinstance(error, OSError) or is_full_disk(error)):
+                raise
+            words = " ".join(str(error).split())
+            raise DataError(
+                f"cannot write {self.path}: {words}; free some space and repeat the "
+                f"command, it continues after {self.done} items"
+            ) from error
 
     def _resume(self) -> int:
         if not self.partial.exists():
@@ -102,7 +156,14 @@ class RowWriter:
             raise DataError(
                 f"cannot continue {self.partial}: {error}; delete it to start again"
             ) from error
-        if metadata.get("job") != json.loads(json.dumps(self.job)):
+        if not metadata and not self.n_rows:  # killed while an older version made it
+            self.partial.unlink()
+            _remove_leftovers(self.partial)
+            return 0
+        stored, now = metadata.get("job"), json.loads(json.dumps(self.job))
+        if isinstance(stored, dict) and CONTENTS not in stored:  # by an older version
+            now.pop(CONTENTS, None)
+        if stored != now:
             raise DataError(
                 f"{self.partial} was begun with other inputs or options; delete it to "
                 "start again, or repeat the first command to continue it"

@@ -10,14 +10,15 @@ feature_head.pt   the linear head P, for embedding metrics
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from crack_md.errors import CheckpointError, ConfigError
+from crack_md.errors import CheckpointError, ConfigError, DataError
+from crack_md.locks import Claim, claim_folder, remove_leftovers
 from crack_md.training.config import TrainConfig
 from crack_md.training.config_file import dump_config, load_config
 
@@ -48,6 +49,8 @@ class RunFolder:
     def __init__(self, path: Path, *, writes: bool = True) -> None:
         self.path = path
         self.writes = writes
+        self._claim: Claim | None = None
+        self._logged: set[tuple[str, ...]] = set()
 
     @property
     def config_file(self) -> Path:
@@ -77,14 +80,29 @@ class RunFolder:
     def open(self, config: TrainConfig) -> None:
         """Create the folder, or check that the run in it is the same one.
 
+        One process at a time may write to it, from here to `close`.
+
         Raises:
             ConfigError: The folder cannot be written, or holds another run.
+            DataError: Another process writes to it.
         """
         self.check(config)
         if not self.writes:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._claim = claim_folder(
+                self.path, advice="choose another with --set run.folder=PATH"
+            )
+            for file in (
+                self.config_file,
+                self.metrics_file,
+                self.checkpoint_file,
+                self.student_file,
+                self.head_file,
+            ):
+                remove_leftovers(file)
+            self.check(config)  # another process may just have ended
             with replacing(self.config_file) as temporary:
                 temporary.write_text(dump_config(config), encoding="utf-8")
         except OSError as error:
@@ -92,6 +110,11 @@ class RunFolder:
                 f"run.folder {self.path}: cannot be written ({error.strerror}); "
                 "choose another with --set run.folder=PATH"
             ) from None
+
+    def close(self) -> None:
+        """Let other processes write to the folder."""
+        if self._claim is not None:
+            self._claim.release()
 
     def check(self, config: TrainConfig) -> None:
         """Refuse a configuration other than that of the run in the folder.
@@ -116,31 +139,59 @@ class RunFolder:
             )
 
     def log(self, record: Mapping[str, Any]) -> None:
-        """Append one line of metrics."""
-        if self.writes:
-            with self.metrics_file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+        """Append one line of metrics, unless there is one of its kind and step.
+
+        A finished run validates once more when its command is repeated.
+
+        Raises:
+            DataError: The folder is gone, or its disk is full.
+        """
+        if not self.writes or _name_of(record) in self._logged:
+            return
+        with (
+            _explained(self.path),
+            self.metrics_file.open("a") as file,
+        ):
+            file.write(json.dumps(record) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Return all logged records."""
+        """Return all logged records; without the last where a kill has cut it short.
+
+        Raises:
+            DataError: The file is damaged in another place.
+        """
         if not self.metrics_file.exists():
             return []
-        lines = self.metrics_file.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line]
+        *lines, last = self.metrics_file.read_text(encoding="utf-8").split("\n")
+        try:
+            records = [json.loads(line) for line in lines if line]
+        except ValueError as error:
+            raise DataError(
+                f"{self.metrics_file}: damaged ({error}); remove the broken line, or "
+                "the file, to go on"
+            ) from None
+        with suppress(ValueError):  # no end of the line, but all of it
+            records += [json.loads(last)] if last else []
+        return records
 
     def forget_after(self, step: int) -> None:
         """Drop the records of steps that a resumed run will do again."""
         if not self.writes or not self.metrics_file.exists():
             return
         kept = [record for record in self.metrics() if record["step"] <= step]
-        with replacing(self.metrics_file) as temporary:
+        self._logged = {_name_of(record) for record in kept}
+        with _explained(self.path), replacing(self.metrics_file) as temporary:
             text = "".join(json.dumps(record) + "\n" for record in kept)
             temporary.write_text(text, encoding="utf-8")
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        """Write a checkpoint; a crash in between leaves the one before."""
+        """Write a checkpoint; a crash in between leaves the one before.
+
+        Raises:
+            DataError: The folder is gone, or its disk is full.
+        """
         if self.writes:
-            with replacing(self.checkpoint_file) as temporary:
+            with _explained(self.path), replacing(self.checkpoint_file) as temporary:
                 torch.save({"format_version": FORMAT_VERSION, **state}, temporary)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -176,6 +227,25 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Say in one line why a folder cannot be written, which PyTorch does at length."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        if "PytorchStreamWriter" in reason:
+            reason = "the disk is full, most likely"
+        raise DataError(
+            f"cannot write to {folder}: {reason}; the same command continues from the "
+            "last checkpoint"
+        ) from error
+
+
+def _name_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    return (str(record.get("step")), *sorted(record))
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One whole run: read, build, train, export."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,14 @@ def train(
         folder.check(config)
         data = read(config)
         folder.open(config)
-        trainer = build_trainer(
-            config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
-        )
-        watch.say(_start_line(config, trainer))
-        summary = trainer.fit()
-        if summary.stopped_by is None and fabric.is_global_zero:
-            export(trainer, config, data, summary.validation)
+        with closing(folder):
+            trainer = build_trainer(
+                config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
+            )
+            watch.say(_start_line(config, trainer))
+            summary = trainer.fit()
+            if summary.stopped_by is None and fabric.is_global_zero:
+                export(trainer, config, data, summary.validation)
     return summary
 
 

@@ -234,7 +234,8 @@ class Trainer:
     def resume(self) -> None:
         """Take up the checkpoint of the run folder, if there is one."""
         state: dict[str, Any] | None = self.folder.load_checkpoint()
-        if state is None:
+        if state is None:  # what a run logged before its first checkpoint comes again
+            self.folder.forget_after(-1)
             return
         self.objective.load_state_dict(state["objective"])
         self.optimizer.load_state_dict(state["optimizer"])

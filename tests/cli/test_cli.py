@@ -1,5 +1,6 @@
 """The command line as a whole: help, version, and how it ends."""
 
+import errno
 import sys
 from pathlib import Path
 
@@ -119,6 +120,16 @@ def test_interruption_is_code_130(
     add_failing_command(monkeypatch, KeyboardInterrupt())
     assert run_main(monkeypatch, "fail") == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_full_disk_is_one_line_and_code_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    add_failing_command(monkeypatch, OSError(errno.ENOSPC, "No space left", "md.traj"))
+    assert run_main(monkeypatch, "fail") == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: [Errno 28] No space left: 'md.traj'; free some")
+    assert told.count("\n") == 1
 
 
 def test_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch):
