@@ -11,6 +11,7 @@ from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.checks import check_structure
 from crack_md.calculators.engine import CompiledEngine, EagerEngine
+from crack_md.calculators.near_watch import NearWatch
 from crack_md.calculators.results import Arrays, arrays_of, joined_results
 from crack_md.errors import ConfigError, CrackError
 from crack_md.graph import AtomGraph, batch_graphs, graph_to
@@ -61,6 +62,7 @@ class BatchEvaluator:
                 f"models in {sorted(map(str, places))}; expected one or more, all on "
                 "one device and in one precision"
             )
+        self._near = NearWatch(self.models[0])
         self.limit = limit_for(self.device, atoms_per_batch)
         conservative = all(model.forces == "gradient" for model in self.models)
         self.forces_kind: Literal["gradient", "direct"] = (
@@ -101,7 +103,9 @@ class BatchEvaluator:
 
         Energies are in eV, forces in eV/Å, constraints not applied. Stress (eV/Å³,
         Voigt order) is there if wanted, with a cell and gradient forces; ``energy_std``
-        and ``forces_std`` are there for committees.
+        and ``forces_std`` are there for committees, and ``domain_distance`` for models
+        that know the shortest distances of their training data (above 1: atoms are
+        nearer to each other than any of them).
 
         Args:
             structures: of any sizes, in any order.
@@ -183,7 +187,10 @@ class BatchEvaluator:
         sizes = [graph.n_atoms for graph in graphs]
         prediction = self._forward(engine, graphs, stress=any(has_stress))
         if not isinstance(prediction, Exception):
-            return arrays_of(prediction, sizes, has_stress)
+            near = None
+            if engine is self.engines[0]:  # of a committee: the same structures
+                near = self._near.distances(batch_graphs(graphs), sizes)
+            return arrays_of(prediction, sizes, has_stress, domain_distances=near)
         if len(batch) == 1:
             return [self._explained(prediction, sizes[0])]
         if _is_out_of_memory(prediction):

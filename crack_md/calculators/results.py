@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase.stress import full_3x3_to_voigt_6_stress
+from jaxtyping import Float
 
 from crack_md.calculators.batched import Results
 from crack_md.errors import StructureError
@@ -14,7 +15,11 @@ Arrays = dict[str, np.ndarray]
 
 
 def arrays_of(
-    prediction: Prediction, sizes: Sequence[int], has_stress: Sequence[bool]
+    prediction: Prediction,
+    sizes: Sequence[int],
+    has_stress: Sequence[bool],
+    *,
+    domain_distances: Float[np.ndarray, " structure"] | None = None,
 ) -> list[Arrays | Exception]:
     """Return energy, forces and stress of every structure, or why they are unusable.
 
@@ -22,6 +27,7 @@ def arrays_of(
         prediction: of a batch.
         sizes: atoms of its structures.
         has_stress: which of them have a meaningful stress.
+        domain_distances: how near their atoms are, measured by training.
     """
     energies = prediction.energy.double().cpu().numpy()
     forces = prediction.forces.double().cpu().numpy()
@@ -36,6 +42,8 @@ def arrays_of(
         }
         if stress is not None and has_stress[row]:
             arrays["stress"] = full_3x3_to_voigt_6_stress(stress[row])
+        if domain_distances is not None:
+            arrays["domain_distance"] = domain_distances[row, ...]
         found.append(_finite(arrays))
     return found
 
@@ -48,8 +56,11 @@ def joined_results(members: Sequence[Arrays | Exception]) -> Results | Exception
             return member
         arrays.append(member)
     results: Results = {
-        name: np.mean([member[name] for member in arrays], axis=0) for name in arrays[0]
+        name: np.mean([m[name] for m in arrays if name in m], axis=0)
+        for name in arrays[0]
     }
+    if "domain_distance" in results:
+        results["domain_distance"] = float(results["domain_distance"])
     results["energy"] = float(results["energy"])
     results["free_energy"] = results["energy"]
     if len(arrays) > 1:

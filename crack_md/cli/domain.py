@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from crack_md.models.feature_statistics import FeatureStatistics
     from crack_md.models.force_field import ForceField
     from crack_md.models.limits import Limits
+    from crack_md.models.shortest_distances import ShortestDistances
 
 
 def register(app: typer.Typer) -> None:
@@ -49,7 +50,8 @@ def domain(
     """Store in a model how its training data look from inside, and its limits.
 
     Writes a copy of the model with the statistics of its node features on the given
-    structures, element by element. `crack-md screen` then calls structures
+    structures, element by element, and how near atoms of two elements come there.
+    `crack-md screen` then calls structures
     ``out_of_domain`` that are farther from them than 999 of 1,000 training atoms, or
     beyond the limits.
     """
@@ -66,10 +68,15 @@ def domain(
     metadata = loaded.metadata
     done = []
     if structures is not None:
-        statistics = _statistics(loaded, structures, limit)
-        metadata = replace(metadata, feature_statistics=statistics)
+        statistics, shortest = _statistics(loaded, structures, limit)
+        metadata = replace(
+            metadata, feature_statistics=statistics, shortest_distances=shortest
+        )
         atoms = {z: entry.n_atoms for z, entry in sorted(statistics.elements.items())}
-        done.append(f"statistics of {_counted(atoms)}")
+        done.append(
+            f"statistics of {_counted(atoms)}, and shortest distances of "
+            f"{len(shortest.pairs)} pairs of elements"
+        )
     if known is not None:
         metadata = replace(metadata, limits=known)
         done.append(f"limits of '{limits}'")
@@ -79,15 +86,17 @@ def domain(
 
 def _statistics(
     model: "ForceField", structures: Path, limit: int | None
-) -> "FeatureStatistics":
+) -> "tuple[FeatureStatistics, ShortestDistances]":
     from crack_md.calculators.feature_domain import training_statistics
     from crack_md.data.readers import count_structures, read_structures
+    from crack_md.models.shortest_distances import ShortestDistances
     from crack_md.progress import show_progress
 
     total = limit if limit is not None else count_structures([structures])
     with show_progress("structures", total, quiet=False) as show:
-        frames = islice(read_structures(structures), limit)
-        return training_statistics(model, frames, seen=show)
+        frames = list(islice(read_structures(structures), limit))
+        statistics = training_statistics(model, frames, seen=show)
+    return statistics, ShortestDistances.of(frames)
 
 
 def _limits(path: Path, structures: Path | None) -> "Limits":

@@ -171,6 +171,9 @@ def describe(
         "cutoff_A": config.cutoff,
         "neighbors": count,
         "short_range": config.short_range,
+        "shortest_distances_A": None
+        if metadata.shortest_distances is None
+        else metadata.shortest_distances.plain(),
         "energy_scale": {
             "mean_eV": model.scale.mean,
             "std_eV": model.scale.std,
@@ -207,6 +210,7 @@ def _table(summary: dict[str, Any]) -> Table:
         "forces": _FORCES_MEANING[summary["forces"]],
         "neighbors": _neighbors(summary),
         "short range": _SHORT_RANGE_MEANING[summary["short_range"]],
+        "shortest distances": _shortest(summary["shortest_distances_A"]),
         "elements": f"{len(summary['elements'])}: {' '.join(summary['elements'])}",
         "gas references": ", ".join(
             f"{gas} {energy:.3f} eV"
@@ -230,6 +234,12 @@ _SHORT_RANGE_MEANING = {
     "none": "no repulsion of its own: energies of atoms nearer than bonds mean nothing",
     "zbl": "ZBL repulsion below 0.8 of the sum of covalent radii",
 }
+
+
+def _shortest(pairs: list[list[float]] | None) -> str:
+    if pairs is None:
+        return "of the training data: not stored, atoms too near are not noticed"
+    return f"of the training data: stored for {len(pairs)} pairs of elements"
 
 
 def _neighbors(summary: dict[str, Any]) -> str:

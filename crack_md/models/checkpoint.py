@@ -12,6 +12,7 @@
     provenance          teacher, data, losses, config, metrics, citation, licence
     feature_statistics  by atomic number, of the training data; may be missing
     limits              what the model may be asked for; may be missing
+    shortest_distances  Å, by pairs of atomic numbers, in training; may be missing
     checksum            SHA-256 of what decides its answers; missing in older files
 
 Such a file is always read with ``weights_only=True``.
@@ -49,6 +50,7 @@ from crack_md.models.limits import Limits
 from crack_md.models.network import Architecture, Forces
 from crack_md.models.pickles import RawCheckpoint, plain, read_checkpoint
 from crack_md.models.registry import model_path
+from crack_md.models.shortest_distances import ShortestDistances
 
 FORMAT_VERSION = 1
 
@@ -93,6 +95,8 @@ def save_model(
         content["feature_statistics"] = metadata.feature_statistics.plain()
     if metadata.limits is not None:
         content["limits"] = metadata.limits.plain()
+    if metadata.shortest_distances is not None:
+        content["shortest_distances"] = metadata.shortest_distances.plain()
     content[CHECKSUM] = checksum(content)
     # A buffer, because torch.save writes the name of a path into the file: equal
     # models would differ in their hash.
@@ -167,6 +171,7 @@ def model_from(raw: RawCheckpoint) -> ForceField:
         sha256=raw.sha256,
         feature_statistics=_feature_statistics(raw),
         limits=_limits(raw),
+        shortest_distances=_shortest_distances(raw),
     )
     network = filled_network(config, tensors, source=str(raw.path))
     check_checksum(raw)
@@ -197,6 +202,12 @@ def _limits(raw: RawCheckpoint) -> Limits | None:
     if "limits" not in raw.content:
         return None
     return Limits.from_plain(_part(raw, "limits", dict))
+
+
+def _shortest_distances(raw: RawCheckpoint) -> ShortestDistances | None:
+    if "shortest_distances" not in raw.content:
+        return None
+    return ShortestDistances.from_plain(_part(raw, "shortest_distances", list))
 
 
 def _scale(raw: RawCheckpoint) -> EnergyScale:

@@ -20,6 +20,7 @@ from crack_md.models.limits import Limits
 from crack_md.models.network import Forces, Network, NetworkOutput
 from crack_md.models.norms import set_any_order
 from crack_md.models.products import Products, tf32_products
+from crack_md.models.shortest_distances import ShortestDistances
 from crack_md.neighbors import NeighborRule
 
 EnergyReference = Literal["total", "adsorption"]
@@ -53,6 +54,7 @@ class ModelMetadata:
         sha256: of the file that the model was read from; empty for a new model.
         feature_statistics: of the training data, where they were taken.
         limits: what the model may be asked for, where that is known.
+        shortest_distances: how near atoms were in the training data, if known.
     """
 
     energy_reference: EnergyReference
@@ -62,6 +64,7 @@ class ModelMetadata:
     sha256: str = ""
     feature_statistics: FeatureStatistics | None = None
     limits: Limits | None = None
+    shortest_distances: ShortestDistances | None = None
 
 
 class ForceField(nn.Module):

@@ -15,6 +15,7 @@ from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.models.network import Network
+from crack_md.models.shortest_distances import ShortestDistances
 from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import build_graph
 from crack_md.training.chains import build_chains, chain_graph
@@ -51,6 +52,7 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
         energy_reference=data.dataset.metadata.get("energy_reference", "total"),
         elements=data.dataset.elements,
         gas_references=data.dataset.metadata.get("gas_references", {}),
+        shortest_distances=ShortestDistances.of(frame.atoms for frame in data.train),
     )
     if config.init_from is None:
         scale = fit_energy_scale(

@@ -23,7 +23,7 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 
 
 def config_of(dataset: Path, folder: Path, name: str) -> TrainConfig:
-    tree = recipe(dataset, folder, max_steps=40)
+    tree = recipe(dataset, folder, max_steps=40, batch_size=8)  # all frames
     tree["student"]["architecture"] = STUDENTS[name]
     tree["optimizer"]["ema_decay"] = 0.9
     return check_config(tree, source="test")
@@ -35,12 +35,19 @@ def test_training_brings_every_loss_down(
 ) -> None:
     train(config_of(dataset, tmp_path / "run", name), quiet=True)
     rows = [row for row in RunFolder(tmp_path / "run").metrics() if "loss" in row]
-    for term in ("loss", "crack", "n2n", "output_energy", "output_forces"):
+    for term in ("crack", "n2n", "output_forces"):
         values = [row[term] for row in rows]
-        assert sum(values[-5:]) < 0.9 * sum(values[:5]), term
+        assert sum(values[-5:]) < 0.97 * sum(values[:5]), term
+    losses = [row["loss"] for row in rows]
+    assert sum(losses[-5:]) < 0.7 * sum(losses[:5])
     model = load_model(tmp_path / "run" / "student.pt")
     assert model.network.config.name == name
     assert model.network.config.short_range == "zbl"
+    assert model.metadata.shortest_distances.pairs.keys() == {
+        (29, 29),
+        (29, 79),
+        (79, 79),
+    }
 
 
 @pytest.mark.parametrize("name", list(STUDENTS))
