@@ -10,9 +10,9 @@
 Each row takes minutes on one core and runs alone: rows of the same model and source
 that the JSON file has already stay there. What is computed is kept in --out, so that
 a stopped row goes on. A row that lacks its data or the source of the labels says so and
-is left out. `--card` writes the table of the JSON file into a model card, between its
-marks `<!-- measured: begin -->` and `end`; without --model and --rows nothing is
-measured.
+is left out. `--card` writes what the model file says, the table of the JSON file and
+the limits into a model card, between marks such as `<!-- measured: begin -->`; a card
+that is not there is begun, and without --model and --rows nothing is measured.
 """
 
 import argparse
@@ -29,7 +29,6 @@ if __package__ in (None, ""):
 
 from benchmarks import dft_sets
 from benchmarks.results import Record, processor, read_json, write_json
-from benchmarks.speed_table import write_section
 from benchmarks.targets import (
     adsorption,
     bulk,
@@ -39,8 +38,9 @@ from benchmarks.targets import (
     short_range,
     speed,
 )
+from benchmarks.targets.card import write_card
 from benchmarks.targets.record import Measure, Subjects
-from benchmarks.targets.table import card_table, printed_lines
+from benchmarks.targets.table import printed_lines
 from crack_md.errors import CrackError
 
 ROWS: dict[str, tuple[str, Measure]] = {
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.json is not None:
             write_json(record, options.json)
     if options.card is not None:
-        write_section(options.card, card_table(record), name="measured")
+        write_card(options.card, record)
 
 
 def _subjects(options: argparse.Namespace) -> Subjects:

@@ -32,13 +32,21 @@ def card_table(record: Record) -> str:
                 VERDICTS[check["reached"]],
             ]
             lines.append(f"| {' | '.join(cells)} |")
-    source = f", labels by `{record['source']}`" if record["source"] else ""
+    source = (
+        f", labels by `{shown_source(record['source'])}`" if record["source"] else ""
+    )
     head = (
         f"`{record['model_sha256'][:12]}`{source}; {record['date'][:10]}, "
         f"{record['processor']}. `python benchmarks/packaged_student.py` measures and "
         "writes this table."
     )
     return "\n".join([head, "", *lines])
+
+
+def shown_source(spec: str) -> str:
+    """Return a teacher's text without the folder that its file lies in."""
+    kind, colon, path = spec.partition(":")
+    return f"{kind}:{path.rpartition('/')[2]}" if colon else kind.rpartition("/")[2]
 
 
 def value_text(check: Record) -> str:

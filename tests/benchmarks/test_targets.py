@@ -10,10 +10,15 @@ from ase.units import GPa
 from benchmarks import dft_sets, packaged_student
 from benchmarks.targets.adsorption import UNSEEN, relative_errors, unseen_pairs
 from benchmarks.targets.bulk import bulk_properties
+from benchmarks.targets.card import write_card
 from benchmarks.targets.dynamics import oxygen_on
 from benchmarks.targets.record import Check
 from benchmarks.targets.short_range import Hole, find_hole
 from benchmarks.targets.table import card_table, target_text, value_text
+from crack_md.models.checkpoint import load_model, save_model
+from crack_md.models.force_field import ModelMetadata
+from crack_md.models.limits import LabelSpread, Limits
+from tests.factories import tiny_model
 
 has_references = pytest.mark.skipif(
     not dft_sets.references().is_dir(),
@@ -127,28 +132,70 @@ def test_nickel_atoms_do_not_touch_under_the_skin():
     assert apart[apart > 0].min() > 3.5
 
 
-def test_rows_of_one_model_are_kept_and_go_into_the_card(tmp_path: Path):
-    path, card = tmp_path / "emt.json", tmp_path / "card.md"
-    card.write_text("# Card\n<!-- measured: begin -->\n<!-- measured: end -->\nend\n")
+def test_rows_of_one_model_are_kept(tmp_path: Path):
+    path = tmp_path / "emt.json"
     options = ["--model", "emt", "--source", "emt", "--out", str(tmp_path)]
     options += ["--json", str(path)]
     packaged_student.main([*options, "--rows", "bulk"])
-    packaged_student.main([*options, "--rows", "short_range", "--card", str(card)])
+    packaged_student.main([*options, "--rows", "short_range"])
     record = json.loads(path.read_text())
     assert list(record["rows"]) == ["bulk", "short_range"]
-    assert all(
-        check["reached"] in (True, None) for check in record["rows"]["bulk"]["checks"]
-    )
-    text = card.read_text()
+    checks = record["rows"]["bulk"]["checks"]
+    assert all(check["reached"] in (True, None) for check in checks)
+    text = card_table(record)
     assert "| Pt: vacancy, error (source of the labels) | 0 eV |" in text
     assert "| 0 eV | ≤ 0.15 eV | reached |" in text
-    assert text.endswith("<!-- measured: end -->\nend\n")
-    assert card_table(record) in text
     # numbers of other weights do not stay beside new ones
     record["model_sha256"] = "other"
     path.write_text(json.dumps(record))
     packaged_student.main([*options, "--rows", "bulk"])
     assert list(json.loads(path.read_text())["rows"]) == ["bulk"]
+
+
+def test_card_has_what_the_file_says_and_keeps_words(tmp_path: Path):
+    limits = Limits(
+        adsorbates=("O", "OH"),
+        largest_shares={26: 0.25},
+        most_oxygen_per_metal=0.3,
+        label_spreads=(LabelSpread(frozenset({29, 78}), 0.081),),
+    )
+    metadata = ModelMetadata("total", (8, 78), {"H2": -6.9}, limits=limits)
+    save_model(tiny_model(metadata=metadata), tmp_path / "orr-2026-11.pt")
+    record = {
+        "model": str(tmp_path / "orr-2026-11.pt"),
+        "model_sha256": load_model(tmp_path / "orr-2026-11.pt").metadata.sha256,
+        "source": "recipe:some/folder/labels.yaml",
+        "date": "2026-11-29T15:00",
+        "processor": "a processor",
+        "rows": {
+            "speed": {
+                "against": "through ASE",
+                "checks": [Check("one core", 0.31, "ms/atom", 0.4).as_dict()],
+            }
+        },
+    }
+    card = tmp_path / "card.md"
+    write_card(card, record)
+    text = card.read_text()
+    assert text.startswith("# orr-2026-11\n")
+    assert "| elements | O, Pt |" in text
+    assert (
+        "| one core (through ASE) | 0.310 ms/atom | ≤ 0.4 ms/atom | reached |" in text
+    )
+    assert "labels by `recipe:labels.yaml`" in text
+    assert "- Adsorbates: O\\*, OH\\*; others are `out_of_domain`." in text
+    assert "- Fe near the surface: at most 25 %." in text
+    assert "- Spread of the labels, 0.08 eV: Cu, Pt." in text
+    card.write_text(text.replace("## Measured", "My words.\n\n## Measured"))
+    slower = Check("one core", 0.5, "ms/atom", 0.4)
+    record["rows"]["speed"]["checks"] = [slower.as_dict()]
+    write_card(card, record)
+    text = card.read_text()
+    assert "My words." in text
+    assert "| 0.500 ms/atom | ≤ 0.4 ms/atom | **not reached** |" in text
+    record["model_sha256"] = "other"
+    with pytest.raises(SystemExit, match="not the model that was measured"):
+        write_card(card, record)
 
 
 def test_a_row_without_its_source_is_left_out(
