@@ -32,7 +32,8 @@ class CrackCalculator(Calculator):
             "bfloat16" rounds the factors of the large products alone: with students
             that we trained, energies of 46 atoms moved by up to 5 meV and forces by up
             to 5 meV/Å (0.2 % of larger ones), in half the time where the CPU knows the
-            format. "tf32" does so to a lesser extent, on GPUs, while a call lasts.
+            format; where it does not, float32 is used, with a warning. "tf32" rounds
+            less, on GPUs, while a call lasts.
         compile: "auto" compiles the model on a GPU. The first call of every size takes
             a minute or more, and is checked against the plain model; `start_up_s` and
             the messages of the logger ``crack_md`` say how long it took.

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from crack_md.errors import ConfigError
+from crack_md.models.bfloat16 import use_bfloat16
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField
 from crack_md.models.precision import with_products_in, with_tf32_products
@@ -31,12 +32,23 @@ def find_device(device: str | torch.device) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda[:index]'"
         ) from error
+    if found.type not in ("cpu", "cuda") or (found.type == "cpu" and found.index):
+        # float64 positions, which forces need, do not exist on the others
+        raise ConfigError(
+            f"device {device!r} is not supported; expected 'auto', 'cpu' or "
+            "'cuda[:index]'"
+        )
     if found.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"device {device!r}: no GPU is available; use device='cpu'")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {device!r}: there are {torch.cuda.device_count()} GPUs, counted "
+            "from 0"
+        )
     return found
 
 
@@ -62,7 +74,7 @@ def load_members(
     for source in sources:
         model = source if isinstance(source, ForceField) else load_model(source)
         model = model.to(device=device, dtype=DTYPES[dtype]).eval()
-        if dtype == "bfloat16":
+        if dtype == "bfloat16" and use_bfloat16(device):
             model = with_products_in(model, torch.bfloat16)
         elif dtype == "tf32":
             model = with_tf32_products(model)

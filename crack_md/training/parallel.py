@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, distributed
 
+from crack_md.errors import ConfigError
 from crack_md.training.run_config import RunConfig
 
 PATIENCE = timedelta(hours=6)
@@ -29,9 +30,12 @@ def launched_fabric(run: RunConfig) -> Iterator[Fabric]:
     Degrees above zero of the last layer reach no invariant output, so some weights have
     no gradient, which DDP must be told. Precision is left at float32: the objective
     opens autocast around the student alone, and losses and energies stay exact.
+
+    Raises:
+        ConfigError: There are not so many GPUs.
     """
     fabric = Fabric(
-        accelerator=run.accelerator,
+        accelerator=_accelerator(run),
         devices=run.devices,
         num_nodes=run.num_nodes,
         strategy="auto"
@@ -49,6 +53,18 @@ def launched_fabric(run: RunConfig) -> Iterator[Fabric]:
     finally:
         if run.n_ranks > 1:
             _part()
+
+
+def _accelerator(run: RunConfig) -> str:
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if run.accelerator == "cpu" or (run.accelerator == "auto" and not n_gpus):
+        return "cpu"  # Fabric's own "auto" also takes devices without float64
+    if run.devices > n_gpus:
+        raise ConfigError(
+            f"run.devices is {run.devices} and run.accelerator '{run.accelerator}'; "
+            f"this machine has {n_gpus} GPUs"
+        )
+    return "cuda"
 
 
 def _part() -> None:

@@ -39,7 +39,8 @@ class RunConfig(Section):
     checkpoint_every: int = Field(default=500, ge=1)
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "gpu"] = "auto"
+    """"auto" takes GPUs where there are some; "gpu" is another word for "cuda"."""
     devices: int = Field(default=1, ge=1)
     num_nodes: int = Field(default=1, ge=1)
 

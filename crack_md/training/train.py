@@ -9,6 +9,7 @@ import torch
 from lightning_fabric import Fabric
 
 from crack_md.data.dataset import LabelledStructure
+from crack_md.models.bfloat16 import use_bfloat16
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField
 from crack_md.training.build import (
@@ -63,6 +64,7 @@ def train(
         folder.check(config)
         data = read(config)
         folder.open(config)
+        config = _with_usable_precision(config, fabric)
         with closing(folder):
             trainer = build_trainer(
                 config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
@@ -72,6 +74,18 @@ def train(
             if summary.stopped_by is None and fabric.is_global_zero:
                 export(trainer, config, data, summary.validation)
     return summary
+
+
+def _with_usable_precision(config: TrainConfig, fabric: Fabric) -> TrainConfig:
+    """Return the configuration in float32 where bfloat16 would only be slower.
+
+    The run folder keeps what was asked for: the run may go on on another machine.
+    """
+    usable = config.run.precision != "bfloat16" or use_bfloat16(fabric.device)
+    if fabric.broadcast(usable):  # the same for all, whatever processors they are
+        return config
+    run = config.run.model_copy(update={"precision": "float32"})
+    return config.model_copy(update={"run": run})
 
 
 def _own_random_state(fabric: Fabric) -> AbstractContextManager[None]:

@@ -312,3 +312,14 @@ def test_constraints_and_cell_filters_work() -> None:
     before = cell.cell.volume
     BFGS(FrechetCellFilter(cell), logfile=None).run(fmax=0.0, steps=2)
     assert cell.cell.volume != before
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "hip", "meta", "cpu:1", "vulkan"])
+def test_devices_that_cannot_serve_are_refused(device: str) -> None:
+    with pytest.raises(ConfigError, match="expected 'auto', 'cpu' or 'cuda"):
+        CrackCalculator(tiny_model(), device=device)
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="unknown device"):
+        CrackCalculator(tiny_model(), device=[])  # type: ignore[arg-type]

@@ -57,9 +57,7 @@ def test_a_disk_without_locks_is_one_line(
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(locks.FileLock, "acquire", no_locks)
-    with pytest.raises(
-        DataError, match=r"cannot lock '.*' against other runs"
-    ):
+    with pytest.raises(DataError, match=r"cannot lock '.*' against other runs"):
         RowWriter(tmp_path / "out.db", job=JOB)
 
 

@@ -11,10 +11,13 @@ import pytest
 import torch
 import yaml
 from lightning_fabric import Fabric
+from pydantic import ValidationError
 
+from crack_md.errors import ConfigError
 from crack_md.training.config_file import check_config
-from crack_md.training.parallel import FabricRanks, first_rank_first
+from crack_md.training.parallel import FabricRanks, first_rank_first, launched_fabric
 from crack_md.training.run import RunFolder
+from crack_md.training.run_config import RunConfig
 from crack_md.training.train import train
 from tests.training.factories import recipe
 
@@ -150,3 +153,21 @@ def test_a_run_goes_on_with_more_processes(dataset: Path, tmp_path: Path) -> Non
     assert (tmp_path / "pieces" / "teacher_labels.aselmdb").exists()
     train_here(whole)
     assert_same_run(tmp_path / "whole", tmp_path / "pieces", n_steps=4)
+
+
+@pytest.mark.parametrize("accelerator", ["mps", "tpu", "xpu", "meta", ""])
+def test_accelerators_that_cannot_train_are_refused(accelerator: str) -> None:
+    with pytest.raises(ValidationError, match="'auto', 'cpu', 'cuda' or 'gpu'"):
+        RunConfig(
+            folder=Path("run"), max_steps=1, batch_size=1, accelerator=accelerator
+        )
+
+
+def test_more_gpus_than_there_are_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    run = RunConfig(folder=Path("run"), max_steps=1, batch_size=1, accelerator="gpu")
+    with (
+        pytest.raises(ConfigError, match="this machine has 0 GPUs"),
+        launched_fabric(run),
+    ):
+        pass

@@ -109,9 +109,7 @@ def test_a_full_disk_is_one_line(
 
     with monkeypatch.context() as patch:
         patch.setattr(torch, "save", full)
-        with pytest.raises(
-            DataError, match=r"the disk is full.*command continues"
-        ):
+        with pytest.raises(DataError, match=r"the disk is full.*command continues"):
             folder.save_checkpoint({"step": 2})
     state = folder.load_checkpoint()
     assert state is not None
