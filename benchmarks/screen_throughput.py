@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 import torch
 
 from crack_md.calculators import CrackCalculator
-from crack_md.workflows.adsorbates import ADSORBATES
-from crack_md.workflows.domain import neighbor_distance
 from crack_md.workflows.inputs import read_entries
-from crack_md.workflows.placement import place
 from crack_md.workflows.plan import plan_slab
 from crack_md.workflows.records import RelaxationRecord
 from crack_md.workflows.results import ModelInfo, ScreenSettings
 from crack_md.workflows.run import Task, relaxer
 from crack_md.workflows.scale.station import together
+from crack_md.workflows.surfaces.adsorbates import ADSORBATES
+from crack_md.workflows.surfaces.domain import neighbor_distance
+from crack_md.workflows.surfaces.placement import place
 
 RELAXATIONS = 580_000
 """Of the largest screening of O* on alloys that was published."""

@@ -24,8 +24,8 @@ from crack_md.workflows.diffusion import diffusion_coefficient, surface_path
 from crack_md.workflows.md.run import run_md
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.residence import Residence, trace_residence
-from crack_md.workflows.sites import Site, find_sites
-from crack_md.workflows.slab import prepare_slab
+from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.slab import prepare_slab
 
 CONSTANT_A = 3.93  # between Pt and Pt3Cu
 LAYERS = 3

@@ -49,7 +49,7 @@ def read_structure(path: Path, index: int) -> "Atoms":
         StructureError: the structure is broken.
     """
     from crack_md.workflows.inputs import read_entries
-    from crack_md.workflows.slab_checks import check_structure
+    from crack_md.workflows.surfaces.checks import check_structure
 
     entries = read_entries(path)
     try:

@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
-from crack_md.workflows.domain import DomainDistance, neighbor_distance
 from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.scale.station import Potential
+from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
 
 Dtype = Literal["float32", "float64"]
 

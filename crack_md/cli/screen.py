@@ -67,8 +67,8 @@ def screen(
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
     from crack_md.cli.screen_output import print_ranking
-    from crack_md.workflows.adsorbates import parse_adsorbates
     from crack_md.workflows.results import ScreenSettings
+    from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
     # Everything that can be wrong with the input is found before a file is made.
     settings = ScreenSettings(
@@ -104,8 +104,8 @@ def screen(
 
 def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) -> Any:
     """Return the slabs of the input, cut from bulks where planes are given."""
-    from crack_md.workflows.cut import CutSettings, cut_entries, parse_planes
     from crack_md.workflows.inputs import read_entries
+    from crack_md.workflows.surfaces.cut import CutSettings, cut_entries, parse_planes
 
     planes = parse_planes(miller) if miller is not None else ()
     entries = read_entries(surfaces, select=select)
@@ -153,8 +153,8 @@ class _Job:
         from crack_md.cli.potentials import domain_distance
         from crack_md.cli.screen_output import progress_bar
         from crack_md.plots.screening.report import write_report
-        from crack_md.workflows.domain import neighbor_distance
         from crack_md.workflows.screen import screen as run_screen
+        from crack_md.workflows.surfaces.domain import neighbor_distance
         from crack_md.workflows.tables import write_tables
 
         start = time.monotonic()

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.sites import lateral_vectors
+from crack_md.workflows.surfaces.sites import lateral_vectors
 
 A2_PER_FS_TO_CM2_PER_S = 0.1
 N_LAGS = 25

@@ -10,13 +10,13 @@ from ase.calculators.calculator import BaseCalculator
 from ase.geometry import minkowski_reduce
 
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.placement import Start, random_starts, site_starts
-from crack_md.workflows.random_sites import random_sites, some_sites
 from crack_md.workflows.relax import relax_fcc_constant
 from crack_md.workflows.results import ModelInfo, ScreenSettings
-from crack_md.workflows.sites import Site, find_sites
-from crack_md.workflows.slab import Slab, prepare_slab
-from crack_md.workflows.slab_checks import SlabError
+from crack_md.workflows.surfaces.checks import SlabError
+from crack_md.workflows.surfaces.placement import Start, random_starts, site_starts
+from crack_md.workflows.surfaces.random_sites import random_sites, some_sites
+from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 PT111_NAME = "Pt(111) reference"
 PT_RPBE_A = 3.99

@@ -20,8 +20,8 @@ from crack_md.workflows.folder import (
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.optimize import RelaxSettings, optimize, require_stress
 from crack_md.workflows.results import ModelInfo, RelaxationRecord
-from crack_md.workflows.slab_checks import SlabError, check_structure
 from crack_md.workflows.store import ResultsStore, relaxation_key
+from crack_md.workflows.surfaces.checks import SlabError, check_structure
 
 RELAXED = ("converged", "not_converged")
 

@@ -14,7 +14,6 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import DataError
-from crack_md.workflows.anomalies import adsorbate_anomalies
 from crack_md.workflows.records import PLATEAU_FMAX
 from crack_md.workflows.relax import (
     DEFAULT_OPTIMIZER,
@@ -27,6 +26,7 @@ from crack_md.workflows.rescored import Rescored, append_rescored, read_rescored
 from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.results_folder import Adsorbed, Candidate, Screening
 from crack_md.workflows.structures import Structures
+from crack_md.workflows.surfaces.anomalies import adsorbate_anomalies
 
 BOX_A = 12.0
 ADSORBATE_TAG = 2

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
-from crack_md.workflows.sites import Site, lateral_vectors
+from crack_md.workflows.surfaces.sites import Site, lateral_vectors
 
 CORE_SHARE = 0.6
 """Radius of a core, in half distances to the nearest other site."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.adsorbates import ADSORBATES, Adsorbate
 from crack_md.workflows.orr import FreeEnergyDiagram
 from crack_md.workflows.orr_sets import (
     CORRECTIONS,
@@ -25,6 +24,7 @@ from crack_md.workflows.relax import (
     PLATEAU_STEPS,
     optimizer_named,
 )
+from crack_md.workflows.surfaces.adsorbates import ADSORBATES, Adsorbate
 
 DEFAULT_DTYPES = (None, "float32")
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from crack_md.workflows.adsorbates import Adsorbate
 from crack_md.workflows.orr_sets import WATER_FORMATION_EV
 from crack_md.workflows.references import REFERENCES
 from crack_md.workflows.results import (
@@ -11,6 +10,7 @@ from crack_md.workflows.results import (
     SiteResult,
     SlabResult,
 )
+from crack_md.workflows.surfaces.adsorbates import Adsorbate
 
 Row = dict[str, Any]
 

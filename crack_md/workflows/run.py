@@ -16,14 +16,14 @@ from typing import Any, NamedTuple
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.anomalies import DISQUALIFYING, adsorbate_anomalies
-from crack_md.workflows.domain import DomainDistance
-from crack_md.workflows.landing import landing
-from crack_md.workflows.placement import Start
 from crack_md.workflows.plan import SlabPlan
 from crack_md.workflows.records import RelaxationRecord
 from crack_md.workflows.relax import PLATEAU_STEPS, RelaxResult, relax
 from crack_md.workflows.results import ScreenSettings
+from crack_md.workflows.surfaces.anomalies import DISQUALIFYING, adsorbate_anomalies
+from crack_md.workflows.surfaces.domain import DomainDistance
+from crack_md.workflows.surfaces.final_site import landing
+from crack_md.workflows.surfaces.placement import Start
 
 FARTHEST_DISTANCE = 999.0
 """What an infinite distance is stored as."""

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.domain import DomainDistance, neighbor_distance
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.ledger import Ledger
 from crack_md.workflows.orr import free_energy
-from crack_md.workflows.placement import Start, place
 from crack_md.workflows.plan import SlabPlan, plan_pt111, plan_slab
 from crack_md.workflows.rating import rank
 from crack_md.workflows.records import ADSORBED, RelaxationRecord
@@ -25,6 +23,8 @@ from crack_md.workflows.results import (
 )
 from crack_md.workflows.run import Report, Runner, Task, one_by_one, relaxer
 from crack_md.workflows.store import ResultsStore, relaxation_key
+from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
+from crack_md.workflows.surfaces.placement import Start, place
 
 
 def screen(

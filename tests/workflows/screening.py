@@ -11,12 +11,12 @@ from ase.build import fcc111
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.adsorbates import parse_adsorbates
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.results import ModelInfo, ScreenResult, ScreenSettings
 from crack_md.workflows.run import Progress
 from crack_md.workflows.screen import screen
 from crack_md.workflows.store import open_store
+from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 from crack_md.workflows.tables import write_tables
 
 EMT_MODEL = ModelInfo("emt", "ase", "total", {"H2O": 0.0, "H2": 1.5})

@@ -6,8 +6,8 @@ from ase.build import fcc111
 from crack_md.errors import ConfigError, StructureError
 from crack_md.workflows.diffusion import diffusion_coefficient, surface_path
 from crack_md.workflows.residence import Residence, trace_residence
-from crack_md.workflows.sites import Site, find_sites
-from crack_md.workflows.slab import Slab, prepare_slab
+from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 
 @pytest.fixture(scope="module")

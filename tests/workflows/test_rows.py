@@ -1,6 +1,5 @@
 import pytest
 
-from crack_md.workflows.adsorbates import parse_adsorbates
 from crack_md.workflows.rating import rank
 from crack_md.workflows.records import RelaxationRecord
 from crack_md.workflows.results import (
@@ -11,6 +10,7 @@ from crack_md.workflows.results import (
     SlabResult,
 )
 from crack_md.workflows.rows import site_rows, slab_rows
+from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 from crack_md.workflows.tables import summarise
 
 SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"))

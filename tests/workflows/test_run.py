@@ -9,10 +9,10 @@ from ase import Atoms
 from ase.build import fcc111
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.domain import neighbor_distance
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.plan import SlabPlan
 from crack_md.workflows.run import Outcome, RelaxOne, Task, relaxer
+from crack_md.workflows.surfaces.domain import neighbor_distance
 from tests.workflows.screening import NO_PLATINUM, fast, run
 
 

@@ -13,15 +13,15 @@ from ase.build import fcc111
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.domain import neighbor_distance
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.placement import place
 from crack_md.workflows.plan import plan_slab
 from crack_md.workflows.records import RelaxationRecord
 from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.run import Outcome, RelaxOne, Task, relaxer
-from crack_md.workflows.sites import find_sites
-from crack_md.workflows.slab import prepare_slab
+from crack_md.workflows.surfaces.domain import neighbor_distance
+from crack_md.workflows.surfaces.placement import place
+from crack_md.workflows.surfaces.sites import find_sites
+from crack_md.workflows.surfaces.slab import prepare_slab
 from tests.workflows.screening import EMT_MODEL, NO_PLATINUM, fast, rows, run
 
 MODEL = ModelInfo(

@@ -20,7 +20,7 @@ from crack_md.workflows.folder import (
 )
 from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.settings import Array
-from crack_md.workflows.slab_checks import NONMETALS
+from crack_md.workflows.surfaces.checks import NONMETALS
 
 MODES_FILE = "modes.json"
 DISPLACEMENT_A = 0.01

@@ -16,8 +16,8 @@ from ase.build import (
 )
 from ase.spacegroup import crystal
 
-from crack_md.workflows.sites import find_sites, lateral_vectors
-from crack_md.workflows.slab import prepare_slab
+from crack_md.workflows.surfaces.sites import find_sites, lateral_vectors
+from crack_md.workflows.surfaces.slab import prepare_slab
 
 pytest.importorskip("pymatgen.core.adsorption")
 FARTHEST_A = 0.5

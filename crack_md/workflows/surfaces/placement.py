@@ -8,9 +8,9 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.geometry import get_distances
 
-from crack_md.workflows.adsorbates import Adsorbate
-from crack_md.workflows.sites import Site
-from crack_md.workflows.slab import Slab
+from crack_md.workflows.surfaces.adsorbates import Adsorbate
+from crack_md.workflows.surfaces.sites import Site
+from crack_md.workflows.surfaces.slab import Slab
 
 ADSORBATE_TAG = 2
 """OC20's."""

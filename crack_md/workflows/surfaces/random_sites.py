@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from crack_md.workflows.contact import ContactSurface
-from crack_md.workflows.sites import Site, describe
-from crack_md.workflows.slab import Slab
+from crack_md.workflows.surfaces.contact_surface import ContactSurface
+from crack_md.workflows.surfaces.sites import Site, describe
+from crack_md.workflows.surfaces.slab import Slab
 
 
 def random_sites(

@@ -12,7 +12,7 @@ neighbor lists with ASE's default skin, 0.3 Å per atom, which counts.
                      1.5 in the relaxed clean slab, or the other way round
 
 Each of them takes a site out of the ranking. `site_migrated` and `not_converged` are
-noted beside them; `out_of_domain` is in `crack_md.workflows.domain`.
+noted beside them; `out_of_domain` is in `crack_md.workflows.surfaces.domain`.
 """
 
 import numpy as np

@@ -4,17 +4,21 @@ from ase import Atoms
 from ase.build import fcc111, fcc211
 from ase.data import covalent_radii
 
-from crack_md.workflows.adsorbates import ADSORBATES, Adsorbate, adsorbate_named
-from crack_md.workflows.placement import (
+from crack_md.workflows.surfaces.adsorbates import (
+    ADSORBATES,
+    Adsorbate,
+    adsorbate_named,
+)
+from crack_md.workflows.surfaces.placement import (
     CLEARANCE_SCALE,
     Start,
     place,
     random_starts,
     site_starts,
 )
-from crack_md.workflows.random_sites import random_sites
-from crack_md.workflows.sites import Site, find_sites
-from crack_md.workflows.slab import Slab, prepare_slab
+from crack_md.workflows.surfaces.random_sites import random_sites
+from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 OXYGEN, HYDROXYL, PEROXYL = (ADSORBATES[name] for name in ("O", "OH", "OOH"))
 

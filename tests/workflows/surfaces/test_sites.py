@@ -15,8 +15,8 @@ from ase.build import (
     surface,
 )
 
-from crack_md.workflows.sites import find_sites
-from crack_md.workflows.slab import prepare_slab
+from crack_md.workflows.surfaces.sites import find_sites
+from crack_md.workflows.surfaces.slab import prepare_slab
 
 
 def counted(atoms: Atoms) -> dict[str, int]:

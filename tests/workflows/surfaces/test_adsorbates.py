@@ -6,7 +6,7 @@ import pytest
 from ase.build import molecule
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.adsorbates import (
+from crack_md.workflows.surfaces.adsorbates import (
     ADSORBATES,
     adsorbate_named,
     parse_adsorbates,

@@ -14,13 +14,13 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from numpy.typing import NDArray
 
-from crack_md.workflows.contact import exposed_atoms
-from crack_md.workflows.slab_checks import (
+from crack_md.workflows.surfaces.checks import (
     LAYER_GAP_A,
     SlabError,
     check_structure,
     refuse_adsorbate,
 )
+from crack_md.workflows.surfaces.contact_surface import exposed_atoms
 
 MIN_VACUUM_A = 6.0
 """Wider than any gap inside a layered crystal, narrower than any useful vacuum."""

@@ -7,7 +7,7 @@ import spglib
 from ase import Atoms
 from numpy.typing import NDArray
 
-from crack_md.workflows.contact import Points
+from crack_md.workflows.surfaces.contact_surface import Points
 
 SYMMETRY_TOLERANCE_A = 0.1
 

@@ -8,11 +8,16 @@ from ase.build import bulk, fcc111
 from ase.spacegroup import crystal
 
 from crack_md.errors import ConfigError, MissingDependencyError
-from crack_md.workflows import cut
-from crack_md.workflows.cut import CutSettings, Plane, cut_entries, parse_planes
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.sites import find_sites
-from crack_md.workflows.slab import prepare_slab
+from crack_md.workflows.surfaces import cut
+from crack_md.workflows.surfaces.cut import (
+    CutSettings,
+    Plane,
+    cut_entries,
+    parse_planes,
+)
+from crack_md.workflows.surfaces.sites import find_sites
+from crack_md.workflows.surfaces.slab import prepare_slab
 
 
 def ordered_alloy() -> Atoms:

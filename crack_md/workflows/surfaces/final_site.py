@@ -7,11 +7,11 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
-from crack_md.workflows.contact import CONTACT_SCALE, Points
-from crack_md.workflows.placement import Start
-from crack_md.workflows.site_labels import formula
-from crack_md.workflows.sites import Site, lateral_vectors
-from crack_md.workflows.slab import Slab
+from crack_md.workflows.surfaces.contact_surface import CONTACT_SCALE, Points
+from crack_md.workflows.surfaces.placement import Start
+from crack_md.workflows.surfaces.site_labels import formula
+from crack_md.workflows.surfaces.sites import Site, lateral_vectors
+from crack_md.workflows.surfaces.slab import Slab
 
 TIE_A = 1e-3
 """Near a tie the starting site keeps its name."""

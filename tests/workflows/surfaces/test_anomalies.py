@@ -5,11 +5,11 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111
 
-from crack_md.workflows.adsorbates import ADSORBATES
-from crack_md.workflows.anomalies import adsorbate_anomalies, bonds
-from crack_md.workflows.placement import Start, place
-from crack_md.workflows.sites import find_sites
-from crack_md.workflows.slab import Slab, prepare_slab
+from crack_md.workflows.surfaces.adsorbates import ADSORBATES
+from crack_md.workflows.surfaces.anomalies import adsorbate_anomalies, bonds
+from crack_md.workflows.surfaces.placement import Start, place
+from crack_md.workflows.surfaces.sites import find_sites
+from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 PT_O, PT_PT, O_H, O_O = 1.36 + 0.66, 2 * 1.36, 0.66 + 0.31, 2 * 0.66
 SKIN = 0.6

@@ -17,8 +17,8 @@ from ase.geometry import minkowski_reduce
 
 from crack_md.errors import ConfigError, MissingDependencyError
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.slab import layers, vacuum_axes
-from crack_md.workflows.slab_checks import NONMETALS, SlabError, check_structure
+from crack_md.workflows.surfaces.checks import NONMETALS, SlabError, check_structure
+from crack_md.workflows.surfaces.slab import layers, vacuum_axes
 
 SYMMETRY_TOLERANCE_A = 0.1
 SAME_SIDE_DEPTH_A = 5.0

@@ -16,10 +16,14 @@ from ase import Atoms
 from ase.geometry import find_mic
 from numpy.typing import NDArray
 
-from crack_md.workflows.contact import ContactSurface, Points, resting_points
-from crack_md.workflows.site_labels import KINDS, formula, labelled
-from crack_md.workflows.slab import Slab
-from crack_md.workflows.surface_symmetry import flat_cell, surface_operations
+from crack_md.workflows.surfaces.contact_surface import (
+    ContactSurface,
+    Points,
+    resting_points,
+)
+from crack_md.workflows.surfaces.site_labels import KINDS, formula, labelled
+from crack_md.workflows.surfaces.slab import Slab
+from crack_md.workflows.surfaces.symmetry import flat_cell, surface_operations
 
 MERGE_A = 0.5
 """fcc, bridge and hcp of Ni(111), the narrowest common surface, are 0.72 Å apart."""
