@@ -198,7 +198,7 @@ def _write_figures(result: Any, out: Path) -> None:
     """Draw the volcano, and the diagrams of the best slabs, where there are any."""
     from crack_md.plots.free_energy import free_energy_png
     from crack_md.plots.volcano import volcano_png
-    from crack_md.workflows.orr import INTERMEDIATES
+    from crack_md.workflows.orr.diagram import INTERMEDIATES
     from crack_md.workflows.tables import write_atomically
 
     if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):

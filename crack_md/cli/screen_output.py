@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crack_md.progress import build_progress
-from crack_md.workflows.references import REFERENCES
+from crack_md.workflows.orr.references import REFERENCES
 from crack_md.workflows.rows import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}

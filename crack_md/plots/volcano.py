@@ -8,7 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crack_md.plots.style import BLUE, GRID, INK, MUTED, ORANGE, RED, png, style
-from crack_md.workflows.orr import EQUILIBRIUM_V, INTERMEDIATES, limiting_potential
+from crack_md.workflows.orr.diagram import (
+    EQUILIBRIUM_V,
+    INTERMEDIATES,
+    limiting_potential,
+)
 from crack_md.workflows.results import ScreenResult, SlabResult
 
 WIDTH_IN, HEIGHT_IN = 7.2, 4.8

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import DataError
-from crack_md.workflows.activity import INTERMEDIATES, Volcano, limiting_potentials
 from crack_md.workflows.dft_values import ReferenceValue
 from crack_md.workflows.estimates import AdsorbateEstimates, Known, estimate
+from crack_md.workflows.orr.activity import INTERMEDIATES, Volcano, limiting_potentials
 from crack_md.workflows.ranking_records import (
     RankedEnergy,
     RankedSlab,

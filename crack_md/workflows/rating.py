@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crack_md.workflows.orr import (
+from crack_md.workflows.orr.diagram import (
     INTERMEDIATES,
     limiting_potential_band,
     orr_diagram,

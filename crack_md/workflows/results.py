@@ -5,19 +5,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr import FreeEnergyDiagram
-from crack_md.workflows.orr_sets import (
+from crack_md.workflows.orr.constants import (
     CORRECTIONS,
     DEFAULT_CORRECTIONS,
     DEFAULT_SCALING,
     SCALINGS,
 )
-from crack_md.workflows.records import RelaxationRecord as RelaxationRecord
-from crack_md.workflows.references import (
+from crack_md.workflows.orr.diagram import FreeEnergyDiagram
+from crack_md.workflows.orr.references import (
     DEFAULT_REFERENCE,
     gas_energy,
     reference_named,
 )
+from crack_md.workflows.records import RelaxationRecord as RelaxationRecord
 from crack_md.workflows.relax import (
     DEFAULT_OPTIMIZER,
     MAXSTEP_A,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.errors import DataError
-from crack_md.workflows.activity import INTERMEDIATES, Volcano
+from crack_md.workflows.orr.activity import INTERMEDIATES, Volcano
 
 Row = Mapping[str, str]
 

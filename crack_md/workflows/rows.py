@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from crack_md.workflows.orr_sets import WATER_FORMATION_EV
-from crack_md.workflows.references import REFERENCES
+from crack_md.workflows.orr.constants import WATER_FORMATION_EV
+from crack_md.workflows.orr.references import REFERENCES
 from crack_md.workflows.results import (
     ScreenResult,
     ScreenSettings,

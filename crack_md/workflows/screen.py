@@ -9,11 +9,11 @@ from ase.calculators.calculator import BaseCalculator
 
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.ledger import Ledger
-from crack_md.workflows.orr import free_energy
+from crack_md.workflows.orr.diagram import free_energy
+from crack_md.workflows.orr.references import gas_energy
 from crack_md.workflows.plan import SlabPlan, plan_pt111, plan_slab
 from crack_md.workflows.rating import rank
 from crack_md.workflows.records import ADSORBED, RelaxationRecord
-from crack_md.workflows.references import gas_energy
 from crack_md.workflows.results import (
     ModelInfo,
     ScreenResult,

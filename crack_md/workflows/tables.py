@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.errors import DataError
-from crack_md.workflows.orr import STATES
-from crack_md.workflows.orr_sets import CORRECTIONS, SCALINGS
-from crack_md.workflows.references import REFERENCES
+from crack_md.workflows.orr.constants import CORRECTIONS, SCALINGS
+from crack_md.workflows.orr.diagram import STATES
+from crack_md.workflows.orr.references import REFERENCES
 from crack_md.workflows.results import ScreenResult, SlabResult
 from crack_md.workflows.rows import Row, energy_column, site_rows, slab_rows
 

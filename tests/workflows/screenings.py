@@ -12,7 +12,7 @@ from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 
 from crack_md.workflows.inputs import read_entries
-from crack_md.workflows.orr import limiting_potential
+from crack_md.workflows.orr.diagram import limiting_potential
 from crack_md.workflows.results import ModelInfo, ScreenSettings
 from crack_md.workflows.screen import screen
 from crack_md.workflows.store import open_store

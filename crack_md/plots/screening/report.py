@@ -16,7 +16,7 @@ from crack_md.plots.screening.provenance import draw_provenance
 from crack_md.plots.screening.slab_table import draw_table
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.activity import INTERMEDIATES, Volcano
+from crack_md.workflows.orr.activity import INTERMEDIATES, Volcano
 from crack_md.workflows.results_folder import read_screening
 from crack_md.workflows.tables import write_atomically
 from crack_md.workflows.uncertainty import percent

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crack_md.workflows.activity import INTERMEDIATES, free_energy_levels
+from crack_md.workflows.orr.activity import INTERMEDIATES, free_energy_levels
 from crack_md.workflows.ranking_files import read_ranking
 from crack_md.workflows.results_folder import Candidate, Row, Screening, number
 

@@ -15,7 +15,7 @@ from ase.collections import g2
 from ase.data import atomic_numbers
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.references import gas_molecules
+from crack_md.workflows.orr.references import gas_molecules
 
 AXIAL_A = 0.1
 """An adsorbate narrower than this looks the same from all sides."""

@@ -11,8 +11,8 @@ from crack_md.plots.screening.axes import Axes, ticks
 from crack_md.plots.screening.diagrams import draw_diagram, levels, limiting_step
 from crack_md.plots.screening.view import EnergyView, ReportView, SlabView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.activity import Volcano
 from crack_md.workflows.chances import rank_slabs
+from crack_md.workflows.orr.activity import Volcano
 from crack_md.workflows.ranking_files import write_ranking
 from crack_md.workflows.results_folder import read_screening
 from tests.workflows.screenings import ENERGIES, write_screening

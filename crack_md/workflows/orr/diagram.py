@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr_sets import (
+from crack_md.workflows.orr.constants import (
     CORRECTIONS,
     DEFAULT_CORRECTIONS,
     DEFAULT_SCALING,

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr import (
+from crack_md.workflows.orr.constants import CORRECTIONS, SCALINGS, WATER_FORMATION_EV
+from crack_md.workflows.orr.diagram import (
     FreeEnergyDiagram,
     free_energy,
     limiting_potential,
@@ -10,7 +11,6 @@ from crack_md.workflows.orr import (
     orr_diagram,
     steps_from_oxygen,
 )
-from crack_md.workflows.orr_sets import CORRECTIONS, SCALINGS, WATER_FORMATION_EV
 
 
 def test_apex_of_the_volcano() -> None:

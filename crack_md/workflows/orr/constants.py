@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from crack_md.workflows.references import gas_molecules
+from crack_md.workflows.orr.references import gas_molecules
 
 FOUR_ELECTRONS_EV = 4.92
 """Free energy of O2 + 4 (H+ + e-) above 2 H2O at U = 0."""

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr_sets import FOUR_ELECTRONS_EV, SCALINGS
+from crack_md.workflows.orr.constants import FOUR_ELECTRONS_EV, SCALINGS
 
 INTERMEDIATES = ("OOH", "O", "OH")
 

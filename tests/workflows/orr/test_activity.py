@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.activity import (
+from crack_md.workflows.orr.activity import (
     Volcano,
     complete,
     limiting_potentials,
     reduction_steps,
 )
-from crack_md.workflows.orr import limiting_potential, steps_from_oxygen
+from crack_md.workflows.orr.diagram import limiting_potential, steps_from_oxygen
 
 GRID = np.linspace(-2.0, 5.0, 141)
 
