@@ -17,7 +17,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.geometry import find_mic
 
 from benchmarks.dft_sets import FMAX, Key, Pair
-from crack_md.workflows.relax import RelaxResult, relax
+from crack_md.workflows.relax.relax import RelaxResult, relax
 
 Report = Callable[[int, int, "Value"], None]
 

@@ -29,12 +29,12 @@ if __package__ in (None, ""):
 from benchmarks.models import named_potential
 from crack_md.plots.phonons import draw_path
 from crack_md.plots.style import BLUE, GRID, INK, png, style
-from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import compute_forces, displaced_supercells
 from crack_md.workflows.phonons.modes import local_modes
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings, Segment
-from crack_md.workflows.relax import relax_fcc_constant
+from crack_md.workflows.relax.optimize import RelaxSettings, optimize
+from crack_md.workflows.relax.relax import relax_fcc_constant
 
 METALS = ("Pt", "Pd", "Cu", "Ag", "Au")
 SUPERCELL = (4, 4, 4)

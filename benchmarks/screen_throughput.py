@@ -23,7 +23,7 @@ import torch
 from crack_md.calculators import CrackCalculator
 from crack_md.workflows.inputs import read_entries
 from crack_md.workflows.plan import plan_slab
-from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.results import ModelInfo, ScreenSettings
 from crack_md.workflows.run import Task, relaxer
 from crack_md.workflows.scale.station import together

@@ -31,10 +31,10 @@ from benchmarks.adsorption_values import Value, compute_values, read_values
 from benchmarks.models import benchmark_potential
 from benchmarks.scores import Scores
 from crack_md.workflows.inputs import read_entries
+from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.results import ScreenSettings
 from crack_md.workflows.run import Progress
 from crack_md.workflows.screen import screen
-from crack_md.workflows.store import open_store
 from crack_md.workflows.tables import write_tables
 
 HERE = Path(__file__).resolve().parent

@@ -74,8 +74,8 @@ def phonons(
     phonopy reads; with --adsorbate-modes modes.json. Needs the extra 'phonons', except
     for adsorbates. Forces are computed in float64.
     """
-    from crack_md.workflows.optimize import RelaxSettings
     from crack_md.workflows.phonons.settings import PhononSettings
+    from crack_md.workflows.relax.optimize import RelaxSettings
 
     settings = PhononSettings(
         supercell=None if supercell is None else _repeats(supercell),

@@ -70,8 +70,8 @@ def relax(
     """
     from crack_md.cli.potentials import load_potential
     from crack_md.workflows.inputs import read_entries
-    from crack_md.workflows.optimize import RelaxSettings, require_stress
-    from crack_md.workflows.relaxations import RELAXED
+    from crack_md.workflows.relax.batch import RELAXED
+    from crack_md.workflows.relax.optimize import RelaxSettings, require_stress
 
     settings = RelaxSettings(
         optimizer=optimizer,
@@ -99,8 +99,8 @@ def _relax_into(
     out: Path, source: Path, entries: Any, calculator: Any, info: Any, settings: Any
 ) -> dict[str, Any]:
     """Relax everything, write the files, and return the summary."""
-    from crack_md.workflows.relaxations import relax_all, write_results
-    from crack_md.workflows.store import open_store
+    from crack_md.workflows.relax.batch import relax_all, write_results
+    from crack_md.workflows.relax.store import open_store
 
     start = time.monotonic()
     conditions = {**settings.conditions(), "model_sha256": info.sha256}

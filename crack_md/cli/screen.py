@@ -128,8 +128,8 @@ class _Job:
     def run_into(self, out: Path, address: str | None) -> dict[str, Any]:
         """Run the screening, write its files, and return the summary."""
         from crack_md.cli.potentials import PotentialLoader, fingerprint, load_potential
-        from crack_md.workflows.results_database import check_address
-        from crack_md.workflows.store import open_store
+        from crack_md.workflows.relax.database import check_address
+        from crack_md.workflows.relax.store import open_store
 
         if address is not None:
             check_address(address)

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
-from crack_md.workflows.results_database import is_locked
+from crack_md.workflows.relax.database import is_locked
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 IN_FOLDERS = frozenset(

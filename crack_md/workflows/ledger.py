@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.store import ResultsStore
 from crack_md.workflows.run import Progress, RelaxOne, Report, Runner, Task
-from crack_md.workflows.store import ResultsStore
 
 
 @dataclass

@@ -14,8 +14,8 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import DataError
-from crack_md.workflows.records import PLATEAU_FMAX
-from crack_md.workflows.relax import (
+from crack_md.workflows.relax.records import PLATEAU_FMAX
+from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,
     MAXSTEP_A,
     PLATEAU_STEPS,

@@ -17,8 +17,8 @@ from crack_md.workflows.orr.references import (
     gas_energy,
     reference_named,
 )
-from crack_md.workflows.records import RelaxationRecord as RelaxationRecord
-from crack_md.workflows.relax import (
+from crack_md.workflows.relax.records import RelaxationRecord as RelaxationRecord
+from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,
     MAXSTEP_A,
     PLATEAU_STEPS,

@@ -17,8 +17,8 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.workflows.plan import SlabPlan
-from crack_md.workflows.records import RelaxationRecord
-from crack_md.workflows.relax import PLATEAU_STEPS, RelaxResult, relax
+from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.relax import PLATEAU_STEPS, RelaxResult, relax
 from crack_md.workflows.results import ScreenSettings
 from crack_md.workflows.surfaces.anomalies import DISQUALIFYING, adsorbate_anomalies
 from crack_md.workflows.surfaces.domain import DomainDistance

@@ -13,7 +13,8 @@ from crack_md.workflows.orr.diagram import free_energy
 from crack_md.workflows.orr.references import gas_energy
 from crack_md.workflows.plan import SlabPlan, plan_pt111, plan_slab
 from crack_md.workflows.rating import rank
-from crack_md.workflows.records import ADSORBED, RelaxationRecord
+from crack_md.workflows.relax.records import ADSORBED, RelaxationRecord
+from crack_md.workflows.relax.store import ResultsStore, relaxation_key
 from crack_md.workflows.results import (
     ModelInfo,
     ScreenResult,
@@ -22,7 +23,6 @@ from crack_md.workflows.results import (
     SlabResult,
 )
 from crack_md.workflows.run import Report, Runner, Task, one_by_one, relaxer
-from crack_md.workflows.store import ResultsStore, relaxation_key
 from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
 from crack_md.workflows.surfaces.placement import Start, place
 

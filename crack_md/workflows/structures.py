@@ -9,6 +9,7 @@ from typing import Any
 from ase import Atoms
 from ase.db import connect
 
+from crack_md.workflows.relax.store import FILE_NAME
 from crack_md.workflows.results_folder import (
     Adsorbed,
     Candidate,
@@ -16,7 +17,6 @@ from crack_md.workflows.results_folder import (
     energy_column,
     number,
 )
-from crack_md.workflows.store import FILE_NAME
 
 SAME_ENERGY_EV = 1e-3
 CLEAN = ""

@@ -8,7 +8,7 @@ from matplotlib.text import Text
 
 from crack_md.plots.volcano import draw_volcano, volcano_png
 from crack_md.workflows.rating import rank
-from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.results import (
     ModelInfo,
     ScreenResult,

@@ -12,10 +12,10 @@ from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 
 from crack_md.workflows.inputs import Entry
+from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.results import ModelInfo, ScreenResult, ScreenSettings
 from crack_md.workflows.run import Progress
 from crack_md.workflows.screen import screen
-from crack_md.workflows.store import open_store
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 from crack_md.workflows.tables import write_tables
 

@@ -1,7 +1,7 @@
 import pytest
 
 from crack_md.workflows.rating import rank
-from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.results import (
     ModelInfo,
     ScreenResult,

@@ -15,7 +15,7 @@ from ase.calculators.emt import EMT
 
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.plan import plan_slab
-from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.run import Outcome, RelaxOne, Task, relaxer
 from crack_md.workflows.surfaces.domain import neighbor_distance

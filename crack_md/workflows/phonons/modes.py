@@ -18,8 +18,8 @@ from crack_md.workflows.folder import (
     structure_sha256,
     write_json,
 )
-from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.settings import Array
+from crack_md.workflows.relax.optimize import RelaxSettings, optimize
 from crack_md.workflows.surfaces.checks import NONMETALS
 
 MODES_FILE = "modes.json"

@@ -20,7 +20,6 @@ from crack_md.workflows.folder import (
     write_atomically,
     write_json,
 )
-from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import (
     Report,
@@ -29,6 +28,7 @@ from crack_md.workflows.phonons.crystal import (
     load_phonopy,
 )
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings
+from crack_md.workflows.relax.optimize import RelaxSettings, optimize
 
 RELAXED_FILE = "relaxed.traj"
 RESIDUAL_FORCE = 0.01

@@ -16,9 +16,9 @@ from ase.db import connect
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
 from crack_md.workflows import results_database, store
 from crack_md.workflows.inputs import Entry, read_entries
-from crack_md.workflows.records import RelaxationRecord
-from crack_md.workflows.results_database import check_address, shown
-from crack_md.workflows.store import ResultsStore, open_store
+from crack_md.workflows.relax.database import check_address, shown
+from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.store import ResultsStore, open_store
 from tests.workflows.screening import NO_PLATINUM, fast, run, slab
 
 CONDITIONS = fast().conditions(NO_PLATINUM)

@@ -7,7 +7,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.relax import optimizer_named, relax, relax_fcc_constant
+from crack_md.workflows.relax.relax import optimizer_named, relax, relax_fcc_constant
 
 
 class Broken(Calculator):

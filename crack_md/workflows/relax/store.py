@@ -15,13 +15,13 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.errors import DataError
-from crack_md.workflows.records import RelaxationRecord
-from crack_md.workflows.results_database import (
+from crack_md.workflows.relax.database import (
     connect_to,
     is_locked,
     shown,
     written_ahead,
 )
+from crack_md.workflows.relax.records import RelaxationRecord
 
 FILE_NAME = "results.db"
 FORMAT_VERSION = 2

@@ -18,7 +18,7 @@ from ase.io.trajectory import Trajectory
 from ase.optimize.optimize import Optimizer
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.relax import MAXSTEP_A, RelaxResult, require_finite
+from crack_md.workflows.relax.relax import MAXSTEP_A, RelaxResult, require_finite
 
 Cell = Literal["none", "isotropic", "full", "xy"]
 CELL_FILTERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(

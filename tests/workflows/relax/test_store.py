@@ -6,12 +6,12 @@ from ase.build import fcc111
 from ase.constraints import FixAtoms
 
 from crack_md.errors import DataError
-from crack_md.workflows.records import RelaxationRecord
+from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.store import open_store, relaxation_key
 from crack_md.workflows.results import (
     ModelInfo,
     ScreenSettings,
 )
-from crack_md.workflows.store import open_store, relaxation_key
 
 MODEL = ModelInfo("m", "abc", "total", {"H2O": 1.0})
 CONDITIONS = ScreenSettings().conditions(MODEL)

@@ -12,8 +12,8 @@ from ase.constraints import FixAtoms
 from ase.spacegroup import crystal
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.optimize import RelaxSettings, optimize, require_stress
-from crack_md.workflows.relax import relax_fcc_constant
+from crack_md.workflows.relax.optimize import RelaxSettings, optimize, require_stress
+from crack_md.workflows.relax.relax import relax_fcc_constant
 from tests.workflows.harmonic import Harmonic
 
 
