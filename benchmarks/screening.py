@@ -32,10 +32,10 @@ from benchmarks.models import benchmark_potential
 from benchmarks.scores import Scores
 from crack_md.workflows.inputs import read_entries
 from crack_md.workflows.relax.store import open_store
-from crack_md.workflows.results import ScreenSettings
-from crack_md.workflows.run import Progress
-from crack_md.workflows.screen import screen
-from crack_md.workflows.tables import write_tables
+from crack_md.workflows.screening.relaxations import Progress
+from crack_md.workflows.screening.results import ScreenSettings
+from crack_md.workflows.screening.screen import screen
+from crack_md.workflows.screening.tables import write_tables
 
 HERE = Path(__file__).resolve().parent
 TEACHER = "nequix-oam-1"

@@ -16,7 +16,7 @@ from crack_md.progress import build_progress
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from crack_md.workflows.results import ModelInfo
+    from crack_md.workflows.screening.results import ModelInfo
 
 FAILED = 1
 INTERRUPTED = 130

@@ -10,8 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
-from crack_md.workflows.results import ModelInfo
-from crack_md.workflows.scale.station import Potential
+from crack_md.workflows.screening.results import ModelInfo
+from crack_md.workflows.screening.workers.worker import Potential
 from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
 
 Dtype = Literal["float32", "float64"]

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
     from crack_md.workflows.rescored import Rescored
-    from crack_md.workflows.results import ModelInfo
-    from crack_md.workflows.results_folder import Screening
+    from crack_md.workflows.screening.folder import Screening
+    from crack_md.workflows.screening.results import ModelInfo
     from crack_md.workflows.uncertainty import AssumedErrors
 
 Correction = Literal["auto", "none", "offset", "line"]
@@ -104,7 +104,7 @@ def rank(
     from crack_md.workflows.dft_values import read_reference_values
     from crack_md.workflows.ranking_files import write_ranking
     from crack_md.workflows.ranking_records import RankSettings
-    from crack_md.workflows.results_folder import read_screening
+    from crack_md.workflows.screening.folder import read_screening
 
     # everything that can be wrong with the input is found before a model is loaded
     screening = read_screening(folder)
@@ -215,7 +215,7 @@ def _potential(name: str, device: str) -> "tuple[BaseCalculator, ModelInfo]":
     from ase.data import chemical_symbols
 
     from crack_md.models.teachers import TeacherCalculator, load_teacher
-    from crack_md.workflows.results import ModelInfo
+    from crack_md.workflows.screening.results import ModelInfo
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

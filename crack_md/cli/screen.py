@@ -15,7 +15,7 @@ from crack_md.errors import ConfigError
 
 if TYPE_CHECKING:
     from crack_md.workflows.inputs import Entry
-    from crack_md.workflows.results import ScreenSettings
+    from crack_md.workflows.screening.results import ScreenSettings
 
 ALL_FAILED = 1
 SHOWN_DIAGRAMS = 5
@@ -67,7 +67,7 @@ def screen(
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
     from crack_md.cli.screen_output import print_ranking
-    from crack_md.workflows.results import ScreenSettings
+    from crack_md.workflows.screening.results import ScreenSettings
     from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
     # Everything that can be wrong with the input is found before a file is made.
@@ -153,9 +153,9 @@ class _Job:
         from crack_md.cli.potentials import domain_distance
         from crack_md.cli.screen_output import progress_bar
         from crack_md.plots.screening.report import write_report
-        from crack_md.workflows.screen import screen as run_screen
+        from crack_md.workflows.screening.screen import screen as run_screen
+        from crack_md.workflows.screening.tables import write_tables
         from crack_md.workflows.surfaces.domain import neighbor_distance
-        from crack_md.workflows.tables import write_tables
 
         start = time.monotonic()
         # workers measure with their own models
@@ -199,7 +199,7 @@ def _write_figures(result: Any, out: Path) -> None:
     from crack_md.plots.free_energy import free_energy_png
     from crack_md.plots.volcano import volcano_png
     from crack_md.workflows.orr.diagram import INTERMEDIATES
-    from crack_md.workflows.tables import write_atomically
+    from crack_md.workflows.screening.tables import write_atomically
 
     if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):
         return

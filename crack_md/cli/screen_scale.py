@@ -12,8 +12,8 @@ from crack_md.errors import ConfigError
 
 if TYPE_CHECKING:
     from crack_md.cli.potentials import PotentialLoader
-    from crack_md.workflows.run import Runner
-    from crack_md.workflows.scale.crew import Crew
+    from crack_md.workflows.screening.relaxations import Runner
+    from crack_md.workflows.screening.workers.driver import Crew
 
 BATCH_ON_GPU = 64
 
@@ -74,7 +74,7 @@ def open_runner(
         WorkerError: there is no such cluster, or no room on it.
         MissingDependencyError: Ray is not installed.
     """
-    from crack_md.workflows.scale.station import together
+    from crack_md.workflows.screening.workers.worker import together
 
     width = scale.width(calculator)
     facts = {"workers": scale.workers or 1, "batch": width, "ray": scale.ray}
@@ -99,9 +99,9 @@ def open_runner(
 def _open_crew(
     scale: Scale, loader: "PotentialLoader", width: int, expected: str
 ) -> Iterator["Crew"]:
-    from crack_md.workflows.scale.crew import Crew
-    from crack_md.workflows.scale.processes import Processes
-    from crack_md.workflows.scale.ray_cluster import RayActors, connect
+    from crack_md.workflows.screening.workers.driver import Crew
+    from crack_md.workflows.screening.workers.processes import Processes
+    from crack_md.workflows.screening.workers.ray_cluster import RayActors, connect
 
     if scale.ray is None:
         backend = Processes(loader, workers=scale.workers or 1, width=width)

@@ -13,7 +13,7 @@ from crack_md.workflows.orr.diagram import (
     INTERMEDIATES,
     limiting_potential,
 )
-from crack_md.workflows.results import ScreenResult, SlabResult
+from crack_md.workflows.screening.results import ScreenResult, SlabResult
 
 WIDTH_IN, HEIGHT_IN = 7.2, 4.8
 LABEL_PT = 8.0

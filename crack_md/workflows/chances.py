@@ -18,7 +18,7 @@ from crack_md.workflows.ranking_records import (
 )
 from crack_md.workflows.resampling import RankStatistics, rank_statistics
 from crack_md.workflows.rescored import Rescored
-from crack_md.workflows.results_folder import Candidate, Screening
+from crack_md.workflows.screening.folder import Candidate, Screening
 
 
 def rank_slabs(

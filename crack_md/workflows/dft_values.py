@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crack_md.errors import DataError
-from crack_md.workflows.results_folder import (
+from crack_md.workflows.screening.folder import (
     SETTLED,
     Candidate,
     Row,

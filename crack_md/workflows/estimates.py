@@ -18,7 +18,7 @@ from crack_md.workflows.calibration import Calibration, calibrate
 from crack_md.workflows.dft_values import ReferenceValue
 from crack_md.workflows.ranking_records import RankSettings
 from crack_md.workflows.rescored import Rescored
-from crack_md.workflows.results_folder import Adsorbed
+from crack_md.workflows.screening.folder import Adsorbed
 from crack_md.workflows.uncertainty import Estimates
 
 

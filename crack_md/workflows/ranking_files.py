@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.workflows.ranking_records import RankedSlab, Ranking
-from crack_md.workflows.tables import write_atomically
+from crack_md.workflows.screening.tables import write_atomically
 
 CSV_NAME, JSON_NAME = "ranking.csv", "ranking.json"
 

@@ -23,9 +23,9 @@ from crack_md.workflows.relax.relax import (
     relax,
 )
 from crack_md.workflows.rescored import Rescored, append_rescored, read_rescored
-from crack_md.workflows.results import ModelInfo
-from crack_md.workflows.results_folder import Adsorbed, Candidate, Screening
-from crack_md.workflows.structures import Structures
+from crack_md.workflows.screening.folder import Adsorbed, Candidate, Screening
+from crack_md.workflows.screening.results import ModelInfo
+from crack_md.workflows.screening.structures import Structures
 from crack_md.workflows.surfaces.anomalies import adsorbate_anomalies
 
 BOX_A = 12.0

@@ -11,7 +11,7 @@ from crack_md.workflows.dft_values import ReferenceValue
 from crack_md.workflows.ranking_files import read_ranking, write_ranking
 from crack_md.workflows.ranking_records import Ranking, RankSettings
 from crack_md.workflows.rescored import Rescored
-from crack_md.workflows.results_folder import Screening, read_screening
+from crack_md.workflows.screening.folder import Screening, read_screening
 from crack_md.workflows.uncertainty import AssumedErrors
 from tests.workflows.screenings import ENERGIES, write_csv, write_screening
 

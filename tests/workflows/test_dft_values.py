@@ -4,7 +4,7 @@ import pytest
 
 from crack_md.errors import DataError
 from crack_md.workflows.dft_values import read_reference_values
-from crack_md.workflows.results_folder import Screening, read_screening
+from crack_md.workflows.screening.folder import Screening, read_screening
 from tests.workflows.screenings import write_screening
 
 

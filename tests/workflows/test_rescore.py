@@ -16,9 +16,9 @@ from ase.optimize import BFGS
 from crack_md.errors import CrackError
 from crack_md.workflows.rescore import rescore
 from crack_md.workflows.rescored import read_rescored
-from crack_md.workflows.results import ModelInfo
-from crack_md.workflows.results_folder import Screening, read_screening
-from crack_md.workflows.structures import Structures
+from crack_md.workflows.screening.folder import Screening, read_screening
+from crack_md.workflows.screening.results import ModelInfo
+from crack_md.workflows.screening.structures import Structures
 from tests.workflows.screenings import EMT_MODEL, GASES, run_screening
 
 

@@ -10,7 +10,7 @@ from ase.calculators.emt import EMT
 
 from crack_md.workflows.relax.relax import RelaxResult, relax
 from crack_md.workflows.rescore import rescore
-from crack_md.workflows.results_folder import Screening, read_screening
+from crack_md.workflows.screening.folder import Screening, read_screening
 from tests.workflows.screenings import EMT_MODEL, run_screening
 
 

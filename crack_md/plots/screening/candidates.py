@@ -5,7 +5,7 @@ from crack_md.plots.screening.markup import Markup, join, tag
 from crack_md.plots.screening.structures import draw_structure
 from crack_md.plots.screening.view import ReportView, SlabView
 from crack_md.workflows.orr.activity import INTERMEDIATES
-from crack_md.workflows.structures import Structures
+from crack_md.workflows.screening.structures import Structures
 
 SHOWN = 6
 

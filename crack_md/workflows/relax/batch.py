@@ -20,7 +20,7 @@ from crack_md.workflows.folder import (
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.relax.optimize import RelaxSettings, optimize, require_stress
 from crack_md.workflows.relax.store import ResultsStore, relaxation_key
-from crack_md.workflows.results import ModelInfo, RelaxationRecord
+from crack_md.workflows.screening.results import ModelInfo, RelaxationRecord
 from crack_md.workflows.surfaces.checks import SlabError, check_structure
 
 RELAXED = ("converged", "not_converged")

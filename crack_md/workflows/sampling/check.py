@@ -10,7 +10,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.sampling.analysis import Analysis, Sample, analyse
 from crack_md.workflows.sampling.chains import Chains, SamplingSettings
 from crack_md.workflows.sampling.dynamics import BuildDynamics
@@ -31,6 +30,7 @@ from crack_md.workflows.sampling.verdict import (
     Verdict,
     judge,
 )
+from crack_md.workflows.screening.results import ModelInfo
 
 CHAINS_FILE = "chains.npz"
 N_RESTART_FRAMES = 100

@@ -13,7 +13,7 @@ from crack_md.plots.screening.report import write_report
 from crack_md.workflows.chances import rank_slabs
 from crack_md.workflows.ranking_files import write_ranking
 from crack_md.workflows.ranking_records import RankSettings
-from crack_md.workflows.results_folder import read_screening
+from crack_md.workflows.screening.folder import read_screening
 from tests.plots.browser import Browser, open_browser
 from tests.workflows.screenings import write_screening
 

@@ -14,7 +14,7 @@ from crack_md.plots.screening.volcano import draw_volcano
 from crack_md.workflows.chances import rank_slabs
 from crack_md.workflows.orr.activity import Volcano
 from crack_md.workflows.ranking_files import write_ranking
-from crack_md.workflows.results_folder import read_screening
+from crack_md.workflows.screening.folder import read_screening
 from tests.workflows.screenings import ENERGIES, write_screening
 
 VOLCANO = Volcano.named("O", "man-2011")

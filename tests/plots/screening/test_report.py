@@ -15,7 +15,7 @@ from crack_md.workflows.dft_values import ReferenceValue
 from crack_md.workflows.ranking_files import write_ranking
 from crack_md.workflows.ranking_records import RankSettings
 from crack_md.workflows.rescored import Rescored
-from crack_md.workflows.results_folder import read_rows, read_screening
+from crack_md.workflows.screening.folder import read_rows, read_screening
 from tests.workflows.screenings import write_csv, write_screening
 
 SECTIONS = ["volcano", "slabs", "candidates", "errors", "failures", "provenance"]

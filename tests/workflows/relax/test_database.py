@@ -19,7 +19,7 @@ from crack_md.workflows.inputs import Entry, read_entries
 from crack_md.workflows.relax.database import check_address, shown
 from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.relax.store import ResultsStore, open_store
-from tests.workflows.screening import NO_PLATINUM, fast, run, slab
+from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run, slab
 
 CONDITIONS = fast().conditions(NO_PLATINUM)
 RECORD = RelaxationRecord("k", "a", "", "converged")

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.results import ModelInfo
 from crack_md.workflows.sampling.analysis import Sample, analyse
 from crack_md.workflows.sampling.chains import SamplingSettings
 from crack_md.workflows.sampling.check import (
@@ -23,6 +22,7 @@ from crack_md.workflows.sampling.reference_files import read_reference
 from crack_md.workflows.sampling.thermometers import measure_thermometers
 from crack_md.workflows.sampling.torsions import dihedral_angles
 from crack_md.workflows.sampling.verdict import Verdict, judge
+from crack_md.workflows.screening.results import ModelInfo
 from tests.workflows.sampling.toys import (
     HYDROGEN_PEROXIDE,
     Peroxide,

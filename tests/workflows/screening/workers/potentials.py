@@ -9,9 +9,9 @@ from typing import Any
 from ase.calculators.emt import EMT
 
 from crack_md.errors import CheckpointError
-from crack_md.workflows.run import RelaxOne, Task
-from crack_md.workflows.scale.crew import Done, Event, Lost, Ready
-from crack_md.workflows.scale.station import Potential
+from crack_md.workflows.screening.relaxations import RelaxOne, Task
+from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
+from crack_md.workflows.screening.workers.worker import Potential
 
 FINGERPRINT = "emt"
 

@@ -9,10 +9,10 @@ from ase import Atoms
 from ase.build import fcc111, molecule
 from ase.constraints import FixedLine, FixInternals, Hookean
 
-from crack_md.workflows import plan as plan_module
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.plan import SlabPlan, plan_slab
-from tests.workflows.screening import EMT_MODEL, fast
+from crack_md.workflows.screening import plan as plan_module
+from crack_md.workflows.screening.plan import SlabPlan, plan_slab
+from tests.workflows.screening.small_screenings import EMT_MODEL, fast
 
 STATUSES = {
     *("ok", "bad_structure", "no_surface", "has_adsorbate", "surface_fixed"),

@@ -8,10 +8,10 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import WorkerError
-from crack_md.workflows.plan import SlabPlan
-from crack_md.workflows.run import Outcome, Task
-from crack_md.workflows.scale.crew import MAX_LOSSES, Crew
-from tests.workflows.scale.potentials import FINGERPRINT, InTurn
+from crack_md.workflows.screening.plan import SlabPlan
+from crack_md.workflows.screening.relaxations import Outcome, Task
+from crack_md.workflows.screening.workers.driver import MAX_LOSSES, Crew
+from tests.workflows.screening.workers.potentials import FINGERPRINT, InTurn
 
 N_TASKS = 50
 

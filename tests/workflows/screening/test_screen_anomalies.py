@@ -14,15 +14,21 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.plan import plan_slab
 from crack_md.workflows.relax.records import RelaxationRecord
-from crack_md.workflows.results import ModelInfo
-from crack_md.workflows.run import Outcome, RelaxOne, Task, relaxer
+from crack_md.workflows.screening.plan import plan_slab
+from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer
+from crack_md.workflows.screening.results import ModelInfo
 from crack_md.workflows.surfaces.domain import neighbor_distance
 from crack_md.workflows.surfaces.placement import place
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import prepare_slab
-from tests.workflows.screening import EMT_MODEL, NO_PLATINUM, fast, rows, run
+from tests.workflows.screening.small_screenings import (
+    EMT_MODEL,
+    NO_PLATINUM,
+    fast,
+    rows,
+    run,
+)
 
 MODEL = ModelInfo(
     "tether", "0", "total", EMT_MODEL.gas_references, frozenset(["Cu", "O", "H"])

@@ -10,10 +10,10 @@ from ase.build import fcc111
 from ase.calculators.emt import EMT
 
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.plan import SlabPlan
-from crack_md.workflows.run import Outcome, RelaxOne, Task, relaxer
+from crack_md.workflows.screening.plan import SlabPlan
+from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer
 from crack_md.workflows.surfaces.domain import neighbor_distance
-from tests.workflows.screening import NO_PLATINUM, fast, run
+from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run
 
 
 def test_tasks_are_made_when_there_is_room_for_them(tmp_path: Path) -> None:

@@ -5,6 +5,6 @@
     processes   a crew of processes on this machine
     ray_cluster a crew of Ray actors
 
-`together` and `Crew` are runners for `crack_md.workflows.screen.screen`. Results come
+`together` and `Crew` are runners for `crack_md.workflows.screening.screen.screen`. Results come
 back to the driver, which alone writes them.
 """

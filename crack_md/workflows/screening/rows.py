@@ -4,7 +4,7 @@ from typing import Any
 
 from crack_md.workflows.orr.constants import WATER_FORMATION_EV
 from crack_md.workflows.orr.references import REFERENCES
-from crack_md.workflows.results import (
+from crack_md.workflows.screening.results import (
     ScreenResult,
     ScreenSettings,
     SiteResult,

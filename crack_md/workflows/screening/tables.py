@@ -15,8 +15,8 @@ from crack_md.errors import DataError
 from crack_md.workflows.orr.constants import CORRECTIONS, SCALINGS
 from crack_md.workflows.orr.diagram import STATES
 from crack_md.workflows.orr.references import REFERENCES
-from crack_md.workflows.results import ScreenResult, SlabResult
-from crack_md.workflows.rows import Row, energy_column, site_rows, slab_rows
+from crack_md.workflows.screening.results import ScreenResult, SlabResult
+from crack_md.workflows.screening.rows import Row, energy_column, site_rows, slab_rows
 
 SAME_EVERYWHERE = ("corrections", "scaling", "reference")
 PACKAGES = ("crack-md", "ase", "numpy", "spglib", "torch")

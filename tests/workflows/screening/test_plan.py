@@ -8,8 +8,8 @@ from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111
 
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.plan import SlabPlan, plan_slab
-from tests.workflows.screening import EMT_MODEL, fast
+from crack_md.workflows.screening.plan import SlabPlan, plan_slab
+from tests.workflows.screening.small_screenings import EMT_MODEL, fast
 
 MODEL = replace(EMT_MODEL, elements=frozenset(["Pt", "Ag", "O", "H"]))
 

@@ -5,7 +5,13 @@ from dataclasses import dataclass, replace
 
 from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.relax.store import ResultsStore
-from crack_md.workflows.run import Progress, RelaxOne, Report, Runner, Task
+from crack_md.workflows.screening.relaxations import (
+    Progress,
+    RelaxOne,
+    Report,
+    Runner,
+    Task,
+)
 
 
 @dataclass

@@ -12,9 +12,9 @@ from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 from crack_md.errors import CrackError, WorkerError
-from crack_md.workflows.run import Outcome, RelaxOne, Task
-from crack_md.workflows.scale.crew import Done, Event, Lost, Ready
-from crack_md.workflows.scale.station import Load, Station
+from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task
+from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
+from crack_md.workflows.screening.workers.worker import Load, Station
 
 GRACE_S = 2.0
 """How long a process that was told to end may take."""

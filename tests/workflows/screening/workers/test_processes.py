@@ -12,12 +12,13 @@ from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, WorkerError
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.results import ScreenResult
-from crack_md.workflows.run import Progress, Runner
-from crack_md.workflows.scale.crew import Crew
-from crack_md.workflows.scale.processes import Processes
-from crack_md.workflows.scale.station import Load, together
-from tests.workflows.scale.potentials import (
+from crack_md.workflows.screening.relaxations import Progress, Runner
+from crack_md.workflows.screening.results import ScreenResult
+from crack_md.workflows.screening.workers.driver import Crew
+from crack_md.workflows.screening.workers.processes import Processes
+from crack_md.workflows.screening.workers.worker import Load, together
+from tests.workflows.screening.small_screenings import NO_PLATINUM, run
+from tests.workflows.screening.workers.potentials import (
     FINGERPRINT,
     LoadTelling,
     die,
@@ -26,7 +27,6 @@ from tests.workflows.scale.potentials import (
     load_nothing,
     load_other,
 )
-from tests.workflows.screening import NO_PLATINUM, run
 
 ENTRIES = [
     Entry(f"{metal}-{strain}", fcc111(metal, (1, 1, 3), a=a * strain, vacuum=8.0))

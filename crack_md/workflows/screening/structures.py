@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.db import connect
 
 from crack_md.workflows.relax.store import FILE_NAME
-from crack_md.workflows.results_folder import (
+from crack_md.workflows.screening.folder import (
     Adsorbed,
     Candidate,
     Screening,

@@ -2,7 +2,7 @@
 
 `relax_task` is the whole of one relaxation and never raises; a `Runner` decides where
 it is done and how several share a calculator. The one here does them one after the
-other; `crack_md.workflows.scale` has others, for batches, processes and clusters. A
+other; `crack_md.workflows.screening.workers` has others, for batches, processes and clusters. A
 runner gets the function and the tasks, gives the function a calculator, and yields what
 it returns, in any order, as it comes. It takes a task only when it has room for one:
 there may be a million.
@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.plan import SlabPlan
 from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.relax.relax import PLATEAU_STEPS, RelaxResult, relax
-from crack_md.workflows.results import ScreenSettings
+from crack_md.workflows.screening.plan import SlabPlan
+from crack_md.workflows.screening.results import ScreenSettings
 from crack_md.workflows.surfaces.anomalies import DISQUALIFYING, adsorbate_anomalies
 from crack_md.workflows.surfaces.domain import DomainDistance
 from crack_md.workflows.surfaces.final_site import landing

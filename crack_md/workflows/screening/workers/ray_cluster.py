@@ -8,9 +8,15 @@ from concurrent.futures import Future
 from typing import Any
 
 from crack_md.errors import CrackError, MissingDependencyError, WorkerError
-from crack_md.workflows.run import Outcome, RelaxOne, Task
-from crack_md.workflows.scale.crew import SPARE_SHARE, Done, Event, Lost, Ready
-from crack_md.workflows.scale.station import Load, Station
+from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task
+from crack_md.workflows.screening.workers.driver import (
+    SPARE_SHARE,
+    Done,
+    Event,
+    Lost,
+    Ready,
+)
+from crack_md.workflows.screening.workers.worker import Load, Station
 
 START_LIMIT_S = 600.0
 """A cluster that grows on demand needs minutes for its first worker."""

@@ -11,32 +11,32 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, MissingDependencyError, WorkerError
-from crack_md.workflows import screen as screen_module
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.plan import SlabPlan, plan_slab
-from crack_md.workflows.results import ModelInfo
-from crack_md.workflows.run import Progress, Runner
-from crack_md.workflows.scale import ray_cluster
-from crack_md.workflows.scale.crew import Crew
-from crack_md.workflows.scale.processes import Processes
-from crack_md.workflows.scale.ray_cluster import RayActors, connect
-from crack_md.workflows.scale.station import Load
+from crack_md.workflows.screening import screen as screen_module
+from crack_md.workflows.screening.plan import SlabPlan, plan_slab
+from crack_md.workflows.screening.relaxations import Progress, Runner
+from crack_md.workflows.screening.results import ModelInfo
+from crack_md.workflows.screening.workers import ray_cluster
+from crack_md.workflows.screening.workers.driver import Crew
+from crack_md.workflows.screening.workers.processes import Processes
+from crack_md.workflows.screening.workers.ray_cluster import RayActors, connect
+from crack_md.workflows.screening.workers.worker import Load
 from tests.cli.commands import crack_md
-from tests.workflows.scale.driver import killed_after, rows_of, write_slabs
-from tests.workflows.scale.potentials import (
+from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run
+from tests.workflows.screening.workers.driver import killed_after, rows_of, write_slabs
+from tests.workflows.screening.workers.potentials import (
     FINGERPRINT,
     LoadTelling,
     load_emt,
     load_nothing,
 )
-from tests.workflows.scale.test_processes import (
+from tests.workflows.screening.workers.test_processes import (
     ENTRIES,
     CallEach,
     assert_same_tables,
     gone,
     wait_until,
 )
-from tests.workflows.screening import NO_PLATINUM, fast, run
 
 pytest.importorskip("ray")
 GASES = "H2O=2.2,H2=2.5"

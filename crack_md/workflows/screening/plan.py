@@ -11,7 +11,7 @@ from ase.geometry import minkowski_reduce
 
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.relax.relax import relax_fcc_constant
-from crack_md.workflows.results import ModelInfo, ScreenSettings
+from crack_md.workflows.screening.results import ModelInfo, ScreenSettings
 from crack_md.workflows.surfaces.checks import SlabError
 from crack_md.workflows.surfaces.placement import Start, random_starts, site_starts
 from crack_md.workflows.surfaces.random_sites import random_sites, some_sites

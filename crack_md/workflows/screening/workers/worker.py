@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.calculators.concurrent import PAUSE, Pause, run_together
-from crack_md.workflows.run import Outcome, RelaxOne, Runner, Task
+from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Runner, Task
 from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
 
 

@@ -1,17 +1,17 @@
 import pytest
 
-from crack_md.workflows.rating import rank
 from crack_md.workflows.relax.records import RelaxationRecord
-from crack_md.workflows.results import (
+from crack_md.workflows.screening.rank import rank
+from crack_md.workflows.screening.results import (
     ModelInfo,
     ScreenResult,
     ScreenSettings,
     SiteResult,
     SlabResult,
 )
-from crack_md.workflows.rows import site_rows, slab_rows
+from crack_md.workflows.screening.rows import site_rows, slab_rows
+from crack_md.workflows.screening.tables import summarise
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
-from crack_md.workflows.tables import summarise
 
 SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"))
 ENERGIES = {"O": 1.6, "OH": 0.4, "OOH": 3.4}

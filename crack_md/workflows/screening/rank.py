@@ -8,7 +8,7 @@ from crack_md.workflows.orr.diagram import (
     limiting_potential_band,
     orr_diagram,
 )
-from crack_md.workflows.results import ScreenSettings, SlabResult
+from crack_md.workflows.screening.results import ScreenSettings, SlabResult
 
 
 def rank(

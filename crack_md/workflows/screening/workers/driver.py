@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from crack_md.errors import CrackError, WorkerError
-from crack_md.workflows.run import Outcome, RelaxOne, Task
+from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task
 
 MAX_LOSSES = 4
 """Workers that may be lost with one relaxation before it is given up."""

@@ -8,21 +8,27 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.workflows.inputs import Entry
-from crack_md.workflows.ledger import Ledger
 from crack_md.workflows.orr.diagram import free_energy
 from crack_md.workflows.orr.references import gas_energy
-from crack_md.workflows.plan import SlabPlan, plan_pt111, plan_slab
-from crack_md.workflows.rating import rank
 from crack_md.workflows.relax.records import ADSORBED, RelaxationRecord
 from crack_md.workflows.relax.store import ResultsStore, relaxation_key
-from crack_md.workflows.results import (
+from crack_md.workflows.screening.plan import SlabPlan, plan_pt111, plan_slab
+from crack_md.workflows.screening.queue import Ledger
+from crack_md.workflows.screening.rank import rank
+from crack_md.workflows.screening.relaxations import (
+    Report,
+    Runner,
+    Task,
+    one_by_one,
+    relaxer,
+)
+from crack_md.workflows.screening.results import (
     ModelInfo,
     ScreenResult,
     ScreenSettings,
     SiteResult,
     SlabResult,
 )
-from crack_md.workflows.run import Report, Runner, Task, one_by_one, relaxer
 from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
 from crack_md.workflows.surfaces.placement import Start, place
 

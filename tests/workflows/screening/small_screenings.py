@@ -13,11 +13,11 @@ from ase.calculators.emt import EMT
 
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.relax.store import open_store
-from crack_md.workflows.results import ModelInfo, ScreenResult, ScreenSettings
-from crack_md.workflows.run import Progress
-from crack_md.workflows.screen import screen
+from crack_md.workflows.screening.relaxations import Progress
+from crack_md.workflows.screening.results import ModelInfo, ScreenResult, ScreenSettings
+from crack_md.workflows.screening.screen import screen
+from crack_md.workflows.screening.tables import write_tables
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
-from crack_md.workflows.tables import write_tables
 
 EMT_MODEL = ModelInfo("emt", "ase", "total", {"H2O": 0.0, "H2": 1.5})
 

@@ -11,8 +11,14 @@ from ase.build import fcc111
 from crack_md.errors import ConfigError
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.orr.constants import WATER_FORMATION_EV
-from crack_md.workflows.results import ScreenResult
-from tests.workflows.screening import NO_PLATINUM, fast, rows, run, slab
+from crack_md.workflows.screening.results import ScreenResult
+from tests.workflows.screening.small_screenings import (
+    NO_PLATINUM,
+    fast,
+    rows,
+    run,
+    slab,
+)
 
 INTERMEDIATES = "O,OH,OOH"
 

@@ -10,9 +10,9 @@ from ase.db import connect
 from crack_md.errors import ConfigError, DataError
 from crack_md.workflows.inputs import Entry
 from crack_md.workflows.relax.store import open_store
-from crack_md.workflows.results import ModelInfo, ScreenResult, ScreenSettings
-from crack_md.workflows.run import Progress
-from tests.workflows.screening import EMT_MODEL, fast, rows, run, slab
+from crack_md.workflows.screening.relaxations import Progress
+from crack_md.workflows.screening.results import ModelInfo, ScreenResult, ScreenSettings
+from tests.workflows.screening.small_screenings import EMT_MODEL, fast, rows, run, slab
 
 FAST = fast()
 
