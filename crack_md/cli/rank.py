@@ -12,10 +12,10 @@ from crack_md.progress import show_progress
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-    from crack_md.workflows.rescored import Rescored
+    from crack_md.workflows.ranking.errors import AssumedErrors
+    from crack_md.workflows.ranking.rescored import Rescored
     from crack_md.workflows.screening.folder import Screening
     from crack_md.workflows.screening.results import ModelInfo
-    from crack_md.workflows.uncertainty import AssumedErrors
 
 Correction = Literal["auto", "none", "offset", "line"]
 MODEL_HELP = (
@@ -100,10 +100,10 @@ def rank(
     rescored.jsonl, so that a stopped run goes on. Exit code 2: unusable input.
     """
     from crack_md.cli.rank_table import print_ranking
-    from crack_md.workflows.chances import rank_slabs
-    from crack_md.workflows.dft_values import read_reference_values
-    from crack_md.workflows.ranking_files import write_ranking
-    from crack_md.workflows.ranking_records import RankSettings
+    from crack_md.workflows.ranking.dft_values import read_reference_values
+    from crack_md.workflows.ranking.rank import rank_slabs
+    from crack_md.workflows.ranking.records import RankSettings
+    from crack_md.workflows.ranking.results import write_ranking
     from crack_md.workflows.screening.folder import read_screening
 
     # everything that can be wrong with the input is found before a model is loaded
@@ -147,7 +147,7 @@ def register(app: typer.Typer) -> None:
 
 def _assumed(error: float | None, shared_error: float | None) -> "AssumedErrors":
     """Return the errors that are taken for granted, where given as given."""
-    from crack_md.workflows.uncertainty import AssumedErrors
+    from crack_md.workflows.ranking.errors import AssumedErrors
 
     default = AssumedErrors()
     if error is None and shared_error is None:
@@ -163,7 +163,7 @@ def _rescored(
     screening: "Screening", model: str | None, top: int, relaxes: bool, device: str
 ) -> "tuple[Rescored, ...]":
     """Return what another model says of the best slabs."""
-    from crack_md.workflows.rescore import rescore
+    from crack_md.workflows.ranking.rescore import rescore
 
     if model is None:
         return ()
@@ -186,7 +186,7 @@ def _committee(
     """Return the spread in eV over the screening and these, by slab and adsorbate."""
     import numpy as np
 
-    from crack_md.workflows.uncertainty import committee_spread
+    from crack_md.workflows.ranking.errors import committee_spread
 
     everything = len(screening.candidates)
     members = [_rescored(screening, m, everything, False, device) for m in models]

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crack_md.workflows.calibration import Calibration
-from crack_md.workflows.ranking_files import CSV_NAME, JSON_NAME
-from crack_md.workflows.ranking_records import RankedSlab, Ranking
-from crack_md.workflows.rescored import Rescored
-from crack_md.workflows.uncertainty import percent
+from crack_md.workflows.ranking.calibration import Calibration
+from crack_md.workflows.ranking.errors import percent
+from crack_md.workflows.ranking.records import RankedSlab, Ranking
+from crack_md.workflows.ranking.rescored import Rescored
+from crack_md.workflows.ranking.results import CSV_NAME, JSON_NAME
 
 SHOWN = 30
 

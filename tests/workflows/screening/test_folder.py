@@ -4,7 +4,7 @@ import pytest
 
 from crack_md.errors import ConfigError, DataError
 from crack_md.workflows.screening.folder import number, read_rows, read_screening
-from tests.workflows.screenings import write_csv, write_screening
+from tests.workflows.ranking.screenings import write_csv, write_screening
 
 
 def test_candidates_are_the_ranked_slabs_best_first(tmp_path: Path) -> None:

@@ -7,17 +7,17 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import DataError
-from crack_md.workflows.dft_values import ReferenceValue
-from crack_md.workflows.estimates import AdsorbateEstimates, Known, estimate
 from crack_md.workflows.orr.activity import INTERMEDIATES, Volcano, limiting_potentials
-from crack_md.workflows.ranking_records import (
+from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.estimates import AdsorbateEstimates, Known, estimate
+from crack_md.workflows.ranking.records import (
     RankedEnergy,
     RankedSlab,
     Ranking,
     RankSettings,
 )
-from crack_md.workflows.resampling import RankStatistics, rank_statistics
-from crack_md.workflows.rescored import Rescored
+from crack_md.workflows.ranking.rescored import Rescored
+from crack_md.workflows.ranking.statistics import RankStatistics, rank_statistics
 from crack_md.workflows.screening.folder import Candidate, Screening
 
 

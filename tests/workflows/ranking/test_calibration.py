@@ -3,8 +3,8 @@ import pytest
 from numpy import ndarray
 
 from crack_md.errors import DataError
-from crack_md.workflows.calibration import calibrate
-from crack_md.workflows.uncertainty import AssumedErrors, Estimates
+from crack_md.workflows.ranking.calibration import calibrate
+from crack_md.workflows.ranking.errors import AssumedErrors, Estimates
 
 T_95 = {1: 12.706204736432095, 2: 4.302652729696142, 3: 3.182446305284263}
 """Two-sided 95 % quantiles of Student's t, from tables."""

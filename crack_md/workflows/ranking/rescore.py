@@ -14,6 +14,7 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import DataError
+from crack_md.workflows.ranking.rescored import Rescored, append_rescored, read_rescored
 from crack_md.workflows.relax.records import PLATEAU_FMAX
 from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,
@@ -22,7 +23,6 @@ from crack_md.workflows.relax.relax import (
     RelaxResult,
     relax,
 )
-from crack_md.workflows.rescored import Rescored, append_rescored, read_rescored
 from crack_md.workflows.screening.folder import Adsorbed, Candidate, Screening
 from crack_md.workflows.screening.results import ModelInfo
 from crack_md.workflows.screening.structures import Structures

@@ -14,12 +14,12 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from crack_md.workflows.calibration import Calibration, calibrate
-from crack_md.workflows.dft_values import ReferenceValue
-from crack_md.workflows.ranking_records import RankSettings
-from crack_md.workflows.rescored import Rescored
+from crack_md.workflows.ranking.calibration import Calibration, calibrate
+from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.errors import Estimates
+from crack_md.workflows.ranking.records import RankSettings
+from crack_md.workflows.ranking.rescored import Rescored
 from crack_md.workflows.screening.folder import Adsorbed
-from crack_md.workflows.uncertainty import Estimates
 
 
 @dataclass(frozen=True, eq=False)

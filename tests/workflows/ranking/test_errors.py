@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crack_md.workflows.uncertainty import (
+from crack_md.workflows.ranking.errors import (
     AssumedErrors,
     ErrorPart,
     Estimates,

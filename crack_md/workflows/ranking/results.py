@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from crack_md.workflows.ranking_records import RankedSlab, Ranking
+from crack_md.workflows.ranking.records import RankedSlab, Ranking
 from crack_md.workflows.screening.tables import write_atomically
 
 CSV_NAME, JSON_NAME = "ranking.csv", "ranking.json"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.chances import rank_slabs
-from crack_md.workflows.dft_values import ReferenceValue
-from crack_md.workflows.ranking_files import read_ranking, write_ranking
-from crack_md.workflows.ranking_records import Ranking, RankSettings
-from crack_md.workflows.rescored import Rescored
+from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.errors import AssumedErrors
+from crack_md.workflows.ranking.rank import rank_slabs
+from crack_md.workflows.ranking.records import Ranking, RankSettings
+from crack_md.workflows.ranking.rescored import Rescored
+from crack_md.workflows.ranking.results import read_ranking, write_ranking
 from crack_md.workflows.screening.folder import Screening, read_screening
-from crack_md.workflows.uncertainty import AssumedErrors
-from tests.workflows.screenings import ENERGIES, write_csv, write_screening
+from tests.workflows.ranking.screenings import ENERGIES, write_csv, write_screening
 
 Z = 1.959963984540054
 SURE = AssumedErrors(shared_eV=0.0, independent_eV=1e-6)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from ase.calculators.emt import EMT
 
+from crack_md.workflows.ranking.rescore import rescore
 from crack_md.workflows.relax.relax import RelaxResult, relax
-from crack_md.workflows.rescore import rescore
 from crack_md.workflows.screening.folder import Screening, read_screening
-from tests.workflows.screenings import EMT_MODEL, run_screening
+from tests.workflows.ranking.screenings import EMT_MODEL, run_screening
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_relaxes_as_the_screening_did(
         seen.append(kwargs)
         return relax(*args, **kwargs)
 
-    monkeypatch.setattr("crack_md.workflows.rescore.relax", spy)
+    monkeypatch.setattr("crack_md.workflows.ranking.rescore.relax", spy)
     changed = Screening(screening.folder, screening.slabs, screening.sites, of_run)
     rescore(changed, EMT(), model=EMT_MODEL, top=1, relaxes=True)
     assert len(seen) == 2  # covered and clean

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from crack_md.workflows.calibration import Calibration, Kind
-from crack_md.workflows.dft_values import ReferenceValue
-from crack_md.workflows.resampling import DRAWS
-from crack_md.workflows.uncertainty import DEFAULT_LEVEL, AssumedErrors
+from crack_md.workflows.ranking.calibration import Calibration, Kind
+from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.errors import DEFAULT_LEVEL, AssumedErrors
+from crack_md.workflows.ranking.statistics import DRAWS
 
 
 @dataclass(frozen=True)

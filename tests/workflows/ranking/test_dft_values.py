@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from crack_md.errors import DataError
-from crack_md.workflows.dft_values import read_reference_values
+from crack_md.workflows.ranking.dft_values import read_reference_values
 from crack_md.workflows.screening.folder import Screening, read_screening
-from tests.workflows.screenings import write_screening
+from tests.workflows.ranking.screenings import write_screening
 
 
 @pytest.fixture

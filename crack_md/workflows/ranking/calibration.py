@@ -20,7 +20,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import DataError
-from crack_md.workflows.uncertainty import (
+from crack_md.workflows.ranking.errors import (
     DEFAULT_LEVEL,
     SPREAD_FLOOR_EV,
     AssumedErrors,
