@@ -20,10 +20,10 @@ from ase.constraints import FixAtoms
 
 from crack_md.cli.potentials import identity, load_potential
 from crack_md.plots.residence import residence_png
-from crack_md.workflows.diffusion import diffusion_coefficient, surface_path
+from crack_md.workflows.md.diffusion import diffusion_coefficient, surface_path
+from crack_md.workflows.md.residence import Residence, trace_residence
 from crack_md.workflows.md.run import run_md
 from crack_md.workflows.md.settings import MDSettings
-from crack_md.workflows.residence import Residence, trace_residence
 from crack_md.workflows.surfaces.sites import Site, find_sites
 from crack_md.workflows.surfaces.slab import prepare_slab
 
