@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from crack_md.calculators import CrackCalculator
-from crack_md.workflows.inputs import read_entries
+from crack_md.structures import read_entries
 from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.screening.plan import plan_slab
 from crack_md.workflows.screening.relaxations import Task, relaxer

@@ -30,7 +30,7 @@ from benchmarks import dft_sets, validation
 from benchmarks.adsorption_values import Value, compute_values, read_values
 from benchmarks.models import benchmark_potential
 from benchmarks.scores import Scores
-from crack_md.workflows.inputs import read_entries
+from crack_md.structures import read_entries
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.relaxations import Progress
 from crack_md.workflows.screening.results import ScreenSettings

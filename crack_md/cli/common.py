@@ -48,7 +48,7 @@ def read_structure(path: Path, index: int) -> "Atoms":
         DataError: it cannot be read.
         StructureError: the structure is broken.
     """
-    from crack_md.workflows.inputs import read_entries
+    from crack_md.structures import read_entries
     from crack_md.workflows.surfaces.checks import check_structure
 
     entries = read_entries(path)

@@ -114,8 +114,8 @@ def _bands(
     as_json: bool,
 ) -> None:
     from crack_md.cli.potentials import identity
+    from crack_md.files import write_atomically
     from crack_md.plots.phonons import bands_png
-    from crack_md.workflows.folder import write_atomically
     from crack_md.workflows.phonons.run import RESIDUAL_FORCE, run_phonons
 
     if relaxation is not None:

@@ -69,7 +69,7 @@ def relax(
     Exit code 1: not one structure could be relaxed; 2: unusable input.
     """
     from crack_md.cli.potentials import load_potential
-    from crack_md.workflows.inputs import read_entries
+    from crack_md.structures import read_entries
     from crack_md.workflows.relax.batch import RELAXED
     from crack_md.workflows.relax.optimize import RelaxSettings, require_stress
 

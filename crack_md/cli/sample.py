@@ -157,8 +157,8 @@ def _check_into(
     out: Path, frames: "Reference", *, model: str | None, settings: Any, device: str
 ) -> tuple["SamplingCheck", dict[str, Any]]:
     """Run the check, write its files, and return it with its record."""
+    from crack_md.files import claim_folder, write_json
     from crack_md.plots.sampling_report import write_sampling_report
-    from crack_md.workflows.folder import claim_folder, write_json
     from crack_md.workflows.sampling.check import check_halves
     from crack_md.workflows.sampling.record import summarise
 

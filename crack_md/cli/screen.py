@@ -14,7 +14,7 @@ from crack_md.cli.screen_scale import Scale, open_runner
 from crack_md.errors import ConfigError
 
 if TYPE_CHECKING:
-    from crack_md.workflows.inputs import Entry
+    from crack_md.structures import Entry
     from crack_md.workflows.screening.results import ScreenSettings
 
 ALL_FAILED = 1
@@ -104,7 +104,7 @@ def screen(
 
 def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) -> Any:
     """Return the slabs of the input, cut from bulks where planes are given."""
-    from crack_md.workflows.inputs import read_entries
+    from crack_md.structures import read_entries
     from crack_md.workflows.surfaces.cut import CutSettings, cut_entries, parse_planes
 
     planes = parse_planes(miller) if miller is not None else ()
@@ -185,7 +185,7 @@ class _Job:
         return summary
 
     def _input(self) -> dict[str, Any]:
-        from crack_md.workflows.inputs import input_sha256
+        from crack_md.structures import input_sha256
 
         return {
             "path": str(self.surfaces),
@@ -199,15 +199,15 @@ def _write_figures(result: Any, out: Path) -> None:
     from crack_md.plots.free_energy import free_energy_png
     from crack_md.plots.volcano import volcano_png
     from crack_md.workflows.orr.diagram import INTERMEDIATES
-    from crack_md.workflows.screening.tables import write_atomically
+    from crack_md.workflows.screening.tables import write_result
 
     if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):
         return
-    write_atomically(out / "volcano.png", volcano_png(result))
+    write_result(out / "volcano.png", volcano_png(result))
     best = [slab for slab in result.slabs if slab.diagram is not None]
     diagrams = {slab.name: slab.diagram for slab in best[:SHOWN_DIAGRAMS]}
     if diagrams:
-        write_atomically(out / "free_energy.png", free_energy_png(diagrams))
+        write_result(out / "free_energy.png", free_energy_png(diagrams))
 
 
 def _gas_energies(text: str | None) -> dict[str, float] | None:

@@ -19,7 +19,7 @@ from crack_md.plots.screening.volcano import draw_volcano
 from crack_md.workflows.orr.activity import INTERMEDIATES, Volcano
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.folder import read_screening
-from crack_md.workflows.screening.tables import write_atomically
+from crack_md.workflows.screening.tables import write_result
 
 FILE_NAME = "report.html"
 SECTIONS = {
@@ -42,7 +42,7 @@ def write_report(folder: Path) -> Path:
         DataError: the folder holds no finished screening, or cannot be written.
     """
     page = build_page(ReportView.of(read_screening(folder)))
-    write_atomically(folder / FILE_NAME, page.encode())
+    write_result(folder / FILE_NAME, page.encode())
     return folder / FILE_NAME
 
 

@@ -18,7 +18,7 @@ from ase.md.velocitydistribution import Stationary
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.folder import package_versions, write_atomically, write_json
+from crack_md.files import package_versions, write_atomically, write_json
 from crack_md.workflows.md.audit_page import audit_page
 from crack_md.workflows.md.jacobian import force_asymmetry
 from crack_md.workflows.md.output import THERMO_FILE

@@ -9,7 +9,8 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.folder import claim_folder, keep_conditions, structure_sha256
+from crack_md.files import claim_folder, keep_conditions
+from crack_md.structures import structure_sha256
 from crack_md.workflows.md.npt import require_pressure
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.simulation import RESTART_FILE, Progress, Simulation

@@ -15,7 +15,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import DataError
-from crack_md.workflows.folder import read_json
+from crack_md.files import read_json
 from crack_md.workflows.md.dynamics import build_dynamics
 from crack_md.workflows.md.integrators import Dynamics
 from crack_md.workflows.md.motion import (

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from crack_md.workflows.folder import package_versions, write_json
+from crack_md.files import package_versions, write_json
 from crack_md.workflows.md.output import THERMO_FILE
 from crack_md.workflows.md.statistics import Line, fit_line
 

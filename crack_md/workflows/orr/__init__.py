@@ -1,1 +1,1 @@
-"""The oxygen reduction reaction: gas references, constants, free energies, potentials."""
+"""Oxygen reduction: gas references, constants, free energies, potentials."""

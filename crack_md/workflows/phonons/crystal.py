@@ -13,7 +13,7 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 
 from crack_md.errors import MissingDependencyError, StructureError
-from crack_md.workflows.folder import write_atomically
+from crack_md.files import write_atomically
 from crack_md.workflows.phonons.settings import Array, PhononSettings
 
 Report = Callable[[int, int], None]

@@ -11,13 +11,13 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 
 from crack_md.errors import StructureError
-from crack_md.workflows.folder import (
+from crack_md.files import (
     claim_folder,
     keep_conditions,
     package_versions,
-    structure_sha256,
     write_json,
 )
+from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.relax.optimize import RelaxSettings, optimize
 from crack_md.workflows.surfaces.checks import NONMETALS

@@ -11,15 +11,15 @@ from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 from ase.io.trajectory import Trajectory
 
-from crack_md.workflows.folder import (
+from crack_md.files import (
     claim_folder,
     csv_bytes,
     keep_conditions,
     package_versions,
-    structure_sha256,
     write_atomically,
     write_json,
 )
+from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import (
     Report,

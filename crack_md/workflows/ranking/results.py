@@ -4,9 +4,6 @@ The report must not show chances that belong to older results, so ranking.json c
 the fingerprint of the table that was ranked.
 """
 
-import csv
-import hashlib
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -14,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from crack_md.files import csv_bytes, file_sha256, write_atomically, write_json
 from crack_md.workflows.ranking.records import RankedSlab, Ranking
-from crack_md.workflows.screening.tables import write_atomically
 
 CSV_NAME, JSON_NAME = "ranking.csv", "ranking.json"
 
@@ -26,15 +23,14 @@ def write_ranking(ranking: Ranking, folder: Path, **provenance: Any) -> dict[str
     Raises:
         DataError: a file cannot be written.
     """
-    told = {
+    record = {
         **_plain(asdict(ranking)),
-        "results_sha256": _results_sha256(folder),
+        "results_sha256": file_sha256(folder / "results.csv"),
         **provenance,
     }
     write_atomically(folder / CSV_NAME, _table(ranking))
-    text = json.dumps(told, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / JSON_NAME, (text + "\n").encode())
-    return told
+    write_json(folder / JSON_NAME, record)
+    return record
 
 
 def read_ranking(folder: Path) -> dict[str, Any] | None:
@@ -43,11 +39,11 @@ def read_ranking(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        current = told["results_sha256"] == _results_sha256(folder)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        current = record["results_sha256"] == file_sha256(folder / "results.csv")
     except (ValueError, KeyError, TypeError):
         return None
-    return told if current else None
+    return record if current else None
 
 
 def table_row(row: RankedSlab, top: int, adsorbates: Sequence[str]) -> dict[str, Any]:
@@ -88,21 +84,7 @@ def table_row(row: RankedSlab, top: int, adsorbates: Sequence[str]) -> dict[str,
 def _table(ranking: Ranking) -> bytes:
     top, adsorbates = ranking.settings.top, ranking.adsorbates
     rows = [table_row(row, top, adsorbates) for row in ranking.slabs]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    return text.getvalue().encode()
-
-
-def _cell(value: Any) -> Any:
-    # adding zero turns -0.0 into 0.0
-    return f"{round(value, 4) + 0.0:.4f}" if isinstance(value, float) else value
-
-
-def _results_sha256(folder: Path) -> str:
-    return hashlib.sha256((folder / "results.csv").read_bytes()).hexdigest()
+    return csv_bytes(rows, decimals=4)
 
 
 def _plain(value: Any) -> Any:

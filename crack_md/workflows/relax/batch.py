@@ -11,13 +11,13 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.folder import (
+from crack_md.files import (
     csv_bytes,
     package_versions,
     write_atomically,
     write_json,
 )
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.relax.optimize import RelaxSettings, optimize, require_stress
 from crack_md.workflows.relax.store import ResultsStore, relaxation_key
 from crack_md.workflows.screening.results import ModelInfo, RelaxationRecord

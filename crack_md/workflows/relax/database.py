@@ -56,11 +56,6 @@ def connect_to(address: str | Path) -> tuple[Database, tuple[type[Exception], ..
         ) from error
 
 
-def is_locked(error: Exception) -> bool:
-    """Return whether somebody else holds an SQLite file."""
-    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
-
-
 @contextlib.contextmanager
 def written_ahead(database: Any) -> Iterator[sqlite3.Connection]:
     """Hold an SQLite file open, and let others read it meanwhile, where that works.

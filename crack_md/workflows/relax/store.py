@@ -1,10 +1,8 @@
 """Results that survive a kill: one ASE database, one row per finished relaxation."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -15,9 +13,10 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.errors import DataError
+from crack_md.files import as_plain, claim_folder, differences
+from crack_md.structures import is_locked
 from crack_md.workflows.relax.database import (
     connect_to,
-    is_locked,
     shown,
     written_ahead,
 )
@@ -46,12 +45,8 @@ def relaxation_key(slab: Atoms, site: str, conditions: Mapping[str, Any]) -> str
         "site": site,
         "conditions": dict(conditions),
     }
-    text = json.dumps(content, sort_keys=True, default=_plain)
+    text = json.dumps(content, sort_keys=True, default=as_plain)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 class ResultsStore:
@@ -173,15 +168,10 @@ class ResultsStore:
             return (
                 f"'{self.place}' is not the result of a screening; give another --out"
             )
-        differences = [
-            f"{name} {found.get(name)!r} (now {self.conditions.get(name)!r})"
-            for name in sorted({*found, *self.conditions})
-            if found.get(name) != self.conditions.get(name)
-        ]
         return (
             f"'{self.folder if self.path else self.place}' holds results of other "
-            f"settings: {', '.join(differences)}; give another --out, or remove the "
-            f"{'folder' if self.path else 'tables'}"
+            f"settings: {differences(found, self.conditions)}; give another --out, or "
+            f"remove the {'folder' if self.path else 'tables'}"
         )
 
 
@@ -209,24 +199,8 @@ def open_store(
     Raises:
         DataError: the folder cannot be written, is in use, or holds other results.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise DataError(
-            f"cannot write to '{folder}': {error.strerror or error}; give another --out"
-        ) from error
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataError(
-                f"another screening is writing to '{folder}'; wait for it, or give "
-                "another --out"
-            ) from error
+    with claim_folder(folder):
         store = ResultsStore(folder, conditions, address)
         store.load()
         with store.held():
             yield store
-    finally:
-        os.close(lock)

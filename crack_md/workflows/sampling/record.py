@@ -10,7 +10,7 @@ from ase import Atoms, units
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from crack_md.workflows.folder import package_versions
+from crack_md.files import package_versions
 from crack_md.workflows.sampling import verdict
 from crack_md.workflows.sampling.analysis import Convergence
 from crack_md.workflows.sampling.chains import Chains

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from crack_md.errors import DataError
-from crack_md.workflows.folder import write_atomically
+from crack_md.files import write_atomically
 from crack_md.workflows.sampling.chains import Chains, SamplingSettings
 from crack_md.workflows.sampling.dynamics import (
     BuildDynamics,

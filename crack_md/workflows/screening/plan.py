@@ -9,7 +9,7 @@ from ase.build import fcc111
 from ase.calculators.calculator import BaseCalculator
 from ase.geometry import minkowski_reduce
 
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.relax.relax import relax_fcc_constant
 from crack_md.workflows.screening.results import ModelInfo, ScreenSettings
 from crack_md.workflows.surfaces.checks import SlabError

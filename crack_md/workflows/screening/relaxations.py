@@ -1,11 +1,11 @@
 """The relaxations of a screening: what one is, and how many are done together.
 
-`relax_task` is the whole of one relaxation and never raises; a `Runner` decides where
-it is done and how several share a calculator. The one here does them one after the
-other; `crack_md.workflows.screening.workers` has others, for batches, processes and clusters. A
-runner gets the function and the tasks, gives the function a calculator, and yields what
-it returns, in any order, as it comes. It takes a task only when it has room for one:
-there may be a million.
+`relax_task` does one relaxation and never raises; a `Runner` decides where it is done
+and how several share a calculator. The one here does them one after the other; those in
+`crack_md.workflows.screening.workers` use batches, processes and clusters. A runner is
+given the function and the tasks, passes the function a calculator, and yields what it
+returns, in any order. It takes a task only when it has room for one, because there may
+be a million.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.orr.diagram import free_energy
 from crack_md.workflows.orr.references import gas_energy
 from crack_md.workflows.relax.records import ADSORBED, RelaxationRecord

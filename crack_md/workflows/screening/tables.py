@@ -1,17 +1,13 @@
 """Screening results as files: results.csv, sites.csv and summary.json."""
 
-import csv
-import io
 import json
-import os
-import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from crack_md.errors import DataError
+from crack_md.files import csv_bytes, package_versions, write_atomically
 from crack_md.workflows.orr.constants import CORRECTIONS, SCALINGS
 from crack_md.workflows.orr.diagram import STATES
 from crack_md.workflows.orr.references import REFERENCES
@@ -19,6 +15,8 @@ from crack_md.workflows.screening.results import ScreenResult, SlabResult
 from crack_md.workflows.screening.rows import Row, energy_column, site_rows, slab_rows
 
 SAME_EVERYWHERE = ("corrections", "scaling", "reference")
+DECIMALS = 4
+"""Of numbers in the tables: a tenth of a millielectronvolt."""
 PACKAGES = ("crack-md", "ase", "numpy", "spglib", "torch")
 
 
@@ -31,10 +29,14 @@ def write_tables(
         DataError: a file cannot be written.
     """
     summary = summarise(result, **provenance)
-    write_atomically(folder / "results.csv", _csv(slab_rows(result)))
-    write_atomically(folder / "sites.csv", _csv(site_rows(result)))
+    for name, rows in (
+        ("results.csv", slab_rows(result)),
+        ("sites.csv", site_rows(result)),
+    ):
+        table = csv_bytes(rows, decimals=DECIMALS, columns=["slab"])
+        write_result(folder / name, table)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(folder / "summary.json", (text + "\n").encode())
+    write_result(folder / "summary.json", (text + "\n").encode())
     return summary
 
 
@@ -68,7 +70,7 @@ def summarise(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
             "dtype": model.dtype,
         },
         "settings": _settings(result),
-        "versions": _versions(),
+        "versions": package_versions(PACKAGES),
         **provenance,
     }
 
@@ -107,21 +109,18 @@ def _diagram(slab: SlabResult) -> Row:
     }
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under a temporary name and move it into place.
+def write_result(path: Path, content: bytes) -> None:
+    """Write a file of the results folder, whole or not at all.
 
     Raises:
         DataError: it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
+        write_atomically(path, content)
+    except DataError as error:
         raise DataError(
-            f"cannot write '{path}': {error.strerror or error}; what was relaxed is "
-            "kept in results.db: run the same command again"
+            f"{error}; what was relaxed is kept in results.db: run the same command "
+            "again"
         ) from error
 
 
@@ -135,34 +134,5 @@ def _compact(row: Mapping[str, Any]) -> Row:
 
 
 def _rounded(value: Any) -> Any:
-    # A tenth of a millielectronvolt; adding zero turns -0.0 into 0.0.
-    return round(value, 4) + 0.0 if isinstance(value, float) else value
-
-
-def _csv(rows: Sequence[Row]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(rows[0] if rows else ["slab"])
-    writer.writerows(_cells(row.values()) for row in rows)
-    return text.getvalue().encode()
-
-
-def _cells(values: Iterable[Any]) -> list[str]:
-    return [
-        ""
-        if value is None
-        else f"{_rounded(value):.4f}"
-        if isinstance(value, float)
-        else str(value)
-        for value in values
-    ]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    # adding zero turns -0.0 into 0.0
+    return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.geometry import minkowski_reduce
 
 from crack_md.errors import ConfigError, MissingDependencyError
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.surfaces.checks import NONMETALS, SlabError, check_structure
 from crack_md.workflows.surfaces.slab import layers, vacuum_axes
 

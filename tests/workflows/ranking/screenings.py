@@ -11,7 +11,7 @@ import ase.io
 from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.inputs import read_entries
+from crack_md.structures import read_entries
 from crack_md.workflows.orr.diagram import limiting_potential
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.results import ModelInfo, ScreenSettings

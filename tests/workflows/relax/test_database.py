@@ -14,8 +14,9 @@ from ase.build import fcc111
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
-from crack_md.workflows import results_database, store
-from crack_md.workflows.inputs import Entry, read_entries
+from crack_md.structures import Entry, read_entries
+from crack_md.workflows.relax import database as results_database
+from crack_md.workflows.relax import store
 from crack_md.workflows.relax.database import check_address, shown
 from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.relax.store import ResultsStore, open_store

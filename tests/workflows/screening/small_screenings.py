@@ -11,7 +11,7 @@ from ase.build import fcc111
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.relaxations import Progress
 from crack_md.workflows.screening.results import ModelInfo, ScreenResult, ScreenSettings

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111
 
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.screening.plan import SlabPlan, plan_slab
 from tests.workflows.screening.small_screenings import EMT_MODEL, fast
 

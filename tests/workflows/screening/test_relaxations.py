@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import fcc111
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.screening.plan import SlabPlan
 from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer
 from crack_md.workflows.surfaces.domain import neighbor_distance

@@ -8,7 +8,7 @@ from ase.calculators.emt import EMT
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.relaxations import Progress
 from crack_md.workflows.screening.results import ModelInfo, ScreenResult, ScreenSettings
@@ -148,7 +148,7 @@ def test_other_settings_in_the_same_folder_are_refused(
 
 def test_folder_is_used_by_one_run_at_a_time(tmp_path: Path) -> None:
     conditions = FAST.conditions(EMT_MODEL)
-    refused = pytest.raises(DataError, match="another screening")
+    refused = pytest.raises(DataError, match="another run")
     with open_store(tmp_path, conditions), refused, open_store(tmp_path, conditions):
         pass
 

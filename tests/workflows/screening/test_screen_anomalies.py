@@ -13,7 +13,7 @@ from ase.build import fcc111
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.relax.records import RelaxationRecord
 from crack_md.workflows.screening.plan import plan_slab
 from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer

@@ -8,7 +8,7 @@ from ase.build import bulk, fcc111
 from ase.spacegroup import crystal
 
 from crack_md.errors import ConfigError, MissingDependencyError
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.surfaces import cut
 from crack_md.workflows.surfaces.cut import (
     CutSettings,

@@ -1,10 +1,10 @@
 """Relaxations on more than one processor: batches, processes, clusters.
 
-    station     a worker's side: a model, and the relaxations that share its batches
-    crew        the driver's side: who has which relaxation, and lost workers
-    processes   a crew of processes on this machine
-    ray_cluster a crew of Ray actors
+    worker      one worker: a model, and the relaxations that share its batches
+    driver      the process that hands out relaxations and replaces lost workers
+    processes   workers that are processes on this machine
+    ray_cluster workers that are Ray actors
 
-`together` and `Crew` are runners for `crack_md.workflows.screening.screen.screen`. Results come
-back to the driver, which alone writes them.
+`run_batched` and `Driver` are runners for `crack_md.workflows.screening.screen`.
+Results come back to the driver, which alone writes them.
 """

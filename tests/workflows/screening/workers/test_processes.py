@@ -11,7 +11,7 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, WorkerError
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.screening.relaxations import Progress, Runner
 from crack_md.workflows.screening.results import ScreenResult
 from crack_md.workflows.screening.workers.driver import Crew

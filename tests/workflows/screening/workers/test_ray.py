@@ -11,7 +11,7 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, MissingDependencyError, WorkerError
-from crack_md.workflows.inputs import Entry
+from crack_md.structures import Entry
 from crack_md.workflows.screening import screen as screen_module
 from crack_md.workflows.screening.plan import SlabPlan, plan_slab
 from crack_md.workflows.screening.relaxations import Progress, Runner

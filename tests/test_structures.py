@@ -6,7 +6,7 @@ from ase.build import fcc111
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.inputs import input_sha256, read_entries
+from crack_md.structures import input_sha256, read_entries, structure_files
 
 SLAB = fcc111("Pt", (1, 1, 4), vacuum=8.0, periodic=True)
 SLAB.info.clear()
@@ -170,3 +170,25 @@ def test_selections_that_make_no_sense(table: Path, tmp_path: Path) -> None:
     ase.io.write(tmp_path / "a.cif", SLAB)
     with pytest.raises(ConfigError, match="--select works on ASE databases"):
         read_entries(tmp_path / "a.cif", select="metal=Pt")
+
+
+def test_folders_hold_contcars_by_suffix_and_json_databases(tmp_path: Path) -> None:
+    for name in ("POSCAR_Pd", "CONTCAR_Pd", "POSCAR-Au", "b.CIF"):
+        kind = "cif" if name.endswith("CIF") else "vasp"
+        ase.io.write(tmp_path / name, SLAB, format=kind)
+    connect(tmp_path / "slabs.json").write(SLAB)
+    (tmp_path / "summary.json").write_text('{"counts": {}}')
+    found = [path.name for path in structure_files(tmp_path)]
+    assert found == ["CONTCAR_Pd", "POSCAR-Au", "b.CIF", "slabs.json"]
+
+
+def test_cut_lmdb_is_refused_before_it_is_mapped(tmp_path: Path) -> None:
+    """Reading past the end of a mapped file kills the process (SIGBUS)."""
+    path = tmp_path / "slabs.aselmdb"
+    with connect(path, type="aselmdb") as database:
+        for _ in range(50):
+            database.write(SLAB)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"it has \d+ of \d+ bytes"):
+        read_entries(path)

@@ -7,15 +7,15 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from crack_md.errors import DataError
-from crack_md.workflows.folder import (
+from crack_md.files import (
     claim_folder,
     csv_bytes,
     keep_conditions,
     read_json,
-    structure_sha256,
     write_atomically,
     write_json,
 )
+from crack_md.structures import structure_sha256
 
 
 def test_one_run_at_a_time(tmp_path: Path):

@@ -1,24 +1,33 @@
-"""Structures in, whatever they come in: one entry per row, good or bad."""
+"""Structures from anything ASE reads: one entry per row, good or bad.
+
+The rule for folders is here, for every command: which files count as structures, and
+that a CONTCAR stands for the POSCAR beside it.
+"""
 
 import hashlib
+import json
+import re
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
-from crack_md.workflows.relax.database import is_locked
+from crack_md.files import as_plain, file_sha256
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 IN_FOLDERS = frozenset(
     [".db", ".aselmdb", ".extxyz", ".xyz", ".traj", ".cif", ".vasp", ".poscar", ".xsf"]
 )
-"""Endings that are read from a folder; other files there are none of our business."""
-VASP_NAMES = ("CONTCAR", "POSCAR")
+"""Endings that are read from a folder, and .json where it is an ASE database."""
+VASP_NAME = re.compile(r"(POSCAR|CONTCAR)(?![a-z])", re.IGNORECASE)
+"""What VASP's names begin with: POSCAR, CONTCAR, POSCAR_Pd, CONTCAR.1."""
 NAME_KEYS = ("name", "slab", "label", "slab_id")
 EXPECTED = "an ASE database, extxyz, traj, cif, POSCAR, or a folder of these"
 
@@ -72,45 +81,123 @@ def read_entries(path: Path, *, select: str | None = None) -> tuple[Entry, ...]:
 def structure_files(path: Path) -> tuple[Path, ...]:
     """Return the file, or the structure files in a folder, by name.
 
-    Where a folder holds both a POSCAR and a CONTCAR, the latter is taken: it is where
-    the relaxation ended.
+    Where a folder holds both a POSCAR and a CONTCAR (of one suffix: POSCAR_Pd and
+    CONTCAR_Pd), the latter is taken, unless it is empty: it is where the relaxation
+    ended. Hidden files are left out.
 
     Raises:
         DataError: there is none.
     """
     if not path.exists():
-        raise DataError(f"no such file: '{path}'; expected slabs in {EXPECTED}")
+        raise DataError(f"no such file: '{path}'; expected structures in {EXPECTED}")
     if not path.is_dir():
         return (path,)
-    files = []
-    for file in sorted(path.rglob("*")):
-        hidden = any(part.startswith(".") for part in file.relative_to(path).parts)
-        if hidden or not file.is_file():
-            continue
-        if file.name in VASP_NAMES:
-            contcar = file.with_name("CONTCAR")
-            relaxed = contcar.exists() and contcar.stat().st_size > 0
-            if (file.name == "CONTCAR") == relaxed:
-                files.append(file)
-        elif file.suffix.lower() in IN_FOLDERS:
-            files.append(file)
+    files = tuple(
+        file for file in sorted(path.rglob("*")) if _is_structure_file(file, path)
+    )
     if not files:
         raise DataError(
             f"the folder '{path}' holds no structures; expected files named "
-            f"{', '.join(VASP_NAMES)} or *{', *'.join(sorted(IN_FOLDERS))}"
+            f"POSCAR, CONTCAR or *{', *'.join(sorted(IN_FOLDERS))}"
         )
-    return tuple(files)
+    return files
+
+
+def _is_structure_file(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    if hidden or not file.is_file():
+        return False
+    vasp = VASP_NAME.match(file.name)
+    if vasp is not None:
+        rest = file.name[vasp.end() :]
+        relaxed = file.with_name(f"CONTCAR{rest}")
+        ended = relaxed.exists() and relaxed.stat().st_size > 0
+        return (vasp[1].upper() == "CONTCAR") == ended
+    if file.suffix.lower() == ".json":
+        return _is_json_database(file)
+    return file.suffix.lower() in IN_FOLDERS
+
+
+def _is_json_database(file: Path) -> bool:
+    """Return whether a JSON file ends as ASE's databases do; summaries do not."""
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - 100))
+        return b'"nextid"' in opened.read()
 
 
 def input_sha256(path: Path) -> str:
     """Return the hash of a file, or of the names and content of a folder's files."""
     if not path.is_dir():
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return file_sha256(path)
     total = hashlib.sha256()
     for file in structure_files(path):
         total.update(str(file.relative_to(path)).encode() + b"\0")
-        total.update(hashlib.sha256(file.read_bytes()).digest())
+        total.update(bytes.fromhex(file_sha256(file)))
     return total.hexdigest()
+
+
+def structure_sha256(atoms: Atoms) -> str:
+    """Return the fingerprint of a structure: species, geometry, motion, constraints."""
+    content = hashlib.sha256()
+    for array in (
+        atoms.numbers,
+        atoms.positions,
+        atoms.cell.array,
+        atoms.pbc,
+        atoms.get_momenta(),
+        atoms.get_masses(),
+    ):
+        content.update(array.tobytes())
+    held = [constraint.todict() for constraint in atoms.constraints]
+    content.update(json.dumps(held, sort_keys=True, default=as_plain).encode())
+    return content.hexdigest()
+
+
+def open_database(path: Path, *, readonly: bool = True) -> Any:
+    """Return an ASE database; LMDB files are checked to be whole before.
+
+    Raises:
+        DataError: an LMDB file is damaged or cut short.
+        MissingDependencyError: the backend of LMDB files is not installed.
+    """
+    if path.suffix != ".aselmdb":
+        return connect(path, use_lock_file=False)
+    try:
+        from ase_db_backends.aselmdb import LMDBDatabase
+    except ImportError as error:
+        raise MissingDependencyError.of(
+            "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
+        ) from error
+    if path.exists():
+        _check_lmdb(path)
+    return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
+
+
+def _check_lmdb(path: Path) -> None:
+    """Raise DataError for a file whose pages do not all exist."""
+    import lmdb
+
+    expected = "expected an LMDB file as crack-md or fairchem writes it"
+    try:
+        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    except lmdb.Error as error:
+        if "already open" in str(error):  # by this process, which has checked it
+            return
+        # here, because LMDBDatabase would fail again in its destructor
+        raise DataError(f"cannot read '{path}': {error}; {expected}") from error
+    with environment:
+        pages = environment.info()["last_pgno"] + 1
+        size = pages * environment.stat()["psize"]
+    if path.stat().st_size < size:  # reading past the end would kill the process
+        raise DataError(
+            f"cannot read '{path}': it has {path.stat().st_size} of {size} bytes; copy "
+            "the whole file again"
+        )
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether somebody else holds an SQLite file."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _rows(path: Path, select: str | None) -> Iterator[Entry]:
@@ -122,7 +209,8 @@ def _rows(path: Path, select: str | None) -> Iterator[Entry]:
 def _of_folder(file: Path, folder: Path, select: str | None) -> Iterator[Entry]:
     """Yield the entries of one file under names that say where it lies."""
     inside = file.relative_to(folder)
-    stem = inside.parent if file.name in VASP_NAMES else inside.with_suffix("")
+    is_vasp = VASP_NAME.fullmatch(file.name) is not None
+    stem = inside.parent if is_vasp else inside.with_suffix("")
     place = str(stem) if str(stem) != "." else file.name
     try:
         entries = list(_rows(file, select))
@@ -139,16 +227,11 @@ def _of_folder(file: Path, folder: Path, select: str | None) -> Iterator[Entry]:
 
 
 def _database_rows(path: Path, select: str | None) -> Iterator[Entry]:
-    kind = "aselmdb" if path.suffix == ".aselmdb" else "extract_from_name"
     try:
-        database = connect(path, type=kind, use_lock_file=False)
+        database = open_database(path)
         ids = [row.id for row in database.select(columns=["id"])]
-    except (ImportError, AssertionError, KeyError) as error:
-        if kind == "aselmdb":
-            raise MissingDependencyError.of(
-                "ase-db-backends", extra="train", purpose="Reading .aselmdb files"
-            ) from error
-        raise _unreadable(path, error) from error
+    except (DataError, MissingDependencyError):
+        raise
     except Exception as error:
         if is_locked(error):
             raise DataError(
