@@ -16,6 +16,7 @@ from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.teachers import TeacherCalculator, load_teacher
 from crack_md.workflows.relax.relax import relax
+from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 from crack_md.workflows.screening.results import ModelInfo
 
 BOX_A = 12.0
@@ -58,7 +59,7 @@ def gas_energy(name: str, calculator: BaseCalculator) -> float:
     """Return the energy in eV of a relaxed molecule in a periodic box."""
     gas: Atoms = molecule(name, cell=[BOX_A] * 3, pbc=True)
     gas.center()
-    return relax(gas, calculator, fmax=0.005).energy
+    return relax_atoms(gas, calculator, settings=RelaxSettings(fmax=0.005)).energy
 
 
 def load_network(name: str) -> ForceField:

@@ -22,13 +22,13 @@ import torch
 
 from crack_md.calculators import CrackCalculator
 from crack_md.structures import read_entries
-from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import plan_slab
 from crack_md.workflows.screening.relaxations import Task, relaxer
 from crack_md.workflows.screening.results import ModelInfo, ScreenSettings
 from crack_md.workflows.screening.workers.worker import together
 from crack_md.workflows.surfaces.adsorbates import ADSORBATES
-from crack_md.workflows.surfaces.domain import neighbor_distance
+from crack_md.workflows.surfaces.outcome import neighbor_distance
 from crack_md.workflows.surfaces.placement import place
 
 RELAXATIONS = 580_000

@@ -35,7 +35,7 @@ from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.relaxations import Progress
 from crack_md.workflows.screening.results import ScreenSettings
 from crack_md.workflows.screening.screen import screen
-from crack_md.workflows.screening.tables import write_tables
+from crack_md.workflows.screening.writer import write_tables
 
 HERE = Path(__file__).resolve().parent
 TEACHER = "nequix-oam-1"

@@ -75,7 +75,7 @@ def phonons(
     for adsorbates. Forces are computed in float64.
     """
     from crack_md.workflows.phonons.settings import PhononSettings
-    from crack_md.workflows.relax.optimize import RelaxSettings
+    from crack_md.workflows.relax.relax import RelaxSettings
 
     settings = PhononSettings(
         supercell=None if supercell is None else _repeats(supercell),

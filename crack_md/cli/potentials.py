@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 
 from crack_md.workflows.screening.results import ModelInfo
 from crack_md.workflows.screening.workers.worker import Potential
-from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
+from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 
 Dtype = Literal["float32", "float64"]
 

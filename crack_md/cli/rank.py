@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
     from crack_md.workflows.ranking.errors import AssumedErrors
-    from crack_md.workflows.ranking.rescored import Rescored
-    from crack_md.workflows.screening.folder import Screening
+    from crack_md.workflows.ranking.results import Rescored
+    from crack_md.workflows.screening.reader import Screening
     from crack_md.workflows.screening.results import ModelInfo
 
 Correction = Literal["auto", "none", "offset", "line"]
@@ -102,9 +102,8 @@ def rank(
     from crack_md.cli.rank_table import print_ranking
     from crack_md.workflows.ranking.dft_values import read_reference_values
     from crack_md.workflows.ranking.rank import rank_slabs
-    from crack_md.workflows.ranking.records import RankSettings
-    from crack_md.workflows.ranking.results import write_ranking
-    from crack_md.workflows.screening.folder import read_screening
+    from crack_md.workflows.ranking.results import RankSettings, write_ranking
+    from crack_md.workflows.screening.reader import read_screening
 
     # everything that can be wrong with the input is found before a model is loaded
     screening = read_screening(folder)

@@ -9,9 +9,13 @@ from rich.text import Text
 
 from crack_md.workflows.ranking.calibration import Calibration
 from crack_md.workflows.ranking.errors import percent
-from crack_md.workflows.ranking.records import RankedSlab, Ranking
-from crack_md.workflows.ranking.rescored import Rescored
-from crack_md.workflows.ranking.results import CSV_NAME, JSON_NAME
+from crack_md.workflows.ranking.results import (
+    CSV_NAME,
+    JSON_NAME,
+    RankedSlab,
+    Ranking,
+    Rescored,
+)
 
 SHOWN = 30
 

@@ -71,7 +71,7 @@ def relax(
     from crack_md.cli.potentials import load_potential
     from crack_md.structures import read_entries
     from crack_md.workflows.relax.batch import RELAXED
-    from crack_md.workflows.relax.optimize import RelaxSettings, require_stress
+    from crack_md.workflows.relax.relax import RelaxSettings, require_stress
 
     settings = RelaxSettings(
         optimizer=optimizer,

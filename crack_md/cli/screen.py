@@ -128,8 +128,7 @@ class _Job:
     def run_into(self, out: Path, address: str | None) -> dict[str, Any]:
         """Run the screening, write its files, and return the summary."""
         from crack_md.cli.potentials import PotentialLoader, fingerprint, load_potential
-        from crack_md.workflows.relax.database import check_address
-        from crack_md.workflows.relax.store import open_store
+        from crack_md.workflows.relax.store import check_address, open_store
 
         if address is not None:
             check_address(address)
@@ -154,8 +153,8 @@ class _Job:
         from crack_md.cli.screen_output import progress_bar
         from crack_md.plots.screening.report import write_report
         from crack_md.workflows.screening.screen import screen as run_screen
-        from crack_md.workflows.screening.tables import write_tables
-        from crack_md.workflows.surfaces.domain import neighbor_distance
+        from crack_md.workflows.screening.writer import write_tables
+        from crack_md.workflows.surfaces.outcome import neighbor_distance
 
         start = time.monotonic()
         # workers measure with their own models
@@ -199,7 +198,7 @@ def _write_figures(result: Any, out: Path) -> None:
     from crack_md.plots.free_energy import free_energy_png
     from crack_md.plots.volcano import volcano_png
     from crack_md.workflows.orr.diagram import INTERMEDIATES
-    from crack_md.workflows.screening.tables import write_result
+    from crack_md.workflows.screening.writer import write_result
 
     if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):
         return

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from crack_md.progress import build_progress
 from crack_md.workflows.orr.references import REFERENCES
-from crack_md.workflows.screening.rows import energy_column
+from crack_md.workflows.screening.writer import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
 

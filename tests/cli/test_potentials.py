@@ -11,7 +11,7 @@ from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.workflows.screening.results import ModelInfo, ScreenSettings
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
-from crack_md.workflows.surfaces.domain import neighbor_distance
+from crack_md.workflows.surfaces.outcome import neighbor_distance
 from tests.factories import oxygen_slab, tiny_model
 
 

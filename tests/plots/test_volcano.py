@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from crack_md.plots.volcano import draw_volcano, volcano_png
-from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.rank import rank
 from crack_md.workflows.screening.results import (
     ModelInfo,

@@ -16,10 +16,10 @@ from crack_md.plots.screening.provenance import draw_provenance
 from crack_md.plots.screening.slab_table import draw_table
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.orr.activity import INTERMEDIATES, Volcano
+from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano
 from crack_md.workflows.ranking.errors import percent
-from crack_md.workflows.screening.folder import read_screening
-from crack_md.workflows.screening.tables import write_result
+from crack_md.workflows.screening.reader import read_screening
+from crack_md.workflows.screening.writer import write_result
 
 FILE_NAME = "report.html"
 SECTIONS = {

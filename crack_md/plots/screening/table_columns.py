@@ -7,7 +7,7 @@ from crack_md.plots.screening.markup import Markup, tag
 from crack_md.plots.screening.view import ReportView, SlabView
 from crack_md.workflows.orr.diagram import EQUILIBRIUM_V
 from crack_md.workflows.ranking.errors import percent
-from crack_md.workflows.screening.folder import number
+from crack_md.workflows.screening.reader import number
 
 NONE = "–"
 

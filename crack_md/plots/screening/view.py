@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from crack_md.workflows.orr.activity import INTERMEDIATES, free_energy_levels
+from crack_md.workflows.orr.diagram import INTERMEDIATES, free_energy_levels
 from crack_md.workflows.ranking.results import read_ranking
-from crack_md.workflows.screening.folder import Candidate, Row, Screening, number
+from crack_md.workflows.screening.reader import Candidate, Row, Screening, number
 
 Interval = tuple[float, float]
 

@@ -19,7 +19,7 @@ from crack_md.files import (
 )
 from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.settings import Array
-from crack_md.workflows.relax.optimize import RelaxSettings, optimize
+from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 from crack_md.workflows.surfaces.checks import NONMETALS
 
 MODES_FILE = "modes.json"
@@ -168,7 +168,7 @@ def run_adsorbate_modes(
         has_results = (folder / MODES_FILE).exists()
         keep_conditions(folder, conditions, has_results=has_results)
         if relaxation is not None:
-            atoms = optimize(atoms, calculator, settings=relaxation).atoms
+            atoms = relax_atoms(atoms, calculator, settings=relaxation).atoms
         modes = local_modes(
             atoms, calculator, indices=chosen, displacement_A=displacement_A
         )

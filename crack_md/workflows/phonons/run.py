@@ -28,7 +28,7 @@ from crack_md.workflows.phonons.crystal import (
     load_phonopy,
 )
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings
-from crack_md.workflows.relax.optimize import RelaxSettings, optimize
+from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 
 RELAXED_FILE = "relaxed.traj"
 RESIDUAL_FORCE = 0.01
@@ -118,7 +118,7 @@ def _at_rest(
         largest = float(np.linalg.norm(crystal.get_forces(), axis=1).max())
         return atoms.copy(), {"relaxed": False, "max_force_eV_per_A": largest}
     if not path.exists():
-        result = optimize(atoms, calculator, settings=relaxation)
+        result = relax_atoms(atoms, calculator, settings=relaxation, with_stress=True)
         temporary = folder / f".{RELAXED_FILE}"
         ase.io.write(temporary, result.atoms)
         temporary.replace(path)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crack_md.errors import DataError
-from crack_md.workflows.screening.folder import (
-    SETTLED,
+from crack_md.workflows.relax.relax import is_settled
+from crack_md.workflows.screening.reader import (
     Candidate,
     Row,
     Screening,
@@ -112,7 +112,8 @@ def _site_energies(slab: str, adsorbate: str, screening: Screening) -> dict[str,
     energies: dict[str, float] = {}
     for row in screening.sites_of(slab, adsorbate):
         dE = number(row, energy_column(adsorbate))
-        if row.get("status") in SETTLED and dE is not None:
+        settled = is_settled(row.get("status", ""), number(row, "fmax_eV_per_A"))
+        if settled and dE is not None:
             site = row.get("final_site") or row.get("site", "")
             energies[site] = min(dE, energies.get(site, dE))
     return energies

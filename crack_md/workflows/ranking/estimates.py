@@ -17,9 +17,8 @@ from numpy import ndarray
 from crack_md.workflows.ranking.calibration import Calibration, calibrate
 from crack_md.workflows.ranking.dft_values import ReferenceValue
 from crack_md.workflows.ranking.errors import Estimates
-from crack_md.workflows.ranking.records import RankSettings
-from crack_md.workflows.ranking.rescored import Rescored
-from crack_md.workflows.screening.folder import Adsorbed
+from crack_md.workflows.ranking.results import RankSettings, Rescored
+from crack_md.workflows.screening.reader import Adsorbed
 
 
 @dataclass(frozen=True, eq=False)

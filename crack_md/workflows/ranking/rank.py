@@ -7,18 +7,18 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import DataError
-from crack_md.workflows.orr.activity import INTERMEDIATES, Volcano, limiting_potentials
+from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano, limiting_potentials
 from crack_md.workflows.ranking.dft_values import ReferenceValue
 from crack_md.workflows.ranking.estimates import AdsorbateEstimates, Known, estimate
-from crack_md.workflows.ranking.records import (
+from crack_md.workflows.ranking.results import (
     RankedEnergy,
     RankedSlab,
     Ranking,
     RankSettings,
+    Rescored,
 )
-from crack_md.workflows.ranking.rescored import Rescored
 from crack_md.workflows.ranking.statistics import RankStatistics, rank_statistics
-from crack_md.workflows.screening.folder import Candidate, Screening
+from crack_md.workflows.screening.reader import Candidate, Screening
 
 
 def rank_slabs(

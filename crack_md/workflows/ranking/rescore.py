@@ -4,6 +4,7 @@ Energies are those of the structures that the screening has relaxed, or, on requ
 after relaxing on from there as the screening relaxes: the same optimizer and limits.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -13,31 +14,29 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.errors import DataError
-from crack_md.workflows.ranking.rescored import Rescored, append_rescored, read_rescored
-from crack_md.workflows.relax.records import PLATEAU_FMAX
+from crack_md.workflows.orr.references import gas_molecules
+from crack_md.workflows.ranking.results import Rescored, append_rescored, read_rescored
 from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,
     MAXSTEP_A,
     PLATEAU_STEPS,
     RelaxResult,
-    relax,
+    RelaxSettings,
+    is_settled,
+    relax_atoms,
 )
-from crack_md.workflows.screening.folder import Adsorbed, Candidate, Screening
+from crack_md.workflows.screening.reader import (
+    Adsorbed,
+    Candidate,
+    Screening,
+    Structures,
+)
 from crack_md.workflows.screening.results import ModelInfo
-from crack_md.workflows.screening.structures import Structures
-from crack_md.workflows.surfaces.anomalies import adsorbate_anomalies
+from crack_md.workflows.surfaces.outcome import adsorbate_anomalies
 
 BOX_A = 12.0
 ADSORBATE_TAG = 2
 """OC20's tag of the atoms of an adsorbate."""
-GASES = {
-    "H": {"H2": 0.5},
-    "O": {"H2O": 1.0, "H2": -1.0},
-    "C": {"CO": 1.0, "H2O": -1.0, "H2": 1.0},
-    "N": {"N2": 0.5},
-}
-"""The gas molecules that one atom is made of."""
 Report = Callable[[int, int, str], None]
 
 
@@ -182,14 +181,16 @@ class _Run:
             good = np.isfinite(energy)
             return _Settled(energy, still, "single_point" if good else "not_converged")
         settings = self.screening.settings
-        done = relax(
+        done = relax_atoms(
             atoms,
             self.calculator,
-            fmax=float(settings.get("fmax_eV_per_A", 0.03)),
-            steps=int(settings.get("steps", 300)),
-            maxstep=float(settings.get("maxstep_A", MAXSTEP_A)),
-            optimizer=str(settings.get("optimizer", DEFAULT_OPTIMIZER)),
-            plateau_steps=PLATEAU_STEPS if self.model.forces == "direct" else None,
+            settings=RelaxSettings(
+                fmax=float(settings.get("fmax_eV_per_A", 0.03)),
+                steps=int(settings.get("steps", 300)),
+                maxstep=float(settings.get("maxstep_A", MAXSTEP_A)),
+                optimizer=str(settings.get("optimizer", DEFAULT_OPTIMIZER)),
+                plateau_steps=PLATEAU_STEPS if self.model.forces == "direct" else None,
+            ),
         )
         return _Settled(done.energy, done.atoms, _status(done))
 
@@ -200,22 +201,18 @@ class _Run:
             settings = self.screening.settings
             if settings.get("reference") == "OC20":  # the same for every model
                 self.gases = dict(settings.get("gas_energies_eV", {}))
-        total = 0.0
-        for symbol in guest:
-            if symbol not in GASES:
-                raise DataError(f"no gas-phase reference for {symbol}")
-            for gas, share in GASES[symbol].items():
-                if gas not in self.gases:
-                    self.gases[gas] = gas_energy(gas, self.calculator)
-                total += share * self.gases[gas]
-        return total
+        needed = gas_molecules(Counter(str(symbol) for symbol in guest))
+        for gas in needed:
+            if gas not in self.gases:
+                self.gases[gas] = molecule_energy(gas, self.calculator)
+        return sum(count * self.gases[gas] for gas, count in needed.items())
 
 
-def gas_energy(name: str, calculator: BaseCalculator) -> float:
+def molecule_energy(name: str, calculator: BaseCalculator) -> float:
     """Return the energy in eV of a relaxed molecule in a periodic box."""
     gas: Atoms = molecule(name, cell=[BOX_A] * 3, pbc=True)
     gas.center()
-    return relax(gas, calculator, fmax=0.005).energy
+    return relax_atoms(gas, calculator, settings=RelaxSettings(fmax=0.005)).energy
 
 
 def _moved(before: Atoms, after: Atoms) -> float:
@@ -227,8 +224,8 @@ def _moved(before: Atoms, after: Atoms) -> float:
 
 def _status(done: RelaxResult) -> str:
     """Return what a relaxation counts as; a plateau only where forces are small."""
-    high = done.plateau and done.max_force > PLATEAU_FMAX
-    return "not_converged" if high else done.status
+    settled = is_settled(done.status, done.max_force)
+    return done.status if settled else "not_converged"
 
 
 def _badness(status: str) -> int:

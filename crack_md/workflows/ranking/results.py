@@ -6,15 +6,88 @@ the fingerprint of the table that was ranked.
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crack_md.errors import DataError
 from crack_md.files import csv_bytes, file_sha256, write_atomically, write_json
-from crack_md.workflows.ranking.records import RankedSlab, Ranking
+from crack_md.workflows.ranking.calibration import Calibration, Kind
+from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.errors import DEFAULT_LEVEL, AssumedErrors
+from crack_md.workflows.ranking.statistics import DRAWS
 
 CSV_NAME, JSON_NAME = "ranking.csv", "ranking.json"
+
+
+@dataclass(frozen=True)
+class RankSettings:
+    """What decides a ranking, besides energies."""
+
+    top: int = 10
+    level: float = DEFAULT_LEVEL
+    """Probability of the intervals of energies and potentials."""
+    seed: int = 0
+    draws: int = DRAWS
+    correction: Kind | None = None
+    """None: an offset for fewer than four DFT values, a line from four on."""
+    assumed: AssumedErrors = field(default_factory=AssumedErrors)
+
+
+@dataclass(frozen=True)
+class RankedEnergy:
+    """An adsorbate on its best site: corrected energies with intervals."""
+
+    adsorbate: str
+    site: str
+    source: str
+    """``model``, ``DFT``, or the name of the model that re-scored it."""
+    screened_dE_eV: float
+    dE_eV: float
+    dE_low_eV: float
+    dE_high_eV: float
+    dG_eV: float
+    dG_low_eV: float
+    dG_high_eV: float
+
+
+@dataclass(frozen=True)
+class RankedSlab:
+    """One slab with its energies, its limiting potential and its chances."""
+
+    rank: int
+    screen_rank: int
+    slab: str
+    formula: str
+    energies: tuple[RankedEnergy, ...]
+    """Of the intermediates of oxygen reduction that were screened, at least one."""
+    U_L_V: float
+    U_L_low_V: float
+    U_L_high_V: float
+    p_best: float
+    p_top: float
+    rank_low: int
+    rank_high: int
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """All ranked slabs, best first, and where the errors come from."""
+
+    slabs: tuple[RankedSlab, ...]
+    settings: RankSettings
+    adsorbates: tuple[str, ...]
+    """The intermediates that limiting potentials rest on."""
+    rank_level: float
+    shortlist: tuple[str, ...]
+    """Slabs to look at to have all of the best ``top`` with that probability."""
+    corrections: Mapping[str, Calibration] = field(default_factory=dict)
+    """By adsorbate, from DFT values."""
+    between_models: Mapping[str, Calibration] = field(default_factory=dict)
+    """By adsorbate, from the model of the screening to the one that re-scored."""
+    reference_values: tuple[ReferenceValue, ...] = ()
+    has_committee: bool = False
 
 
 def write_ranking(ranking: Ranking, folder: Path, **provenance: Any) -> dict[str, Any]:
@@ -97,3 +170,67 @@ def _plain(value: Any) -> Any:
         # a tenth of a microelectronvolt; adding zero turns -0.0 into 0.0
         return round(value, 7) + 0.0 if math.isfinite(value) else None
     return value
+
+
+FILE_NAME = "rescored.jsonl"
+COUNTING = ("single_point", "converged", "plateau")
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """What another model says of an adsorbate on one slab."""
+
+    slab: str
+    adsorbate: str
+    site: str
+    model: str
+    sha256: str
+    relaxed: bool
+    screened_eV: float
+    """ΔE of the screening."""
+    dE_eV: float | None
+    """ΔE by this model, against H2O and H2; None where there is none."""
+    status: str
+    """``single_point``, ``converged``, ``plateau`` (direct forces that no longer fall
+    and are small), ``not_converged``, ``missing``, ``failed``, or an anomaly:
+    ``desorbed``, ``dissociated``, ``intercalated``, ``surface_changed``."""
+    moved_A: float | None = None
+    """How far the adsorbate went from where the screening left it."""
+    error: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Return whether the energy may replace that of the screening."""
+        return self.dE_eV is not None and self.status in COUNTING
+
+
+def read_rescored(folder: Path) -> tuple[Rescored, ...]:
+    """Return everything that other models have said of the slabs of a folder."""
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return ()
+    return tuple(_lines(path.read_text(encoding="utf-8").splitlines()))
+
+
+def _lines(lines: Iterable[str]) -> Iterator[Rescored]:
+    for line in lines:
+        try:
+            yield Rescored(**json.loads(line))
+        except (ValueError, TypeError):  # the last line of a run that was killed
+            continue
+
+
+def append_rescored(folder: Path, result: Rescored) -> None:
+    """Keep a result in the folder of its screening.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    try:
+        with (folder / FILE_NAME).open("a", encoding="utf-8") as file:
+            # a newline first parts it from half a line of a killed run
+            file.write("\n" + json.dumps(asdict(result), ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise DataError(
+            f"cannot write '{folder / FILE_NAME}': {error.strerror or error}"
+        ) from error

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ from crack_md.files import (
     write_json,
 )
 from crack_md.structures import Entry
-from crack_md.workflows.relax.optimize import RelaxSettings, optimize, require_stress
+from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms, require_stress
 from crack_md.workflows.relax.store import ResultsStore, relaxation_key
 from crack_md.workflows.screening.results import ModelInfo, RelaxationRecord
 from crack_md.workflows.surfaces.checks import SlabError, check_structure
@@ -127,7 +126,13 @@ def _relax(
     assert entry.atoms is not None
     start = entry.atoms.copy()
     try:
-        result = optimize(start, calculator, settings=settings, trajectory=trajectory)
+        result = relax_atoms(
+            start,
+            calculator,
+            settings=settings,
+            trajectory=trajectory,
+            with_stress=True,
+        )
     except Exception as error:  # one bad structure must not end a night's work
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         return RelaxationRecord(key, entry.name, "", "failed", error=text), start
@@ -166,7 +171,7 @@ def write_results(
         "counts": counts,
         "structures": rows,
         "model": {"name": model.name, "sha256": model.sha256},
-        "settings": asdict(settings),
+        "settings": settings.as_dict(),
         **provenance,
         "versions": package_versions(),
     }

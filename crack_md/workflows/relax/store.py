@@ -2,28 +2,66 @@
 
 import contextlib
 import hashlib
+import importlib
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.db import connect
+from ase.db.core import Database
 
-from crack_md.errors import DataError
+from crack_md.errors import ConfigError, DataError, MissingDependencyError
 from crack_md.files import as_plain, claim_folder, differences
 from crack_md.structures import is_locked
-from crack_md.workflows.relax.database import (
-    connect_to,
-    shown,
-    written_ahead,
-)
-from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.relax import is_settled
 
 FILE_NAME = "results.db"
 FORMAT_VERSION = 2
+
+
+ADSORBED = ("converged", "plateau", "not_converged")
+"""Site statuses whose energies mean an adsorbed species."""
+
+
+@dataclass(frozen=True)
+class RelaxationRecord:
+    """One relaxation as it is stored; everything else is worked out from these."""
+
+    key: str
+    slab: str
+    site: str
+    """Label of the starting site; empty for a clean slab."""
+    status: str
+    """``converged``, ``plateau``, ``not_converged``, ``failed``, or the worst anomaly:
+    ``desorbed``, ``dissociated``, ``intercalated``, ``surface_changed``,
+    ``out_of_domain``."""
+    energy: float | None = None
+    max_force: float | None = None
+    n_steps: int | None = None
+    final_site: str | None = None
+    migrated: bool = False
+    height: float | None = None
+    error: str = ""
+    adsorbate: str = ""
+    azimuth_deg: int | None = None
+    final_coordination: int | None = None
+    final_elements: str = ""
+    """Of the slab atoms that the binding atom ended on: ``Pt2Ru``."""
+    anomalies: str = ""
+    """All that was found, ``site_migrated`` and ``not_converged`` included."""
+    domain_distance: float | None = None
+    """From the training data, in units of the limit."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Return whether the energy is that of a minimum, as far as forces can tell."""
+        return is_settled(self.status, self.max_force)
 
 
 def relaxation_key(slab: Atoms, site: str, conditions: Mapping[str, Any]) -> str:
@@ -204,3 +242,76 @@ def open_store(
         store.load()
         with store.held():
             yield store
+
+
+SERVER = "postgresql://"
+PATIENCE_S = 1.0
+"""How long to wait for others who read the file, before it keeps its journal mode."""
+
+
+def check_address(address: str) -> None:
+    """Refuse what is not the address of a PostgreSQL server.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not address.startswith(SERVER):
+        raise ConfigError(
+            f"--db is '{shown(address)}'; expected "
+            "postgresql://user:password@host:5432/name (without --db, relaxations are "
+            "kept in results.db in the --out folder)"
+        )
+
+
+def shown(address: str | Path) -> str:
+    """Return an address without the password in it."""
+    return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", str(address))
+
+
+def connect_to(address: str | Path) -> tuple[Database, tuple[type[Exception], ...]]:
+    """Return the database, and what it raises where it cannot be used.
+
+    Raises:
+        MissingDependencyError: ASE's backend of the server is not installed.
+    """
+    if isinstance(address, Path):
+        # SQLite locks by itself; ASE's lock file would outlive a killed run.
+        database = connect(address, type="db", use_lock_file=False)
+        return database, (OSError, sqlite3.Error)
+    try:
+        errors = importlib.import_module("psycopg2").Error
+        return connect(address), (OSError, errors)
+    except ImportError as error:
+        raise MissingDependencyError.of(
+            "ase-db-backends", extra="train", purpose=f"--db {shown(address)}"
+        ) from error
+
+
+@contextlib.contextmanager
+def written_ahead(database: Any) -> Iterator[sqlite3.Connection]:
+    """Hold an SQLite file open, and let others read it meanwhile, where that works.
+
+    Changes go to a second file beside it (write-ahead log), and back at the end, so
+    that what is left is one file again. After a kill SQLite finds both. Network file
+    systems may not be able to; the file is then written as ever.
+    """
+    with database as opened:
+        connection: sqlite3.Connection = opened.connection
+        _set_journal(connection, "WAL")
+        try:
+            yield connection
+        finally:
+            connection.rollback()  # of what could not be written
+            _set_journal(connection, "DELETE")
+
+
+def _set_journal(connection: sqlite3.Connection, mode: str) -> None:
+    (patience_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute(f"PRAGMA busy_timeout={round(1000 * PATIENCE_S)}")
+    try:
+        connection.execute(f"PRAGMA journal_mode={mode}").fetchone()
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.Error:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+    connection.execute(f"PRAGMA busy_timeout={patience_ms}")

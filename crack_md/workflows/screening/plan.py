@@ -14,8 +14,7 @@ from crack_md.workflows.relax.relax import relax_fcc_constant
 from crack_md.workflows.screening.results import ModelInfo, ScreenSettings
 from crack_md.workflows.surfaces.checks import SlabError
 from crack_md.workflows.surfaces.placement import Start, random_starts, site_starts
-from crack_md.workflows.surfaces.random_sites import random_sites, some_sites
-from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.sites import Site, find_sites, random_sites, some_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 PT111_NAME = "Pt(111) reference"

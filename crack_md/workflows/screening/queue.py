@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from crack_md.workflows.relax.records import RelaxationRecord
-from crack_md.workflows.relax.store import ResultsStore
+from crack_md.workflows.relax.store import RelaxationRecord, ResultsStore
 from crack_md.workflows.screening.relaxations import (
     Progress,
     RelaxOne,

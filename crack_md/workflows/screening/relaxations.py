@@ -16,13 +16,16 @@ from typing import Any, NamedTuple
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.relax.records import RelaxationRecord
-from crack_md.workflows.relax.relax import PLATEAU_STEPS, RelaxResult, relax
+from crack_md.workflows.relax.relax import RelaxResult, relax_atoms
+from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import SlabPlan
 from crack_md.workflows.screening.results import ScreenSettings
-from crack_md.workflows.surfaces.anomalies import DISQUALIFYING, adsorbate_anomalies
-from crack_md.workflows.surfaces.domain import DomainDistance
-from crack_md.workflows.surfaces.final_site import landing
+from crack_md.workflows.surfaces.outcome import (
+    DISQUALIFYING,
+    DomainDistance,
+    adsorbate_anomalies,
+    landing,
+)
 from crack_md.workflows.surfaces.placement import Start
 
 FARTHEST_DISTANCE = 999.0
@@ -93,14 +96,10 @@ def relax_task(
         # what a calculator keeps of the last structure, such as neighbor lists, would
         # decide in which order it sums, and with it the last bits
         getattr(calculator, "reset", lambda: None)()
-        result = relax(
+        result = relax_atoms(
             task.initial,
             calculator,
-            fmax=settings.fmax,
-            steps=settings.steps,
-            maxstep=settings.maxstep,
-            optimizer=settings.optimizer,
-            plateau_steps=PLATEAU_STEPS if direct_forces else None,
+            settings=settings.relaxation(direct_forces=direct_forces),
         )
         return Outcome(_judged(task, result, distance), result.atoms)
     except Exception as error:

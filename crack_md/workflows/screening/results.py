@@ -17,13 +17,14 @@ from crack_md.workflows.orr.references import (
     gas_energy,
     reference_named,
 )
-from crack_md.workflows.relax.records import RelaxationRecord as RelaxationRecord
 from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,
     MAXSTEP_A,
     PLATEAU_STEPS,
+    RelaxSettings,
     optimizer_named,
 )
+from crack_md.workflows.relax.store import RelaxationRecord as RelaxationRecord
 from crack_md.workflows.surfaces.adsorbates import ADSORBATES, Adsorbate
 
 DEFAULT_DTYPES = (None, "float32")
@@ -104,6 +105,16 @@ class ScreenSettings:
                 )
             if model.energy_reference == "total":
                 gas_energy(adsorbate.name, adsorbate.composition, energies)
+
+    def relaxation(self, *, direct_forces: bool) -> RelaxSettings:
+        """Return how clean and covered slabs are relaxed."""
+        return RelaxSettings(
+            optimizer=self.optimizer,
+            fmax=self.fmax,
+            steps=self.steps,
+            maxstep=self.maxstep,
+            plateau_steps=PLATEAU_STEPS if direct_forces else None,
+        )
 
     def gas_energies(self, model: ModelInfo) -> Mapping[str, float]:
         """Return the energies in eV of gas molecules that the reference names."""

@@ -10,8 +10,12 @@ from ase.calculators.calculator import BaseCalculator
 from crack_md.structures import Entry
 from crack_md.workflows.orr.diagram import free_energy
 from crack_md.workflows.orr.references import gas_energy
-from crack_md.workflows.relax.records import ADSORBED, RelaxationRecord
-from crack_md.workflows.relax.store import ResultsStore, relaxation_key
+from crack_md.workflows.relax.store import (
+    ADSORBED,
+    RelaxationRecord,
+    ResultsStore,
+    relaxation_key,
+)
 from crack_md.workflows.screening.plan import SlabPlan, plan_pt111, plan_slab
 from crack_md.workflows.screening.queue import Ledger
 from crack_md.workflows.screening.rank import rank
@@ -29,7 +33,7 @@ from crack_md.workflows.screening.results import (
     SiteResult,
     SlabResult,
 )
-from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
+from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 from crack_md.workflows.surfaces.placement import Start, place
 
 

@@ -8,10 +8,14 @@ differ by the atom straight beneath. Symmetry comes from spglib, restricted to t
 operations that leave the upper side up.
 """
 
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
+import spglib
 from ase import Atoms
 from ase.geometry import find_mic
 from numpy.typing import NDArray
@@ -21,9 +25,7 @@ from crack_md.workflows.surfaces.contact_surface import (
     Points,
     resting_points,
 )
-from crack_md.workflows.surfaces.site_labels import KINDS, formula, labelled
 from crack_md.workflows.surfaces.slab import Slab
-from crack_md.workflows.surfaces.symmetry import flat_cell, surface_operations
 
 MERGE_A = 0.5
 """fcc, bridge and hcp of Ni(111), the narrowest common surface, are 0.72 Å apart."""
@@ -204,3 +206,119 @@ def _distinct(sites: list[Site], atoms: Atoms) -> list[Site]:
         classes.append(replace(first, members=members))
         left = [site for site in left if all(site is not member for member in same)]
     return classes
+
+
+KINDS = ("ontop", "bridge", "fcc", "hcp", "hollow", "4fold")
+
+
+def formula(symbols: Iterable[str]) -> str:
+    """Return ``Pt2Ru`` for two Pt and a Ru: the commonest first, then by name."""
+    counts = sorted(Counter(symbols).items(), key=lambda item: (-item[1], item[0]))
+    return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts)
+
+
+def labelled(
+    sites: Sequence[tuple[str, str]], *, one_element: bool, one_on_top: bool
+) -> list[str]:
+    """Return a unique label for every site of a slab, as short as tells them apart.
+
+    A pure metal has ``fcc``, or ``fcc-1`` and ``fcc-2``. Where elements differ, labels
+    name those of the contacts, ``fcc-Pt2Ru``; where that is not enough, the nearest
+    atoms beneath, ``fcc-Pt3/Ru``; where that is not enough, a number.
+
+    Args:
+        sites: kind and elements (``Pt2Ru/Pt3``) of every site.
+        one_element: whether the whole slab is of one element.
+        one_on_top: whether all exposed atoms are.
+    """
+    kinds = Counter(kind for kind, _ in sites)
+    distinct = Counter(_contacts(kind, elements) for kind, elements in set(sites))
+    labels = []
+    for kind, elements in sites:
+        alone = kinds[kind] == 1 and one_on_top
+        if one_element or alone:
+            labels.append(kind)
+        elif distinct[_contacts(kind, elements)] == 1:
+            labels.append(_contacts(kind, elements))
+        else:
+            labels.append(f"{kind}-{elements}")
+    counts, seen = Counter(labels), Counter[str]()
+    for place, label in enumerate(labels):
+        seen[label] += 1
+        if counts[label] > 1:
+            labels[place] = f"{label}-{seen[label]}"
+    return labels
+
+
+def _contacts(kind: str, elements: str) -> str:
+    return f"{kind}-{elements.partition('/')[0]}"
+
+
+SYMMETRY_TOLERANCE_A = 0.1
+
+
+def flat_cell(atoms: Atoms) -> Points:
+    """Return the cell with its third vector along the normal."""
+    cell = atoms.cell.array.copy()
+    cell[2, :2] = 0.0  # a lean of c matters in the vacuum only
+    return cell
+
+
+def surface_operations(atoms: Atoms) -> tuple[Points, Points]:
+    """Return rotations and translations (scaled) that keep the upper side up."""
+    cell = flat_cell(atoms)
+    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
+    with warnings.catch_warnings():
+        # spglib 2.7 announces exceptions instead of None: both are handled here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            found = spglib.get_symmetry(
+                (cell.tolist(), scaled.tolist(), atoms.numbers.tolist()),
+                symprec=SYMMETRY_TOLERANCE_A,
+            )
+        except spglib.SpglibError:
+            found = None
+    if found is None:
+        return np.eye(3)[None], np.zeros((1, 3))
+    rotations, translations = found["rotations"], found["translations"]
+    keep = [index for index, turn in enumerate(rotations) if _keeps_top(turn)]
+    return rotations[keep].astype(float), translations[keep]
+
+
+def _keeps_top(rotation: NDArray[np.int_]) -> bool:
+    mixes = rotation[2, :2].any() or rotation[:2, 2].any()
+    return bool(rotation[2, 2] == 1 and not mixes)
+
+
+def random_sites(
+    slab: Slab, *, count: int, seed: int, adsorbate: str = "O"
+) -> tuple[Site, ...]:
+    """Return places where a ball, lowered anywhere above the cell, touches the slab.
+
+    The nth place depends on the seed and n alone: a longer list begins like a shorter
+    one, and every slab of the same cell gets the same places.
+
+    Args:
+        slab: a prepared slab.
+        count: how many.
+        seed: of NumPy's default generator.
+        adsorbate: symbol of the atom that binds.
+    """
+    surface = ContactSurface.around(slab.atoms, adsorbate)
+    sites = []
+    for number in range(1, count + 1):
+        fractions = np.random.default_rng([seed, number]).random(2)
+        lateral = (fractions @ slab.atoms.cell.array[:2])[:2]
+        site = describe(surface.landing(lateral), surface, slab)
+        sites.append(replace(site, label=f"random-{number}"))
+    return tuple(sites)
+
+
+def some_sites(
+    sites: tuple[Site, ...], *, limit: int | None, seed: int
+) -> tuple[Site, ...]:
+    """Return all sites, or a random choice of as many as the limit, in their order."""
+    if limit is None or len(sites) <= limit:
+        return sites
+    chosen = np.random.default_rng(seed).choice(len(sites), limit, replace=False)
+    return tuple(sites[index] for index in sorted(chosen))

@@ -11,9 +11,8 @@ from matplotlib.image import imread
 
 from crack_md.plots.screening.report import write_report
 from crack_md.workflows.ranking.rank import rank_slabs
-from crack_md.workflows.ranking.records import RankSettings
-from crack_md.workflows.ranking.results import write_ranking
-from crack_md.workflows.screening.folder import read_screening
+from crack_md.workflows.ranking.results import RankSettings, write_ranking
+from crack_md.workflows.screening.reader import read_screening
 from tests.plots.browser import Browser, open_browser
 from tests.workflows.ranking.screenings import write_screening
 

@@ -2,13 +2,14 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr.activity import (
+from crack_md.workflows.orr.diagram import (
     Volcano,
-    complete,
+    complete_free_energies,
+    limiting_potential,
     limiting_potentials,
     reduction_steps,
+    steps_from_oxygen,
 )
-from crack_md.workflows.orr.diagram import limiting_potential, steps_from_oxygen
 
 GRID = np.linspace(-2.0, 5.0, 141)
 
@@ -32,11 +33,13 @@ def test_agrees_with_one_surface_at_a_time() -> None:
 def test_what_is_known_is_not_inferred() -> None:
     """ΔG_OH 0.9 gives OOH* 4.1 by scaling; a known O* of 1.5 stands."""
     known = {"O": np.array([1.5]), "OH": np.array([0.9])}
-    assert complete(known, "man-2011") == pytest.approx(np.array([[4.1, 1.5, 0.9]]))
+    assert complete_free_energies(known, "man-2011") == pytest.approx(
+        np.array([[4.1, 1.5, 0.9]])
+    )
     steps = reduction_steps(known, "man-2011")
     assert steps == pytest.approx(np.array([[-0.82, -2.6, -0.6, -0.9]]))
     assert limiting_potentials(known, "man-2011") == pytest.approx([0.6])
-    alone = complete({"OOH": np.array(4.1)}, "man-2011")
+    alone = complete_free_energies({"OOH": np.array(4.1)}, "man-2011")
     assert alone == pytest.approx([4.1, 1.8, 0.9])
 
 

@@ -1,11 +1,12 @@
+import csv
 from pathlib import Path
 
 import pytest
 
 from crack_md.errors import DataError
 from crack_md.workflows.ranking.dft_values import read_reference_values
-from crack_md.workflows.screening.folder import Screening, read_screening
-from tests.workflows.ranking.screenings import write_screening
+from crack_md.workflows.screening.reader import Screening, read_screening
+from tests.workflows.ranking.screenings import write_csv, write_screening
 
 
 @pytest.fixture
@@ -68,3 +69,22 @@ def test_one_clear_line_for_what_is_wrong(
 def test_missing_file(tmp_path: Path, screening: Screening) -> None:
     with pytest.raises(DataError, match=r"no such file: .*absent\.csv"):
         read_reference_values(tmp_path / "absent.csv", screening)
+
+
+@pytest.mark.parametrize(("largest", "is_taken"), [(0.08, True), (0.5, False)])
+def test_plateaus_count_as_in_the_ranking(
+    tmp_path: Path, largest: float, is_taken: bool
+) -> None:
+    """At 0.5 eV/Å nothing is at rest: the ranking refuses it, and so do DFT values."""
+    folder = write_screening(tmp_path / "results")
+    rows = list(csv.DictReader((folder / "sites.csv").read_text().splitlines()))
+    for row in rows:
+        if row["slab"] == "Pd(111)" and row["site"] == "hcp":
+            row |= {"status": "plateau", "fmax_eV_per_A": str(largest)}
+    write_csv(folder / "sites.csv", rows)
+    path = written(tmp_path, "slab,site,dE\nPd(111),hcp,1.7\n")
+    if is_taken:
+        assert read_reference_values(path, read_screening(folder))
+        return
+    with pytest.raises(DataError, match="no converged site 'hcp'"):
+        read_reference_values(path, read_screening(folder))

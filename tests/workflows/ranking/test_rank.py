@@ -9,10 +9,14 @@ from crack_md.errors import ConfigError, DataError
 from crack_md.workflows.ranking.dft_values import ReferenceValue
 from crack_md.workflows.ranking.errors import AssumedErrors
 from crack_md.workflows.ranking.rank import rank_slabs
-from crack_md.workflows.ranking.records import Ranking, RankSettings
-from crack_md.workflows.ranking.rescored import Rescored
-from crack_md.workflows.ranking.results import read_ranking, write_ranking
-from crack_md.workflows.screening.folder import Screening, read_screening
+from crack_md.workflows.ranking.results import (
+    Ranking,
+    RankSettings,
+    Rescored,
+    read_ranking,
+    write_ranking,
+)
+from crack_md.workflows.screening.reader import Screening, read_screening
 from tests.workflows.ranking.screenings import ENERGIES, write_csv, write_screening
 
 Z = 1.959963984540054

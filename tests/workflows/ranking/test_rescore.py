@@ -15,10 +15,9 @@ from ase.optimize import BFGS
 
 from crack_md.errors import CrackError
 from crack_md.workflows.ranking.rescore import rescore
-from crack_md.workflows.ranking.rescored import read_rescored
-from crack_md.workflows.screening.folder import Screening, read_screening
+from crack_md.workflows.ranking.results import read_rescored
+from crack_md.workflows.screening.reader import Screening, Structures, read_screening
 from crack_md.workflows.screening.results import ModelInfo
-from crack_md.workflows.screening.structures import Structures
 from tests.workflows.ranking.screenings import EMT_MODEL, GASES, run_screening
 
 

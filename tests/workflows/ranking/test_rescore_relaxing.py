@@ -9,8 +9,8 @@ import pytest
 from ase.calculators.emt import EMT
 
 from crack_md.workflows.ranking.rescore import rescore
-from crack_md.workflows.relax.relax import RelaxResult, relax
-from crack_md.workflows.screening.folder import Screening, read_screening
+from crack_md.workflows.relax.relax import RelaxResult, RelaxSettings, relax_atoms
+from crack_md.workflows.screening.reader import Screening, read_screening
 from tests.workflows.ranking.screenings import EMT_MODEL, run_screening
 
 
@@ -42,19 +42,19 @@ def test_relaxes_as_the_screening_did(
         "maxstep_A": 0.02,
     }
     of_run = {**screening.summary, "settings": {**screening.settings, **settings}}
-    seen: list[dict[str, Any]] = []
+    seen: list[RelaxSettings] = []
 
     def spy(*args: Any, **kwargs: Any) -> RelaxResult:
-        seen.append(kwargs)
-        return relax(*args, **kwargs)
+        seen.append(kwargs["settings"])
+        return relax_atoms(*args, **kwargs)
 
-    monkeypatch.setattr("crack_md.workflows.ranking.rescore.relax", spy)
+    monkeypatch.setattr("crack_md.workflows.ranking.rescore.relax_atoms", spy)
     changed = Screening(screening.folder, screening.slabs, screening.sites, of_run)
     rescore(changed, EMT(), model=EMT_MODEL, top=1, relaxes=True)
     assert len(seen) == 2  # covered and clean
     for used in seen:
-        assert used["optimizer"] == "FIRE"
-        assert (used["fmax"], used["steps"], used["maxstep"]) == (0.2, 7, 0.02)
+        assert used.optimizer == "FIRE"
+        assert (used.fmax, used.steps, used.maxstep) == (0.2, 7, 0.02)
 
 
 class Floor(EMT):

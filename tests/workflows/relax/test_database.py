@@ -15,11 +15,15 @@ from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
 from crack_md.structures import Entry, read_entries
-from crack_md.workflows.relax import database as results_database
 from crack_md.workflows.relax import store
-from crack_md.workflows.relax.database import check_address, shown
-from crack_md.workflows.relax.records import RelaxationRecord
-from crack_md.workflows.relax.store import ResultsStore, open_store
+from crack_md.workflows.relax import store as results_database
+from crack_md.workflows.relax.store import (
+    RelaxationRecord,
+    ResultsStore,
+    check_address,
+    open_store,
+    shown,
+)
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run, slab
 
 CONDITIONS = fast().conditions(NO_PLATINUM)

@@ -7,7 +7,13 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.relax.relax import optimizer_named, relax, relax_fcc_constant
+from crack_md.workflows.relax.relax import (
+    RelaxSettings,
+    is_settled,
+    optimizer_named,
+    relax_atoms,
+    relax_fcc_constant,
+)
 
 
 class Broken(Calculator):
@@ -23,7 +29,7 @@ class Broken(Calculator):
 
 def test_dimer_finds_its_minimum() -> None:
     start = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.6]])
-    result = relax(start, EMT(), fmax=1e-4)
+    result = relax_atoms(start, EMT(), settings=RelaxSettings(fmax=1e-4))
     assert result.converged
     assert result.max_force < 1e-4
     apart = result.atoms.get_distance(0, 1)
@@ -38,7 +44,7 @@ def test_dimer_finds_its_minimum() -> None:
 def test_fixed_atoms_stay_and_do_not_count() -> None:
     slab = fcc111("Cu", (1, 1, 4), a=3.4, vacuum=8.0)
     slab.set_constraint(FixAtoms([0, 1]))
-    result = relax(slab, EMT(), fmax=0.01)
+    result = relax_atoms(slab, EMT(), settings=RelaxSettings(fmax=0.01))
     assert result.converged
     assert np.array_equal(result.atoms.positions[:2], slab.positions[:2])
     forces = result.atoms.get_forces(apply_constraint=False)
@@ -47,14 +53,14 @@ def test_fixed_atoms_stay_and_do_not_count() -> None:
 
 def test_says_when_it_did_not_converge() -> None:
     slab = fcc111("Cu", (1, 1, 4), a=3.4, vacuum=8.0)
-    result = relax(slab, EMT(), fmax=1e-6, steps=2)
+    result = relax_atoms(slab, EMT(), settings=RelaxSettings(fmax=1e-6, steps=2))
     assert not result.converged
     assert result.n_steps == 2
 
 
 def test_refuses_energies_that_are_not_numbers() -> None:
     with pytest.raises(StructureError, match="not finite"):
-        relax(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.6]]), Broken())
+        relax_atoms(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.6]]), Broken())
 
 
 @pytest.mark.parametrize(
@@ -67,8 +73,10 @@ def test_refuses_energies_that_are_not_numbers() -> None:
 def test_every_optimizer_finds_the_same_minimum(optimizer: str) -> None:
     slab = fcc111("Cu", (1, 1, 4), a=3.4, vacuum=8.0)
     slab.set_constraint(FixAtoms([0, 1]))
-    lowest = relax(slab, EMT(), fmax=1e-3).energy
-    result = relax(slab, EMT(), fmax=1e-2, optimizer=optimizer)
+    lowest = relax_atoms(slab, EMT(), settings=RelaxSettings(fmax=1e-3)).energy
+    result = relax_atoms(
+        slab, EMT(), settings=RelaxSettings(fmax=1e-2, optimizer=optimizer)
+    )
     assert result.status == "converged"
     assert result.max_force < 1e-2
     assert result.energy == pytest.approx(lowest, abs=1e-4)
@@ -77,9 +85,48 @@ def test_every_optimizer_finds_the_same_minimum(optimizer: str) -> None:
 def test_steps_are_no_longer_than_allowed() -> None:
     start = Atoms("Cu2", [[0, 0, 0], [0, 0, 1.6]])
     for optimizer in ("LBFGS", "FIRE", "RFO"):
-        one = relax(start, EMT(), steps=1, maxstep=0.01, optimizer=optimizer)
+        one = relax_atoms(
+            start,
+            EMT(),
+            settings=RelaxSettings(steps=1, maxstep=0.01, optimizer=optimizer),
+        )
         moved = np.linalg.norm(one.atoms.positions - start.positions, axis=1)
         assert 0 < moved.max() < 0.01 + 1e-9
+
+
+def test_line_searches_take_the_limit_for_each_trial() -> None:
+    """ASE may add trials of one line search up; the first is as long as allowed."""
+    start = Atoms("Cu2", [[0, 0, 0], [0, 0, 1.6]])
+    for maxstep in (0.1, 0.2):
+        settings = RelaxSettings(steps=1, maxstep=maxstep, optimizer="LBFGSLineSearch")
+        one = relax_atoms(start, EMT(), settings=settings)
+        moved = np.abs(one.atoms.positions - start.positions).max()
+        assert moved == pytest.approx(maxstep)
+
+
+def test_steps_of_a_cell_are_limited_too() -> None:
+    """RFO hands maxstep on to its parent, which the relaxation of cells overlooked."""
+    strained = bulk("Cu", cubic=True, a=3.2)
+    strained.rattle(0.1, seed=0)
+    settings = RelaxSettings(cell="full", steps=1, maxstep=0.005, optimizer="RFO")
+    one = relax_atoms(strained, EMT(), settings=settings)
+    moved = np.abs(one.atoms.cell.array - strained.cell.array).max()
+    assert 0 < moved < 0.005 * strained.cell.lengths()[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "max_force", "settled"),
+    [
+        ("converged", 0.03, True),
+        ("plateau", 0.1, True),
+        ("plateau", 0.5, False),
+        ("plateau", None, False),
+        ("not_converged", 0.01, False),
+        ("desorbed", 0.01, False),
+    ],
+)
+def test_settled(status: str, max_force: float | None, settled: bool) -> None:
+    assert is_settled(status, max_force) == settled
 
 
 @pytest.mark.parametrize("name", ["Newton", "CellAwareBFGS", "ODE12r", "Optimizer"])
@@ -109,14 +156,14 @@ class Swirl(Calculator):
 
 def test_forces_that_no_longer_fall_are_a_plateau() -> None:
     start = Atoms("Cu", [[1.0, 0.5, 0.8]])
-    result = relax(start, Swirl(), plateau_steps=20)
+    result = relax_atoms(start, Swirl(), settings=RelaxSettings(plateau_steps=20))
     assert result.status == "plateau"
     assert result.plateau
     assert result.n_steps < 150
     assert 0.19 < result.max_force < 0.25
     # The frame that is kept is the one of the smallest force, with its own energy.
     assert result.energy == pytest.approx((result.atoms.positions**2).sum() / 2)
-    without = relax(start, Swirl(), steps=150)
+    without = relax_atoms(start, Swirl(), settings=RelaxSettings(steps=150))
     assert without.status == "not_converged"
     assert without.n_steps == 150
 
@@ -141,8 +188,10 @@ class Creeping(Calculator):
 def test_less_than_five_percent_is_no_fall(share: float, plateau: bool) -> None:
     """In 60 steps 3 and 11 %."""
     start = Atoms("Cu", cell=[9, 9, 9])
-    result = relax(
-        start, Creeping(share), steps=150, optimizer="FIRE", plateau_steps=60
+    result = relax_atoms(
+        start,
+        Creeping(share),
+        settings=RelaxSettings(steps=150, optimizer="FIRE", plateau_steps=60),
     )
     assert result.plateau == plateau
 
@@ -150,8 +199,10 @@ def test_less_than_five_percent_is_no_fall(share: float, plateau: bool) -> None:
 def test_slow_convergence_is_no_plateau() -> None:
     slab = fcc111("Cu", (1, 1, 4), a=3.4, vacuum=8.0)
     options = {"fmax": 1e-4, "maxstep": 0.002}
-    usual = relax(slab, EMT(), **options)
-    watched = relax(slab, EMT(), **options, plateau_steps=60)
+    usual = relax_atoms(slab, EMT(), settings=RelaxSettings(**options))
+    watched = relax_atoms(
+        slab, EMT(), settings=RelaxSettings(**options, plateau_steps=60)
+    )
     assert watched.status == "converged"
     assert watched.n_steps == usual.n_steps
     assert watched.energy == usual.energy

@@ -6,8 +6,7 @@ from ase.build import fcc111
 from ase.constraints import FixAtoms
 
 from crack_md.errors import DataError
-from crack_md.workflows.relax.records import RelaxationRecord
-from crack_md.workflows.relax.store import open_store, relaxation_key
+from crack_md.workflows.relax.store import RelaxationRecord, open_store, relaxation_key
 from crack_md.workflows.screening.results import (
     ModelInfo,
     ScreenSettings,

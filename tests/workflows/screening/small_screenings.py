@@ -16,7 +16,7 @@ from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.relaxations import Progress
 from crack_md.workflows.screening.results import ModelInfo, ScreenResult, ScreenSettings
 from crack_md.workflows.screening.screen import screen
-from crack_md.workflows.screening.tables import write_tables
+from crack_md.workflows.screening.writer import write_tables
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
 EMT_MODEL = ModelInfo("emt", "ase", "total", {"H2O": 0.0, "H2": 1.5})

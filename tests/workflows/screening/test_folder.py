@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.screening.folder import number, read_rows, read_screening
+from crack_md.workflows.screening.reader import number, read_rows, read_screening
 from tests.workflows.ranking.screenings import write_csv, write_screening
 
 

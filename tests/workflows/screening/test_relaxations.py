@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from crack_md.structures import Entry
 from crack_md.workflows.screening.plan import SlabPlan
 from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer
-from crack_md.workflows.surfaces.domain import neighbor_distance
+from crack_md.workflows.surfaces.outcome import neighbor_distance
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run
 
 

@@ -1,6 +1,6 @@
 import pytest
 
-from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.rank import rank
 from crack_md.workflows.screening.results import (
     ModelInfo,
@@ -9,8 +9,7 @@ from crack_md.workflows.screening.results import (
     SiteResult,
     SlabResult,
 )
-from crack_md.workflows.screening.rows import site_rows, slab_rows
-from crack_md.workflows.screening.tables import summarise
+from crack_md.workflows.screening.writer import site_rows, slab_rows, summarise
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
 SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"))

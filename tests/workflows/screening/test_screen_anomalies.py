@@ -14,11 +14,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 from crack_md.structures import Entry
-from crack_md.workflows.relax.records import RelaxationRecord
+from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import plan_slab
 from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer
 from crack_md.workflows.screening.results import ModelInfo
-from crack_md.workflows.surfaces.domain import neighbor_distance
+from crack_md.workflows.surfaces.outcome import neighbor_distance
 from crack_md.workflows.surfaces.placement import place
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import prepare_slab

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111, molecule
 
-from crack_md.workflows.surfaces.domain import nearest_ratios, neighbor_distance
+from crack_md.workflows.surfaces.outcome import nearest_ratios, neighbor_distance
 
 
 def test_ratio_of_a_dimer() -> None:

@@ -3,10 +3,9 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.workflows.surfaces.adsorbates import ADSORBATES
-from crack_md.workflows.surfaces.final_site import landing
+from crack_md.workflows.surfaces.outcome import landing
 from crack_md.workflows.surfaces.placement import Start, place, random_starts
-from crack_md.workflows.surfaces.random_sites import random_sites
-from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.sites import Site, find_sites, random_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 OXYGEN = ADSORBATES["O"]

@@ -16,8 +16,7 @@ from crack_md.workflows.surfaces.placement import (
     random_starts,
     site_starts,
 )
-from crack_md.workflows.surfaces.random_sites import random_sites
-from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.sites import Site, find_sites, random_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 OXYGEN, HYDROXYL, PEROXYL = (ADSORBATES[name] for name in ("O", "OH", "OOH"))

@@ -3,8 +3,7 @@ import pytest
 from ase.build import fcc111, fcc211
 
 from crack_md.workflows.surfaces.contact_surface import CONTACT_SCALE
-from crack_md.workflows.surfaces.random_sites import random_sites, some_sites
-from crack_md.workflows.surfaces.sites import find_sites
+from crack_md.workflows.surfaces.sites import find_sites, random_sites, some_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 
 BOND = 1.36 + 0.66  # covalent radii of Pt and O

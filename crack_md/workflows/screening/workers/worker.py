@@ -9,7 +9,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from crack_md.calculators.concurrent import PAUSE, Pause, run_together
 from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Runner, Task
-from crack_md.workflows.surfaces.domain import DomainDistance, neighbor_distance
+from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 
 
 class Potential(NamedTuple):
