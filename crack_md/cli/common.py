@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,12 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.progress import build_progress
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from crack_md.workflows.screening.results import ModelInfo
+    from crack_md.workflows.model_info import ModelInfo
 
 FAILED = 1
 INTERRUPTED = 130
@@ -70,12 +69,8 @@ def require_known_elements(atoms: "Atoms", info: "ModelInfo") -> None:
     Raises:
         StructureError: the structure has some.
     """
-    unknown = set(atoms.symbols) - (info.elements or set(atoms.symbols))
-    if unknown:
-        raise StructureError(
-            f"the model was not trained on {', '.join(sorted(unknown))}; it knows "
-            f"{', '.join(sorted(info.elements or ()))}"
-        )
+    if refusal := info.refusal(atoms.symbols):
+        raise StructureError(refusal)
 
 
 @contextmanager
@@ -90,18 +85,6 @@ def going_on_later(out: Path) -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
-
-
-@contextmanager
-def described_bar() -> Iterator[Any]:
-    """Give ``show(done, total, text)``, which moves a bar on stderr."""
-    with build_progress("items", transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def show(done: int, total: int, text: str) -> None:
-            bar.update(task, completed=done, total=total, description=text[:32])
-
-        yield show
 
 
 def print_facts(facts: dict[str, str], footer: str) -> None:

@@ -12,13 +12,13 @@ from crack_md.cli.common import (
     Device,
     Index,
     Model,
-    described_bar,
     going_on_later,
     number,
     print_facts,
     read_structure,
     require_known_elements,
 )
+from crack_md.progress import show_events
 
 
 def register(app: typer.Typer) -> None:
@@ -143,14 +143,14 @@ def _run(
     calculator, info = load_potential(model, device=device)
     require_known_elements(atoms, info)
     _warn_of_direct_forces(calculator)
-    with going_on_later(out), described_bar() as show:
+    with going_on_later(out), show_events() as show:
         result = run_md(
             atoms,
             calculator,
             settings=settings,
             folder=out,
             provenance=identity(info),
-            report=lambda p: show(p.step, p.total, f"{p.temperature_K:.0f} K"),
+            report=show,
         )
     if as_json:
         typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
@@ -201,7 +201,7 @@ def _audit(
     require_known_elements(atoms, info)
     precise, _ = load_potential(model, device=device, dtype="float64")
     _warn_of_direct_forces(calculator)
-    with going_on_later(out), described_bar() as show:
+    with going_on_later(out), show_events() as show:
         found = run_audit(
             atoms,
             calculator,
@@ -209,7 +209,7 @@ def _audit(
             folder=out,
             precise=precise,
             provenance={**identity(info), "jacobian_precision": "float64"},
-            report=lambda name, p: show(p.step, p.total, name),
+            report=show,
         )
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))

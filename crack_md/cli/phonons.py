@@ -12,13 +12,13 @@ from crack_md.cli.common import (
     Device,
     Index,
     Model,
-    described_bar,
     going_on_later,
     print_facts,
     read_structure,
     require_known_elements,
 )
 from crack_md.errors import ConfigError
+from crack_md.progress import show_events
 
 SHOWN_MODES = 6
 
@@ -122,7 +122,7 @@ def _bands(
         has_stress = "stress" in calculator.implemented_properties
         cell = "full" if has_stress else "none"
         relaxation = replace(relaxation, cell=cell, symmetry=True)
-    with described_bar() as show:
+    with show_events() as show:
         result = run_phonons(
             atoms,
             calculator,
@@ -130,7 +130,7 @@ def _bands(
             folder=out,
             relaxation=relaxation,
             provenance=identity(info),
-            report=lambda done, total: show(done, total, "displacements"),
+            report=show,
         )
     title = f"{result.summary['formula']}, {Path(info.name).name}"
     image = bands_png({title: result.phonons}, title=title)

@@ -10,8 +10,8 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
-from crack_md.workflows.screening.results import ModelInfo
-from crack_md.workflows.screening.workers.worker import Potential
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.screening.workers.worker import WorkerModel
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 
 Dtype = Literal["float32", "float64"]
@@ -74,7 +74,7 @@ class PotentialLoader:
     threads: int
     """Of PyTorch, for a worker on a CPU."""
 
-    def __call__(self, number: int) -> Potential:
+    def __call__(self, number: int) -> WorkerModel:
         """Return the potential of a worker; workers take the GPUs in turn."""
         device = self.device
         if self.model != "emt":
@@ -85,7 +85,7 @@ class PotentialLoader:
             if n_gpus > 1 and device in ("auto", "cuda"):
                 device = f"cuda:{number % n_gpus}"
         calculator, info = load_potential(self.model, device=device, dtype=self.dtype)
-        return Potential(calculator, domain_distance(calculator), fingerprint(info))
+        return WorkerModel(calculator, domain_distance(calculator), fingerprint(info))
 
 
 def fingerprint(info: ModelInfo) -> str:

@@ -28,7 +28,7 @@ def print_ranking(ranking: Ranking, rescored: Sequence[Rescored], folder: Path) 
         rest = f"... {len(ranking.slabs) - SHOWN} more in {folder / CSV_NAME}"
         console.print(Text(rest, style="dim"))
     for result in rescored:
-        if not result.counts:
+        if not result.is_usable:
             line = f"{result.slab}: not re-scored: {result.status} {result.error}"
             console.print(Text(line.rstrip(), style="yellow"))
     for line in explanation(ranking):

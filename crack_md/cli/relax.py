@@ -16,10 +16,10 @@ from crack_md.cli.common import (
     AsJson,
     Device,
     Model,
-    described_bar,
     going_on_later,
     number,
 )
+from crack_md.progress import show_events
 
 
 def register(app: typer.Typer) -> None:
@@ -104,7 +104,7 @@ def _relax_into(
 
     start = time.monotonic()
     conditions = {**settings.conditions(), "model_sha256": info.sha256}
-    with open_store(out, conditions) as store, described_bar() as show:
+    with open_store(out, conditions) as store, show_events() as show:
         relaxed = relax_all(
             entries,
             calculator,
@@ -112,7 +112,7 @@ def _relax_into(
             store=store,
             settings=settings,
             trajectories=out / "trajectories",
-            report=lambda p: show(p.done, p.total, p.name),
+            report=show,
         )
         return write_results(
             relaxed,

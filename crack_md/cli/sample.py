@@ -4,19 +4,17 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from crack_md.errors import ConfigError
-from crack_md.progress import build_progress
+from crack_md.progress import show_events
 
 if TYPE_CHECKING:
     from crack_md.workflows.sampling.check import SamplingCheck
-    from crack_md.workflows.sampling.reference import Reference
+    from crack_md.workflows.sampling.reference import ReferenceFrames
 
 INTERRUPTED = 130
 QUICK_STEPS = 2000
@@ -105,7 +103,7 @@ def sample(
     """
     from crack_md.cli.sample_output import print_record
     from crack_md.workflows.sampling.chains import SamplingSettings
-    from crack_md.workflows.sampling.reference_files import read_reference
+    from crack_md.workflows.sampling.reference import read_reference
 
     path = _reference_path(model, reference, halves=halves)
     frames = read_reference(
@@ -154,24 +152,29 @@ def _reference_path(model: str, reference: Path | None, *, halves: bool) -> Path
 
 
 def _check_into(
-    out: Path, frames: "Reference", *, model: str | None, settings: Any, device: str
+    out: Path,
+    frames: "ReferenceFrames",
+    *,
+    model: str | None,
+    settings: Any,
+    device: str,
 ) -> tuple["SamplingCheck", dict[str, Any]]:
     """Run the check, write its files, and return it with its record."""
     from crack_md.files import claim_folder, write_json
     from crack_md.plots.sampling_report import write_sampling_report
     from crack_md.workflows.sampling.check import check_halves
-    from crack_md.workflows.sampling.record import summarise
+    from crack_md.workflows.sampling.record import summarize
 
     start = time.monotonic()
     command = shlex.join(["crack-md", *sys.argv[1:]])
     potential = None if model is None else _load(model, device)
-    with claim_folder(out), _bar() as report:
+    with claim_folder(out), show_events() as report:
         if potential is None:
             found = check_halves(frames, report=report)
         else:
             found = _check_model(frames, *potential, settings, out, report)
         seconds = round(time.monotonic() - start, 1)
-        record = summarise(found, command=command, seconds=seconds)
+        record = summarize(found, command=command, seconds=seconds)
         write_json(out / "sampling.json", record)
         page = write_sampling_report(out, found, record, command=command)
     if page is None:
@@ -196,7 +199,7 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
 
 
 def _check_model(
-    frames: "Reference",
+    frames: "ReferenceFrames",
     calculator: Any,
     info: Any,
     settings: Any,
@@ -204,7 +207,6 @@ def _check_model(
     report: Any,
 ) -> "SamplingCheck":
     from crack_md.workflows.sampling.check import check_sampling
-    from crack_md.workflows.sampling.engines import engine_for
 
     return check_sampling(
         frames,
@@ -212,23 +214,5 @@ def _check_model(
         model=info,
         settings=settings,
         folder=out,
-        build=engine_for(calculator),
         report=report,
     )
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    """Give ``report(what, done, total)``, which moves a bar on stderr."""
-    with build_progress("items", transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-        last = ""
-
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if what != last:
-                bar.reset(task, total=total, description=what)
-                last = what
-            bar.update(task, completed=done)
-
-        yield show

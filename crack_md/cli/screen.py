@@ -12,10 +12,11 @@ from crack_md.cli import screen_options as option
 from crack_md.cli.common import going_on_later
 from crack_md.cli.screen_scale import Scale, open_runner
 from crack_md.errors import ConfigError
+from crack_md.progress import show_events
 
 if TYPE_CHECKING:
     from crack_md.structures import Entry
-    from crack_md.workflows.screening.results import ScreenSettings
+    from crack_md.workflows.screening.settings import ScreenSettings
 
 ALL_FAILED = 1
 SHOWN_DIAGRAMS = 5
@@ -67,7 +68,7 @@ def screen(
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
     from crack_md.cli.screen_output import print_ranking
-    from crack_md.workflows.screening.results import ScreenSettings
+    from crack_md.workflows.screening.settings import ScreenSettings
     from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
     # Everything that can be wrong with the input is found before a file is made.
@@ -150,7 +151,6 @@ class _Job:
         self, calculator: Any, info: Any, store: Any, runner: Any, processors: Any
     ) -> dict[str, Any]:
         from crack_md.cli.potentials import domain_distance
-        from crack_md.cli.screen_output import progress_bar
         from crack_md.plots.screening.report import write_report
         from crack_md.workflows.screening.screen import screen as run_screen
         from crack_md.workflows.screening.writer import write_tables
@@ -160,7 +160,7 @@ class _Job:
         # workers measure with their own models
         here = self.scale.is_here
         distance = domain_distance(calculator) if here else neighbor_distance
-        with progress_bar() as report:
+        with show_events() as report:
             result = run_screen(
                 self.entries,
                 calculator,

@@ -1,7 +1,5 @@
 """What ``crack-md screen`` shows: a bar while it runs, a ranking at the end."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +7,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crack_md.progress import build_progress
 from crack_md.workflows.orr.references import REFERENCES
 from crack_md.workflows.screening.writer import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
-
-
-@contextmanager
-def progress_bar() -> Iterator[Any]:
-    """Give a function that shows progress on stderr, with the time that is left."""
-    with build_progress("items", transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def show(step: Any) -> None:
-            where = f"{step.slab} {step.site or 'clean'}"
-            bar.update(
-                task, completed=step.done, total=step.total, description=where[:32]
-            )
-
-        yield show
 
 
 def print_ranking(summary: dict[str, Any], out: Path) -> None:

@@ -13,7 +13,7 @@ from crack_md.errors import ConfigError
 if TYPE_CHECKING:
     from crack_md.cli.potentials import PotentialLoader
     from crack_md.workflows.screening.relaxations import Runner
-    from crack_md.workflows.screening.workers.driver import Crew
+    from crack_md.workflows.screening.workers.driver import Driver
 
 BATCH_ON_GPU = 64
 
@@ -74,39 +74,39 @@ def open_runner(
         WorkerError: there is no such cluster, or no room on it.
         MissingDependencyError: Ray is not installed.
     """
-    from crack_md.workflows.screening.workers.worker import together
+    from crack_md.workflows.screening.workers.worker import batched_runner
 
     width = scale.width(calculator)
     facts = {"workers": scale.workers or 1, "batch": width, "ray": scale.ray}
     if scale.is_here:
-        yield together(calculator, width=width), facts
+        yield batched_runner(calculator, width=width), facts
         return
     # of a lost worker Ray tells on stdout, which is for results
     with (
         redirect_stdout(sys.stderr),
-        _open_crew(scale, loader, width, expected) as crew,
+        _open_driver(scale, loader, width, expected) as driver,
     ):
-        facts["workers"] = crew.backend.n_workers
-        yield crew, facts
-    if crew.n_lost:
+        facts["workers"] = driver.backend.n_workers
+        yield driver, facts
+    if driver.n_lost:
         typer.echo(
-            f"note: {crew.n_lost} workers were lost; what they had was done again",
+            f"note: {driver.n_lost} workers were lost; what they had was done again",
             err=True,
         )
 
 
 @contextmanager
-def _open_crew(
+def _open_driver(
     scale: Scale, loader: "PotentialLoader", width: int, expected: str
-) -> Iterator["Crew"]:
-    from crack_md.workflows.screening.workers.driver import Crew
+) -> Iterator["Driver"]:
+    from crack_md.workflows.screening.workers.driver import Driver
     from crack_md.workflows.screening.workers.processes import Processes
     from crack_md.workflows.screening.workers.ray_cluster import RayActors, connect
 
     if scale.ray is None:
         backend = Processes(loader, workers=scale.workers or 1, width=width)
-        with Crew(backend, fingerprint=expected) as crew:
-            yield crew
+        with Driver(backend, fingerprint=expected) as driver:
+            yield driver
         return
     ray = connect(scale.ray)
     try:
@@ -117,7 +117,7 @@ def _open_crew(
             width=width,
             gpus_per_worker=scale.gpus_per_worker,
         )
-        with Crew(actors, fingerprint=expected) as crew:
-            yield crew
+        with Driver(actors, fingerprint=expected) as driver:
+            yield driver
     finally:
         ray.shutdown()

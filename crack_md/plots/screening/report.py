@@ -164,9 +164,9 @@ def _details(view: ReportView) -> Markup:
     everywhere are left out.
     """
     places = {row["slab"]: place for place, row in enumerate(view.screening.slabs)}
-    columns = _filled(view.screening.slabs)
+    columns = _fill(view.screening.slabs)
     site_columns = [
-        c for c in _filled(view.screening.sites) if c not in ("slab", "formula")
+        c for c in _fill(view.screening.sites) if c not in ("slab", "formula")
     ]
     sites: dict[int, list[list[str]]] = {}
     for row in view.screening.sites:
@@ -184,7 +184,7 @@ def _details(view: ReportView) -> Markup:
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _filled(rows: Any) -> list[str]:
+def _fill(rows: Any) -> list[str]:
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if any(row.get(name) for row in rows)]
 

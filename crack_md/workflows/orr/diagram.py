@@ -187,14 +187,9 @@ def orr_diagram(
     return FreeEnergyDiagram(dG_OOH, dG_O, dG_OH, inferred)
 
 
-def steps_from_oxygen(dG_O_eV: float, *, scaling: str = DEFAULT_SCALING) -> OrrSteps:
-    """Return the four steps with OH* and OOH* inferred from O* by linear scaling."""
-    return orr_diagram({"O": dG_O_eV}, scaling=scaling).steps
-
-
 def limiting_potential(dG_O_eV: float, *, scaling: str = DEFAULT_SCALING) -> float:
     """Return U_L in V; for ``man-2011`` it is min(1.72 - ΔG_O/2, ΔG_O/2)."""
-    return steps_from_oxygen(dG_O_eV, scaling=scaling).limiting_potential
+    return orr_diagram({"O": dG_O_eV}, scaling=scaling).limiting_potential
 
 
 def limiting_potential_band(energies: Mapping[str, float]) -> tuple[float, float]:

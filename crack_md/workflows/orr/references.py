@@ -26,7 +26,7 @@ ATOMS_FROM: Mapping[str, Mapping[str, float]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Reference:
+class EnergyReference:
     """A named scale of adsorption energies."""
 
     name: str
@@ -42,19 +42,19 @@ class Reference:
         return "halfO2" if self.from_half_o2 else "H2O_H2"
 
 
-REFERENCES: Mapping[str, Reference] = MappingProxyType(
+REFERENCES: Mapping[str, EnergyReference] = MappingProxyType(
     {
-        "H2O-H2": Reference(
+        "H2O-H2": EnergyReference(
             "H2O-H2", None, False, "gas molecules by the same model; no O2 involved"
         ),
-        "half-O2": Reference(
+        "half-O2": EnergyReference(
             "half-O2",
             None,
             True,
             "as H2O-H2, with the electronic energy of H2 + ½O2 → H2O that agrees with "
             "4.92 eV for 2 H2 + O2 → 2 H2O(l): -2.76 eV",
         ),
-        "OC20": Reference(
+        "OC20": EnergyReference(
             "OC20",
             # H -3.477, O -7.204, C -7.282, N -8.083 eV per atom
             MappingProxyType(
@@ -69,7 +69,7 @@ REFERENCES: Mapping[str, Reference] = MappingProxyType(
 DEFAULT_REFERENCE = "H2O-H2"
 
 
-def reference_named(name: str) -> Reference:
+def reference_named(name: str) -> EnergyReference:
     """Return a known reference.
 
     Raises:

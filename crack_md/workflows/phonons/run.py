@@ -19,10 +19,10 @@ from crack_md.files import (
     write_atomically,
     write_json,
 )
+from crack_md.progress import Report
 from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import (
-    Report,
     compute_forces,
     displaced_supercells,
     load_phonopy,
@@ -65,7 +65,7 @@ def run_phonons(
         folder: for all files.
         relaxation: how to relax the crystal first; None to take it as it is.
         provenance: what else decides the numbers, such as the model.
-        report: called after every supercell with how many are done, and of how many.
+        report: called after every supercell.
 
     Raises:
         MissingDependencyError: phonopy is not installed.

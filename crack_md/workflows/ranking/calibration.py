@@ -74,7 +74,7 @@ class Calibration:
     ) -> Estimates:
         """Return corrected energies; errors of the predictions are carried along."""
         away = predicted.center_eV - self.pivot_eV
-        spread = np.ones_like(away) if spread_eV is None else _floored(spread_eV)
+        spread = np.ones_like(away) if spread_eV is None else _apply_floor(spread_eV)
         shared = [np.full_like(away, self.value_error_eV), self.slope_error * away]
         part = ErrorPart(
             np.stack(shared, axis=1), self.residual * spread, self.degrees_of_freedom
@@ -107,7 +107,7 @@ def calibrate(
         DataError: no values, or too few for the kind that is asked for.
     """
     x, y = np.asarray(predicted_eV, float), np.asarray(reference_eV, float)
-    v = np.ones_like(x) if spread_eV is None else _floored(spread_eV)
+    v = np.ones_like(x) if spread_eV is None else _apply_floor(spread_eV)
     chosen = _chosen(x, kind)
     fit = _Fit.of(x, y, v, chosen)
     left_out = _leave_one_out(fit, v, level)
@@ -208,5 +208,5 @@ def _leave_one_out(
     return LeaveOneOut(rmse, int(np.sum(np.abs(missed) <= half + 1e-9)))
 
 
-def _floored(spread_eV: Float[ndarray, " value"]) -> Float[ndarray, " value"]:
+def _apply_floor(spread_eV: Float[ndarray, " value"]) -> Float[ndarray, " value"]:
     return np.maximum(np.asarray(spread_eV, float), SPREAD_FLOOR_EV)

@@ -10,7 +10,7 @@ from crack_md.workflows.relax.relax import is_settled
 from crack_md.workflows.screening.reader import (
     Candidate,
     Row,
-    Screening,
+    SavedScreening,
     energy_column,
     number,
     read_numbered_rows,
@@ -33,7 +33,7 @@ class ReferenceValue:
 
 
 def read_reference_values(
-    path: Path, screening: Screening
+    path: Path, screening: SavedScreening
 ) -> tuple[ReferenceValue, ...]:
     """Return the values of a CSV file, against H2O and H2 as in the screening.
 
@@ -83,7 +83,7 @@ def _value(
     column: str,
     adsorbate: str,
     candidates: Mapping[str, Candidate],
-    screening: Screening,
+    screening: SavedScreening,
 ) -> ReferenceValue:
     """Return the value of one row, or say what is wrong with it as a ValueError."""
     name, wanted = row["slab"], row.get("site", "")
@@ -107,7 +107,9 @@ def _value(
     return ReferenceValue(name, adsorbate, wanted, dft, energies[wanted], False)
 
 
-def _site_energies(slab: str, adsorbate: str, screening: Screening) -> dict[str, float]:
+def _site_energies(
+    slab: str, adsorbate: str, screening: SavedScreening
+) -> dict[str, float]:
     """Return the lowest ΔE in eV that ended on each site of a slab."""
     energies: dict[str, float] = {}
     for row in screening.sites_of(slab, adsorbate):

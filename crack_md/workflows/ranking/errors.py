@@ -10,7 +10,6 @@ independent does not.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
@@ -104,15 +103,6 @@ class Estimates:
         errs = np.ones(len(center))
         errs[list(known)] = 0.0
         return Estimates(center, tuple(part.times(errs) for part in self.parts))
-
-
-class ErrorModel(Protocol):
-    """What turns predicted energies into energies with errors."""
-
-    def apply(
-        self, predicted: Estimates, spread_eV: Float[ndarray, " slab"] | None = None
-    ) -> Estimates:
-        """Return what DFT would give, as far as can be said."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from crack_md.workflows.screening.reader import Adsorbed
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Evidence:
     """What there is besides the screening, of one adsorbate, by slab."""
 
     reference: Sequence[ReferenceValue]
@@ -36,11 +36,11 @@ class Known:
         reference: Sequence[ReferenceValue],
         rescored: Sequence[Rescored],
         spread_eV: Mapping[tuple[str, str], float],
-    ) -> "Known":
+    ) -> "Evidence":
         """Return what belongs to an adsorbate and counts."""
         return cls(
             [value for value in reference if value.adsorbate == adsorbate],
-            {r.slab: r for r in rescored if r.counts and r.adsorbate == adsorbate},
+            {r.slab: r for r in rescored if r.is_usable and r.adsorbate == adsorbate},
             {
                 slab: spread
                 for (slab, name), spread in spread_eV.items()
@@ -63,7 +63,7 @@ class AdsorbateEstimates:
 
 
 def estimate(
-    adsorbed: Mapping[str, Adsorbed], known: Known, settings: RankSettings
+    adsorbed: Mapping[str, Adsorbed], known: Evidence, settings: RankSettings
 ) -> AdsorbateEstimates:
     """Return adsorption energies with errors, and where they come from.
 
@@ -73,8 +73,8 @@ def estimate(
         settings: kind of correction, and what is assumed about errors.
     """
     spread = _spread(adsorbed, known.spread_eV)
-    predicted, between = _predicted(adsorbed, known.rescored, settings)
-    estimates, correction = _corrected(
+    predicted, between = _predict(adsorbed, known.rescored, settings)
+    estimates, correction = _correct(
         list(adsorbed), predicted, between, spread, known.reference, settings
     )
     source = {slab: result.model for slab, result in known.rescored.items()}
@@ -100,7 +100,7 @@ def _spread(
     return np.array([max(known) if value is None else value for value in found])
 
 
-def _predicted(
+def _predict(
     adsorbed: Mapping[str, Adsorbed],
     rescored: Mapping[str, Rescored],
     settings: RankSettings,
@@ -122,7 +122,7 @@ def _predicted(
     return between.apply(Estimates(screened)).with_known(known), between
 
 
-def _corrected(
+def _correct(
     slabs: Sequence[str],
     predicted: Estimates,
     between: Calibration | None,

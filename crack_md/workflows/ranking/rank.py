@@ -9,7 +9,7 @@ from numpy import ndarray
 from crack_md.errors import DataError
 from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano, limiting_potentials
 from crack_md.workflows.ranking.dft_values import ReferenceValue
-from crack_md.workflows.ranking.estimates import AdsorbateEstimates, Known, estimate
+from crack_md.workflows.ranking.estimates import AdsorbateEstimates, Evidence, estimate
 from crack_md.workflows.ranking.results import (
     RankedEnergy,
     RankedSlab,
@@ -18,11 +18,11 @@ from crack_md.workflows.ranking.results import (
     Rescored,
 )
 from crack_md.workflows.ranking.statistics import RankStatistics, rank_statistics
-from crack_md.workflows.screening.reader import Candidate, Screening
+from crack_md.workflows.screening.reader import Candidate, SavedScreening
 
 
 def rank_slabs(
-    screening: Screening,
+    screening: SavedScreening,
     *,
     reference: Sequence[ReferenceValue] = (),
     rescored: Sequence[Rescored] = (),
@@ -51,7 +51,7 @@ def rank_slabs(
     for name in screening.adsorbates:
         on_slabs = {c.slab: a for c in candidates if (a := c.on(name)) is not None}
         if name in INTERMEDIATES and on_slabs:
-            known = Known.of(name, reference, rescored, spread_eV or {})
+            known = Evidence.of(name, reference, rescored, spread_eV or {})
             found[name] = estimate(on_slabs, known, chosen)
     energies = [_energies(candidate, found, chosen) for candidate in candidates]
     draws = _drawn_potentials(candidates, found, volcano, chosen)
@@ -73,16 +73,16 @@ def rank_slabs(
     )
 
 
-def _usable(screening: Screening) -> list[Candidate]:
+def _usable(screening: SavedScreening) -> list[Candidate]:
     """Return the slabs with a free energy of an intermediate, best first."""
     return [
         candidate
         for candidate in screening.candidates
-        if any(_counts(candidate, name) for name in INTERMEDIATES)
+        if any(_has_free_energy(candidate, name) for name in INTERMEDIATES)
     ]
 
 
-def _counts(candidate: Candidate, adsorbate: str) -> bool:
+def _has_free_energy(candidate: Candidate, adsorbate: str) -> bool:
     found = candidate.on(adsorbate)
     return found is not None and found.dG_eV is not None
 

@@ -5,7 +5,7 @@ after relaxing on from there as the screening relaxes: the same optimizer and li
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,6 +14,8 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 
+from crack_md.progress import ProgressEvent, Report
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.references import gas_molecules
 from crack_md.workflows.ranking.results import Rescored, append_rescored, read_rescored
 from crack_md.workflows.relax.relax import (
@@ -28,20 +30,18 @@ from crack_md.workflows.relax.relax import (
 from crack_md.workflows.screening.reader import (
     Adsorbed,
     Candidate,
-    Screening,
+    SavedScreening,
     Structures,
 )
-from crack_md.workflows.screening.results import ModelInfo
 from crack_md.workflows.surfaces.outcome import adsorbate_anomalies
 
 BOX_A = 12.0
 ADSORBATE_TAG = 2
 """OC20's tag of the atoms of an adsorbate."""
-Report = Callable[[int, int, str], None]
 
 
 def rescore(
-    screening: Screening,
+    screening: SavedScreening,
     calculator: BaseCalculator,
     *,
     model: ModelInfo,
@@ -60,7 +60,7 @@ def rescore(
         model: what is known of it. Where gas energies are missing they are computed.
         top: how many slabs, best first.
         relaxes: relax clean and covered slabs on, with the settings of the screening.
-        report: called with how many are done, how many there are, and the next slab.
+        report: called before every slab and at the end.
 
     Raises:
         DataError: the folder cannot be written.
@@ -75,7 +75,7 @@ def rescore(
     results = []
     for done, (candidate, adsorbed) in enumerate(chosen):
         if report is not None:
-            report(done, len(chosen), candidate.slab)
+            report(ProgressEvent(done, len(chosen), candidate.slab))
         blank = run.result(candidate, adsorbed, None, "failed")
         result = stored.get(_key(blank))
         if result is None or result.status in ("failed", "missing"):
@@ -83,7 +83,7 @@ def rescore(
             append_rescored(screening.folder, result)
         results.append(result)
     if report is not None:
-        report(len(chosen), len(chosen), "")
+        report(ProgressEvent(len(chosen), len(chosen)))
     return tuple(results)
 
 
@@ -92,7 +92,7 @@ def _key(result: Rescored) -> tuple[Any, ...]:
     return *what, result.sha256, result.relaxed
 
 
-class _Settled(NamedTuple):
+class _Endpoint(NamedTuple):
     """Where a structure ended; energy in eV."""
 
     energy: float
@@ -102,13 +102,13 @@ class _Settled(NamedTuple):
 
 @dataclass
 class _Run:
-    screening: Screening
+    screening: SavedScreening
     structures: Structures
     calculator: BaseCalculator
     model: ModelInfo
     relaxes: bool
     gases: dict[str, float] | None = None
-    clean_slabs: dict[tuple[bytes, bytes], _Settled] = field(default_factory=dict)
+    clean_slabs: dict[tuple[bytes, bytes], _Endpoint] = field(default_factory=dict)
     """By elements and positions: one slab may carry several adsorbates."""
 
     def result(
@@ -140,12 +140,12 @@ class _Run:
             if covered is None or (total and clean is None):
                 text = "results.db does not hold it"
                 return self.result(candidate, adsorbed, None, "missing", error=text)
-            return self._scored(candidate, adsorbed, covered, clean)
+            return self._score(candidate, adsorbed, covered, clean)
         except Exception as error:  # one bad structure must not end the others
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return self.result(candidate, adsorbed, None, "failed", error=text)
 
-    def _scored(
+    def _score(
         self,
         candidate: Candidate,
         adsorbed: Adsorbed,
@@ -153,33 +153,33 @@ class _Run:
         clean: Atoms | None,
     ) -> Rescored:
         """Return the adsorption energy of a structure, and whether it is one."""
-        final = self._settled(covered)
+        final = self._settle(covered)
         energy, status = final.energy, final.status
         if clean is not None and self.model.energy_reference == "total":
             slab = self._clean_slab(clean)
-            guest = covered[covered.get_tags() == ADSORBATE_TAG]
-            energy -= slab.energy + self._gas_energy(guest.symbols)
+            adsorbate = covered[covered.get_tags() == ADSORBATE_TAG]
+            energy -= slab.energy + self._gas_energy(adsorbate.symbols)
             clean, status = slab.atoms, max(status, slab.status, key=_badness)
         if clean is not None and self.relaxes:
             found = adsorbate_anomalies(final.atoms, initial=covered, clean=clean)
             status = found[0] if found else status
-        moved = _moved(covered, final.atoms)
+        moved = _displacement(covered, final.atoms)
         return self.result(candidate, adsorbed, energy, status, moved_A=moved)
 
-    def _clean_slab(self, clean: Atoms) -> _Settled:
+    def _clean_slab(self, clean: Atoms) -> _Endpoint:
         key = clean.numbers.tobytes(), clean.positions.tobytes()
         if key not in self.clean_slabs:
-            self.clean_slabs[key] = self._settled(clean)
+            self.clean_slabs[key] = self._settle(clean)
         return self.clean_slabs[key]
 
-    def _settled(self, atoms: Atoms) -> _Settled:
+    def _settle(self, atoms: Atoms) -> _Endpoint:
         """Return the structure as it is, or relaxed as the screening relaxes."""
         if not self.relaxes:
             still = atoms.copy()
             still.calc = self.calculator
             energy = float(still.get_potential_energy())
             good = np.isfinite(energy)
-            return _Settled(energy, still, "single_point" if good else "not_converged")
+            return _Endpoint(energy, still, "single_point" if good else "not_converged")
         settings = self.screening.settings
         done = relax_atoms(
             atoms,
@@ -192,16 +192,16 @@ class _Run:
                 plateau_steps=PLATEAU_STEPS if self.model.forces == "direct" else None,
             ),
         )
-        return _Settled(done.energy, done.atoms, _status(done))
+        return _Endpoint(done.energy, done.atoms, _status(done))
 
-    def _gas_energy(self, guest: Sequence[str]) -> float:
+    def _gas_energy(self, adsorbate: Sequence[str]) -> float:
         """Return what the adsorbate's atoms have as gas molecules."""
         if self.gases is None:
             self.gases = dict(self.model.gas_references)
             settings = self.screening.settings
             if settings.get("reference") == "OC20":  # the same for every model
                 self.gases = dict(settings.get("gas_energies_eV", {}))
-        needed = gas_molecules(Counter(str(symbol) for symbol in guest))
+        needed = gas_molecules(Counter(str(symbol) for symbol in adsorbate))
         for gas in needed:
             if gas not in self.gases:
                 self.gases[gas] = molecule_energy(gas, self.calculator)
@@ -215,10 +215,10 @@ def molecule_energy(name: str, calculator: BaseCalculator) -> float:
     return relax_atoms(gas, calculator, settings=RelaxSettings(fmax=0.005)).energy
 
 
-def _moved(before: Atoms, after: Atoms) -> float:
+def _displacement(before: Atoms, after: Atoms) -> float:
     """Return the largest displacement in Å of an atom of the adsorbate."""
-    guest = before.get_tags() == ADSORBATE_TAG
-    steps = after.positions[guest] - before.positions[guest]
+    adsorbate = before.get_tags() == ADSORBATE_TAG
+    steps = after.positions[adsorbate] - before.positions[adsorbate]
     return float(np.linalg.norm(steps, axis=1).max(initial=0.0))
 
 

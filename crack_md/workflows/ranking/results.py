@@ -173,7 +173,7 @@ def _plain(value: Any) -> Any:
 
 
 FILE_NAME = "rescored.jsonl"
-COUNTING = ("single_point", "converged", "plateau")
+USABLE = ("single_point", "converged", "plateau")
 
 
 @dataclass(frozen=True)
@@ -199,9 +199,9 @@ class Rescored:
     error: str = ""
 
     @property
-    def counts(self) -> bool:
+    def is_usable(self) -> bool:
         """Return whether the energy may replace that of the screening."""
-        return self.dE_eV is not None and self.status in COUNTING
+        return self.dE_eV is not None and self.status in USABLE
 
 
 def read_rescored(folder: Path) -> tuple[Rescored, ...]:

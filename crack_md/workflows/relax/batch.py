@@ -1,7 +1,7 @@
 """Many structures relaxed one after the other: each a row, none the end of the rest."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,23 +16,18 @@ from crack_md.files import (
     write_atomically,
     write_json,
 )
+from crack_md.progress import ProgressEvent, Report
 from crack_md.structures import Entry
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms, require_stress
-from crack_md.workflows.relax.store import ResultsStore, relaxation_key
-from crack_md.workflows.screening.results import ModelInfo, RelaxationRecord
+from crack_md.workflows.relax.store import (
+    RelaxationRecord,
+    ResultsStore,
+    relaxation_key,
+)
 from crack_md.workflows.surfaces.checks import SlabError, check_structure
 
 RELAXED = ("converged", "not_converged")
-
-
-class Progress(NamedTuple):
-    """Sent after every structure."""
-
-    done: int
-    total: int
-    name: str
-    status: str
-    reused: bool
 
 
 class Relaxed(NamedTuple):
@@ -52,7 +47,7 @@ def relax_all(
     store: ResultsStore,
     settings: RelaxSettings,
     trajectories: Path,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
 ) -> tuple[Relaxed, ...]:
     """Return what became of every structure, in the order given.
 
@@ -72,7 +67,7 @@ def relax_all(
         relaxed.append(result)
         if report is not None:
             status = result.record.status
-            report(Progress(number, len(entries), entry.name, status, reused))
+            report(ProgressEvent(number, len(entries), entry.name, status, reused))
     return tuple(relaxed)
 
 
@@ -107,13 +102,8 @@ def _refusal(entry: Entry, model: ModelInfo) -> tuple[str, str] | None:
         check_structure(entry.atoms)
     except SlabError as error:
         return error.status, str(error)
-    unknown = set(entry.atoms.symbols) - (model.elements or set(entry.atoms.symbols))
-    if unknown:
-        return "unknown_element", (
-            f"the model was not trained on {', '.join(sorted(unknown))}; it knows "
-            f"{', '.join(sorted(model.elements or ()))}"
-        )
-    return None
+    refusal = model.refusal(entry.atoms.symbols)
+    return ("unknown_element", refusal) if refusal else None
 
 
 def _relax(

@@ -101,7 +101,7 @@ class ResultsStore:
     ) -> None:
         self.folder = folder
         self.path = folder / FILE_NAME if address is None else None
-        self.place = shown(address or folder / FILE_NAME)
+        self.place = redact_address(address or folder / FILE_NAME)
         self.conditions = dict(conditions)
         database, errors = connect_to(address or folder / FILE_NAME)
         self._database, self._write_errors = database, errors
@@ -257,13 +257,13 @@ def check_address(address: str) -> None:
     """
     if not address.startswith(SERVER):
         raise ConfigError(
-            f"--db is '{shown(address)}'; expected "
+            f"--db is '{redact_address(address)}'; expected "
             "postgresql://user:password@host:5432/name (without --db, relaxations are "
             "kept in results.db in the --out folder)"
         )
 
 
-def shown(address: str | Path) -> str:
+def redact_address(address: str | Path) -> str:
     """Return an address without the password in it."""
     return re.sub(r"(//[^:/@]*):[^@]*@", r"\1:***@", str(address))
 
@@ -283,7 +283,7 @@ def connect_to(address: str | Path) -> tuple[Database, tuple[type[Exception], ..
         return connect(address), (OSError, errors)
     except ImportError as error:
         raise MissingDependencyError.of(
-            "ase-db-backends", extra="train", purpose=f"--db {shown(address)}"
+            "ase-db-backends", extra="train", purpose=f"--db {redact_address(address)}"
         ) from error
 
 

@@ -10,8 +10,9 @@ from ase.calculators.calculator import BaseCalculator
 from ase.geometry import minkowski_reduce
 
 from crack_md.structures import Entry
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.relax import relax_fcc_constant
-from crack_md.workflows.screening.results import ModelInfo, ScreenSettings
+from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.surfaces.checks import SlabError
 from crack_md.workflows.surfaces.placement import Start, random_starts, site_starts
 from crack_md.workflows.surfaces.sites import Site, find_sites, random_sites, some_sites
@@ -74,13 +75,8 @@ def _require_known_elements(
 ) -> None:
     needed = set(atoms.symbols)
     needed |= {symbol for a in settings.adsorbates for symbol in a.composition}
-    unknown = needed - (model.elements or needed)
-    if unknown:
-        raise SlabError(
-            "unknown_element",
-            f"the model was not trained on {', '.join(sorted(unknown))}; it knows "
-            f"{', '.join(sorted(model.elements or ()))}",
-        )
+    if refusal := model.refusal(needed):
+        raise SlabError("unknown_element", refusal)
 
 
 def _starts(

@@ -1,53 +1,57 @@
-"""What is done of a screening, what is left to do, and who is told."""
+"""Which relaxations of a screening are done, and which are left to do."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.relax.store import RelaxationRecord, ResultsStore
 from crack_md.workflows.screening.relaxations import (
-    Progress,
-    RelaxOne,
-    Report,
+    RelaxFunction,
     Runner,
-    Task,
+    SiteRelaxation,
 )
 
 
 @dataclass
-class Ledger:
+class RelaxationQueue:
     """Which relaxations are done, which were there before, and who is told."""
 
     store: ResultsStore
     runner: Runner
-    function: RelaxOne
+    function: RelaxFunction
     report: Report | None
     total: int = 0
     n_relaxed: int = 0
     n_reused: int = 0
 
-    def complete(self, tasks: Iterable[Task]) -> None:
+    def complete(self, tasks: Iterable[SiteRelaxation]) -> None:
         """Do what is not in the store yet, each structure once, and store it."""
-        waiting: dict[str, Task] = {}
-        repeated: list[Task] = []
-        outcomes = self.runner(self.function, self._missing(tasks, waiting, repeated))
+        waiting: dict[str, SiteRelaxation] = {}
+        repeated: list[SiteRelaxation] = []
+        outcomes = self.runner(
+            self.function, self._yield_missing(tasks, waiting, repeated)
+        )
         try:
             for record, atoms in outcomes:
                 shown = {"adsorbate": record.adsorbate} if record.adsorbate else {}
                 self.store.put(record, atoms, **shown)
-                self._tell(waiting.pop(record.key), reused=False)
+                self._report(waiting.pop(record.key), reused=False)
         finally:
             # a runner that is left in the middle has relaxations to end
             getattr(outcomes, "close", lambda: None)()
         for task in repeated:
-            self._tell(task, reused=True)
+            self._report(task, reused=True)
 
-    def _missing(
-        self, tasks: Iterable[Task], waiting: dict[str, Task], repeated: list[Task]
-    ) -> Iterator[Task]:
+    def _yield_missing(
+        self,
+        tasks: Iterable[SiteRelaxation],
+        waiting: dict[str, SiteRelaxation],
+        repeated: list[SiteRelaxation],
+    ) -> Iterator[SiteRelaxation]:
         """Yield what is to be done, when it is asked for."""
         for task in tasks:
             if self.store.record(task.key) is not None:
-                self._tell(task, reused=True)
+                self._report(task, reused=True)
             elif task.key in waiting:
                 repeated.append(task)
             else:
@@ -60,18 +64,18 @@ class Ledger:
         assert found is not None, "it was completed"
         return replace(found, slab=slab)
 
-    def _tell(self, task: Task, *, reused: bool) -> None:
+    def _report(self, task: SiteRelaxation, *, reused: bool) -> None:
         self.n_reused += reused
         self.n_relaxed += not reused
         if self.report is None:
             return
         record = self.record(task.key, task.plan.name)
+        start = " ".join(part for part in (record.adsorbate, record.site) if part)
         self.report(
-            Progress(
+            ProgressEvent(
                 self.n_relaxed + self.n_reused,
                 self.total,
-                record.slab,
-                " ".join(part for part in (record.adsorbate, record.site) if part),
+                f"{record.slab} {start or 'clean'}",
                 record.status,
                 reused,
             )

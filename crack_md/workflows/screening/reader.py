@@ -57,7 +57,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, eq=False)
-class Screening:
+class SavedScreening:
     """The tables and the summary of a results folder."""
 
     folder: Path
@@ -104,14 +104,16 @@ class Screening:
         for row in self.slabs:
             rank = number(row, "rank")
             adsorbed = tuple(
-                each for name in self.adsorbates if (each := self._adsorbed(row, name))
+                each
+                for name in self.adsorbates
+                if (each := self._read_adsorbed(row, name))
             )
             if rank is not None and adsorbed:
                 formula = row.get("formula", "")
                 found.append(Candidate(int(rank), row["slab"], formula, adsorbed))
         return tuple(sorted(found, key=lambda candidate: candidate.rank))
 
-    def _adsorbed(self, row: Row, name: str) -> Adsorbed | None:
+    def _read_adsorbed(self, row: Row, name: str) -> Adsorbed | None:
         dE = number(row, energy_column(name))
         if dE is None:
             return None
@@ -147,7 +149,7 @@ def energy_column(adsorbate: str) -> str:
     return f"dE_{adsorbate}_H2O_H2_eV"
 
 
-def read_screening(folder: Path) -> Screening:
+def read_screening(folder: Path) -> SavedScreening:
     """Return what ``crack-md screen --out folder`` has written.
 
     Raises:
@@ -171,7 +173,7 @@ def read_screening(folder: Path) -> Screening:
             "again with this --out to write it anew"
         ) from error
     slabs, sites = read_rows(folder / "results.csv"), read_rows(folder / "sites.csv")
-    return Screening(folder, slabs, sites, summary)
+    return SavedScreening(folder, slabs, sites, summary)
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
@@ -202,7 +204,7 @@ def read_numbered_rows(path: Path) -> tuple[tuple[int, Row], ...]:
         io.StringIO(text), delimiter=delimiter, restval="", strict=True
     )
     try:
-        rows = tuple((reader.line_num, _stripped(row)) for row in reader)
+        rows = tuple((reader.line_num, _strip(row)) for row in reader)
     except csv.Error as error:
         raise DataError(f"'{path}', line {reader.line_num}: {error}") from error
     if "slab" not in [name.strip() for name in reader.fieldnames or ()]:
@@ -221,7 +223,7 @@ def number(row: Row, column: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _stripped(row: Mapping[str | None, Any]) -> Row:
+def _strip(row: Mapping[str | None, Any]) -> Row:
     # a row longer than its header has a list without a name
     return {
         (name or "").strip(): str(value).strip() for name, value in row.items() if name
@@ -240,13 +242,13 @@ Entry = tuple[float, int]
 class Structures:
     """What ``results.db`` holds, by slab, adsorbate and starting site."""
 
-    screening: Screening
+    screening: SavedScreening
     database: Any = None
     by_slab: dict[tuple[str, str, str], list[Entry]] = field(default_factory=dict)
     by_site: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, screening: Screening) -> "Structures":
+    def of(cls, screening: SavedScreening) -> "Structures":
         """Return the structures of a screening; none where its database is missing."""
         path = screening.folder / FILE_NAME
         if not path.is_file():

@@ -1,6 +1,6 @@
 """The relaxations of a screening: what one is, and how many are done together.
 
-`relax_task` does one relaxation and never raises; a `Runner` decides where it is done
+`relax_site` does one relaxation and never raises; a `Runner` decides where it is done
 and how several share a calculator. The one here does them one after the other; those in
 `crack_md.workflows.screening.workers` use batches, processes and clusters. A runner is
 given the function and the tasks, passes the function a calculator, and yields what it
@@ -19,12 +19,12 @@ from ase.calculators.calculator import BaseCalculator
 from crack_md.workflows.relax.relax import RelaxResult, relax_atoms
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import SlabPlan
-from crack_md.workflows.screening.results import ScreenSettings
+from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.surfaces.outcome import (
     DISQUALIFYING,
     DomainDistance,
     adsorbate_anomalies,
-    landing,
+    find_final_site,
 )
 from crack_md.workflows.surfaces.placement import Start
 
@@ -33,7 +33,7 @@ FARTHEST_DISTANCE = 999.0
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class SiteRelaxation:
     """One relaxation that is to be done."""
 
     key: str
@@ -58,35 +58,39 @@ class Task:
         )
 
 
-class Outcome(NamedTuple):
+class RelaxationOutcome(NamedTuple):
     """What became of a task; the record carries its key."""
 
     record: RelaxationRecord
     atoms: Atoms
 
 
-RelaxOne = Callable[..., Outcome]
+RelaxFunction = Callable[..., RelaxationOutcome]
 """Of a task and a calculator; ``distance=`` replaces what it was made with."""
-Runner = Callable[[RelaxOne, Iterable[Task]], Iterable[Outcome]]
+Runner = Callable[
+    [RelaxFunction, Iterable[SiteRelaxation]], Iterable[RelaxationOutcome]
+]
 
 
-def one_by_one(calculator: BaseCalculator) -> Runner:
+def serial_runner(calculator: BaseCalculator) -> Runner:
     """Return a runner that does one relaxation after the other."""
 
-    def run(function: RelaxOne, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def run(
+        function: RelaxFunction, tasks: Iterable[SiteRelaxation]
+    ) -> Iterator[RelaxationOutcome]:
         return (function(task, calculator) for task in tasks)
 
     return run
 
 
-def relax_task(
-    task: Task,
+def relax_site(
+    task: SiteRelaxation,
     calculator: BaseCalculator,
     *,
     settings: ScreenSettings,
     direct_forces: bool,
     distance: DomainDistance,
-) -> Outcome:
+) -> RelaxationOutcome:
     """Return the relaxed structure and what is to be said about it.
 
     An error of any kind becomes a record with the status ``failed``: one bad site must
@@ -101,14 +105,14 @@ def relax_task(
             calculator,
             settings=settings.relaxation(direct_forces=direct_forces),
         )
-        return Outcome(_judged(task, result, distance), result.atoms)
+        return RelaxationOutcome(_judge(task, result, distance), result.atoms)
     except Exception as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return Outcome(replace(task.record, error=text), task.initial)
+        return RelaxationOutcome(replace(task.record, error=text), task.initial)
 
 
-def _judged(
-    task: Task, result: RelaxResult, distance: DomainDistance
+def _judge(
+    task: SiteRelaxation, result: RelaxResult, distance: DomainDistance
 ) -> RelaxationRecord:
     """Return the record of a relaxation that ended, anomalies included."""
     found: list[str] = []
@@ -118,7 +122,9 @@ def _judged(
             result.atoms, initial=task.initial, clean=task.clean
         )
         sites = task.plan.sites[task.start.adsorbate.binding]
-        end = landing(result.atoms, slab=task.plan.slab, start=task.start, sites=sites)
+        end = find_final_site(
+            result.atoms, slab=task.plan.slab, start=task.start, sites=sites
+        )
         on_surface = "desorbed" not in found
         notes = {
             "final_site": end.site if on_surface else None,
@@ -146,24 +152,10 @@ def _judged(
     )
 
 
-class Progress(NamedTuple):
-    """Sent after every relaxation."""
-
-    done: int
-    total: int
-    slab: str
-    site: str
-    status: str
-    reused: bool
-
-
-Report = Callable[[Progress], None]
-
-
-def relaxer(
+def bind_settings(
     settings: ScreenSettings, *, direct_forces: bool, distance: DomainDistance
-) -> RelaxOne:
-    """Return `relax_task` with its settings; it crosses process boundaries."""
+) -> RelaxFunction:
+    """Return `relax_site` with its settings; it crosses process boundaries."""
     return partial(
-        relax_task, settings=settings, direct_forces=direct_forces, distance=distance
+        relax_site, settings=settings, direct_forces=direct_forces, distance=distance
     )

@@ -7,8 +7,15 @@ from dataclasses import dataclass, replace
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
+from crack_md.progress import Report
 from crack_md.structures import Entry
-from crack_md.workflows.orr.diagram import free_energy
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.orr.diagram import (
+    INTERMEDIATES,
+    free_energy,
+    limiting_potential_band,
+    orr_diagram,
+)
 from crack_md.workflows.orr.references import gas_energy
 from crack_md.workflows.relax.store import (
     ADSORBED,
@@ -17,22 +24,15 @@ from crack_md.workflows.relax.store import (
     relaxation_key,
 )
 from crack_md.workflows.screening.plan import SlabPlan, plan_pt111, plan_slab
-from crack_md.workflows.screening.queue import Ledger
-from crack_md.workflows.screening.rank import rank
+from crack_md.workflows.screening.queue import RelaxationQueue
 from crack_md.workflows.screening.relaxations import (
-    Report,
     Runner,
-    Task,
-    one_by_one,
-    relaxer,
+    SiteRelaxation,
+    bind_settings,
+    serial_runner,
 )
-from crack_md.workflows.screening.results import (
-    ModelInfo,
-    ScreenResult,
-    ScreenSettings,
-    SiteResult,
-    SlabResult,
-)
+from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
+from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 from crack_md.workflows.surfaces.placement import Start, place
 
@@ -72,25 +72,27 @@ def screen(
     pt111, source = plan_pt111(plans, calculator, model, chosen)
     given = pt111 is None or any(plan is pt111 for plan in plans)
     todo = plans if given or pt111 is None else [*plans, pt111]
-    function = relaxer(
+    function = bind_settings(
         chosen, direct_forces=model.forces == "direct", distance=distance
     )
-    ledger = Ledger(store, runner or one_by_one(calculator), function, report)
-    results = _Screening.of(model, chosen, store, ledger).results(todo)
+    queue = RelaxationQueue(
+        store, runner or serial_runner(calculator), function, report
+    )
+    results = _ScreeningRun.of(model, chosen, store, queue).results(todo)
     reference = results[pt111.name] if pt111 is not None else None
     slabs = rank([results[plan.name] for plan in plans], chosen, reference)
     return ScreenResult(
-        slabs, model, chosen, reference, source, ledger.n_relaxed, ledger.n_reused
+        slabs, model, chosen, reference, source, queue.n_relaxed, queue.n_reused
     )
 
 
 @dataclass(frozen=True)
-class _Screening:
+class _ScreeningRun:
     """First all clean slabs, then all adsorbates on those that came to rest."""
 
     settings: ScreenSettings
     store: ResultsStore
-    ledger: Ledger
+    queue: RelaxationQueue
     relaxes_clean: bool
     gas: dict[str, float]
 
@@ -100,8 +102,8 @@ class _Screening:
         model: ModelInfo,
         settings: ScreenSettings,
         store: ResultsStore,
-        ledger: Ledger,
-    ) -> "_Screening":
+        queue: RelaxationQueue,
+    ) -> "_ScreeningRun":
         total = model.energy_reference == "total"
         energies = settings.gas_energies(model)
         gas = {
@@ -110,20 +112,18 @@ class _Screening:
             else 0.0
             for adsorbate in settings.adsorbates
         }
-        return cls(settings, store, ledger, total, gas)
+        return cls(settings, store, queue, total, gas)
 
     def results(self, plans: Sequence[SlabPlan]) -> dict[str, SlabResult]:
         """Return what became of every slab, by name."""
         usable = [plan for plan in plans if plan.slab is not None]
         n_clean = len(usable) if self.relaxes_clean else 0
-        self.ledger.total = n_clean + sum(len(plan.starts) for plan in usable)
+        self.queue.total = n_clean + sum(len(plan.starts) for plan in usable)
         if self.relaxes_clean:
-            self.ledger.complete(self._clean_task(plan) for plan in usable)
+            self.queue.complete(self._clean_task(plan) for plan in usable)
         at_rest = [plan for plan in usable if self._is_at_rest(plan)]
-        self.ledger.total = n_clean + sum(len(plan.starts) for plan in at_rest)
-        self.ledger.complete(
-            task for plan in at_rest for task in self._site_tasks(plan)
-        )
+        self.queue.total = n_clean + sum(len(plan.starts) for plan in at_rest)
+        self.queue.complete(task for plan in at_rest for task in self._site_tasks(plan))
         return {plan.name: self._slab(plan) for plan in plans}
 
     def _key(self, plan: SlabPlan, start: Start | None) -> str:
@@ -131,15 +131,15 @@ class _Screening:
         where = start.key if start is not None else ""
         return relaxation_key(plan.slab.atoms, where, self.store.conditions)
 
-    def _clean_task(self, plan: SlabPlan) -> Task:
+    def _clean_task(self, plan: SlabPlan) -> SiteRelaxation:
         assert plan.slab is not None
         atoms = plan.slab.atoms
-        return Task(self._key(plan, None), plan, None, atoms, atoms)
+        return SiteRelaxation(self._key(plan, None), plan, None, atoms, atoms)
 
     def _clean_record(self, plan: SlabPlan) -> RelaxationRecord | None:
         if not self.relaxes_clean:
             return None
-        return self.ledger.record(self._key(plan, None), plan.name)
+        return self.queue.record(self._key(plan, None), plan.name)
 
     def _is_at_rest(self, plan: SlabPlan) -> bool:
         record = self._clean_record(plan)
@@ -152,13 +152,13 @@ class _Screening:
             return plan.slab.atoms
         return self.store.atoms(self._key(plan, None))
 
-    def _site_tasks(self, plan: SlabPlan) -> Iterator[Task]:
+    def _site_tasks(self, plan: SlabPlan) -> Iterator[SiteRelaxation]:
         assert plan.slab is not None
         clean = self._substrate(plan)
         alone = replace(plan, starts=())  # tasks travel: one start each is enough
         for start in plan.starts:
             initial = place(plan.slab, start, relaxed=clean)
-            yield Task(self._key(plan, start), alone, start, initial, clean)
+            yield SiteRelaxation(self._key(plan, start), alone, start, initial, clean)
 
     def _slab(self, plan: SlabPlan) -> SlabResult:
         """Return what became of one slab and all its sites."""
@@ -190,7 +190,7 @@ class _Screening:
     def _site(
         self, plan: SlabPlan, start: Start, clean: RelaxationRecord | None
     ) -> SiteResult:
-        record = self.ledger.record(self._key(plan, start), plan.name)
+        record = self.queue.record(self._key(plan, start), plan.name)
         name = start.adsorbate.name
         dE = dG = None
         if record.status in ADSORBED and record.energy is not None:
@@ -207,3 +207,73 @@ def _without_site(slab: SlabResult, adsorbate: str) -> str:
     counts = Counter(site.record.status for site in slab.of(adsorbate))
     statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
     return f"{adsorbate}* has no valid site: {statuses or 'none was found'}"
+
+
+def rank(
+    slabs: Sequence[SlabResult],
+    settings: ScreenSettings,
+    pt111: SlabResult | None = None,
+) -> tuple[SlabResult, ...]:
+    """Return the slabs by falling limiting potential; failures come last.
+
+    Where no intermediate of oxygen reduction was screened, the strongest adsorption of
+    the first adsorbate comes first.
+    """
+    rated = [_rate(slab, settings, pt111) for slab in slabs]
+    good = [slab for slab in rated if _order(slab) is not None]
+    bad = [slab for slab in rated if _order(slab) is None]
+    good.sort(key=lambda slab: (_order(slab) or 0.0, slab.name))
+    ranked = [replace(slab, rank=place) for place, slab in enumerate(good, start=1)]
+    return (*ranked, *bad)
+
+
+def _order(slab: SlabResult) -> float | None:
+    """Return what slabs are sorted by, rising; None for those without a result."""
+    if slab.status != "ok":
+        return None
+    if slab.limiting_potential is not None:
+        return -slab.limiting_potential
+    return slab.best.adsorption_energy if slab.best is not None else None
+
+
+def _rate(
+    slab: SlabResult, settings: ScreenSettings, pt111: SlabResult | None
+) -> SlabResult:
+    """Return a slab with its diagram, its potentials and its distance to Pt(111)."""
+    if slab.status != "ok":
+        return slab
+    energies, free_energies = _best_energies(slab)
+    origin = _best_energies(pt111)[0] if pt111 is not None else {}
+    slab = replace(
+        slab,
+        energies_vs_pt111={
+            name: energy - origin[name]
+            for name, energy in energies.items()
+            if name in origin
+        },
+    )
+    steps = {n: free_energies[n] for n in INTERMEDIATES if n in free_energies}
+    if not steps:
+        return slab
+    diagram = orr_diagram(steps, scaling=settings.scaling)
+    return replace(
+        slab,
+        diagram=diagram,
+        limiting_potential=diagram.limiting_potential,
+        overpotential=diagram.overpotential,
+        limiting_potential_band=limiting_potential_band(
+            {name: energies[name] for name in steps}
+        ),
+    )
+
+
+def _best_energies(slab: SlabResult) -> tuple[dict[str, float], dict[str, float]]:
+    """Return ΔE and ΔG in eV of every adsorbate on its best site."""
+    energies, free_energies = {}, {}
+    for name in dict.fromkeys(site.record.adsorbate for site in slab.sites):
+        best = slab.best_of(name)
+        if best is not None and best.adsorption_energy is not None:
+            energies[name] = best.adsorption_energy
+            if best.free_energy is not None:
+                free_energies[name] = best.free_energy
+    return energies, free_energies

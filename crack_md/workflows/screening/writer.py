@@ -11,12 +11,8 @@ from crack_md.files import csv_bytes, package_versions, write_atomically
 from crack_md.workflows.orr.constants import CORRECTIONS, SCALINGS, WATER_FORMATION_EV
 from crack_md.workflows.orr.diagram import STATES
 from crack_md.workflows.orr.references import REFERENCES
-from crack_md.workflows.screening.results import (
-    ScreenResult,
-    ScreenSettings,
-    SiteResult,
-    SlabResult,
-)
+from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
+from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.surfaces.adsorbates import Adsorbate
 
 Row = dict[str, Any]
@@ -42,11 +38,6 @@ def site_rows(result: ScreenResult) -> list[Row]:
 def energy_column(adsorbate: str, *, scale: str = "H2O_H2") -> str:
     """Return what an adsorption energy is called: ``dE_O_H2O_H2_eV``."""
     return f"dE_{adsorbate}_{scale}_eV"
-
-
-def shown_scale(settings: ScreenSettings) -> str:
-    """Return the scale that the chosen reference asks for: H2O_H2 or halfO2."""
-    return REFERENCES[settings.reference].column
 
 
 def _slab_row(slab: SlabResult, settings: ScreenSettings) -> Row:
@@ -172,7 +163,7 @@ def write_tables(
     Raises:
         DataError: a file cannot be written.
     """
-    summary = summarise(result, **provenance)
+    summary = summarize(result, **provenance)
     for name, rows in (
         ("results.csv", slab_rows(result)),
         ("sites.csv", site_rows(result)),
@@ -184,7 +175,7 @@ def write_tables(
     return summary
 
 
-def summarise(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
+def summarize(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
     """Return everything about a screening that fits on a page, ready for JSON."""
     model, settings = result.model, result.settings
     sites = [site.record.status for slab in result.slabs for site in slab.sites]
@@ -200,7 +191,7 @@ def summarise(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
         },
         "pt111": {
             "source": result.pt111_source,
-            energy_column(settings.adsorbate): _rounded(
+            energy_column(settings.adsorbate): _round(
                 reference.adsorption_energy if reference is not None else None
             ),
         },
@@ -248,8 +239,8 @@ def _diagram(slab: SlabResult) -> Row:
         return {}
     levels = zip(STATES, slab.diagram.levels(), strict=True)
     return {
-        "free_energies_eV": {state: _rounded(level) for state, level in levels},
-        "steps_eV": [_rounded(step) for step in slab.diagram.steps.all],
+        "free_energies_eV": {state: _round(level) for state, level in levels},
+        "steps_eV": [_round(step) for step in slab.diagram.steps.all],
     }
 
 
@@ -271,12 +262,12 @@ def write_result(path: Path, content: bytes) -> None:
 def _compact(row: Mapping[str, Any]) -> Row:
     """Return a row for JSON: rounded, without what is empty or the same everywhere."""
     return {
-        name: _rounded(value)
+        name: _round(value)
         for name, value in row.items()
         if value not in (None, "") and name not in SAME_EVERYWHERE
     }
 
 
-def _rounded(value: Any) -> Any:
+def _round(value: Any) -> Any:
     # adding zero turns -0.0 into 0.0
     return round(value, DECIMALS) + 0.0 if isinstance(value, float) else value

@@ -76,12 +76,12 @@ def refuse_adsorbate(slab: Atoms, layer: NDArray[np.int_]) -> None:
     substrate = heights[~foreign]
     on_top = foreign & (heights > substrate.max() - LAYER_GAP_A)
     tagged = _tagged_as_adsorbate(slab.get_tags(), layer)
-    guests = np.flatnonzero(on_top | tagged)
-    if len(guests):
-        names = ", ".join(sorted(set(symbols[guests])))
+    foreign_atoms = np.flatnonzero(on_top | tagged)
+    if len(foreign_atoms):
+        names = ", ".join(sorted(set(symbols[foreign_atoms])))
         raise SlabError(
             "has_adsorbate",
-            f"the surface already carries {len(guests)} atoms of an adsorbate "
+            f"the surface already carries {len(foreign_atoms)} atoms of an adsorbate "
             f"({names}); give the clean slab",
         )
 

@@ -68,7 +68,7 @@ class ContactSurface:
         distance = np.linalg.norm(self.positions - point, axis=1)
         return bool((distance > self.reach - OVERLAP_TOLERANCE_A).all())
 
-    def landing(self, lateral: Points) -> Points:
+    def resting_point(self, lateral: Points) -> Points:
         """Return where the ball comes to rest when it is lowered at a place."""
         offset_2 = ((self.positions[:, :2] - lateral) ** 2).sum(axis=1)
         below = offset_2 < self.reach**2

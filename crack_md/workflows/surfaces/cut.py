@@ -122,7 +122,7 @@ def _cut(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Entry]:
         seen[label] += 1
         number = f" {seen[label]}" if counts[label] > 1 else ""
         shown = f" {label}-terminated{number}" if len(sides) > 1 else ""
-        slab, size = _tiled(side, settings)
+        slab, size = _tile(side, settings)
         notes = (
             f"cut from a bulk, lattice as given: {settings.thickness_A:g} Å thick, "
             f"{size[0]}x{size[1]} cells",
@@ -147,7 +147,7 @@ def _sides(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Atoms]:
         generator = SlabGenerator(
             symmetry.get_conventional_standard_structure(),
             plane.indices,
-            # Planes have a thickness too, and whole cells are cut: see _trimmed.
+            # Planes have a thickness too, and whole cells are cut: see _trim.
             min_slab_size=settings.thickness_A + 3.0,
             min_vacuum_size=settings.vacuum_A,
             center_slab=True,
@@ -158,9 +158,9 @@ def _sides(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Atoms]:
             atoms = _plain(atoms)
             atoms.rotate(atoms.cell[2], "z", rotate_cell=True)
             atoms.wrap()
-            yield _trimmed(atoms, settings.thickness_A)
+            yield _trim(atoms, settings.thickness_A)
             if not slab.is_symmetric():
-                yield _trimmed(_upside_down(atoms), settings.thickness_A)
+                yield _trim(_upside_down(atoms), settings.thickness_A)
 
 
 def _plain(atoms: Atoms) -> Atoms:
@@ -175,7 +175,7 @@ def _upside_down(atoms: Atoms) -> Atoms:
     return Atoms(atoms.numbers, positions, cell=[b * turn, a * turn, c], pbc=True)
 
 
-def _trimmed(atoms: Atoms, thickness_A: float) -> Atoms:
+def _trim(atoms: Atoms, thickness_A: float) -> Atoms:
     """Return a metal without the layers that thickness does not need, from below.
 
     pymatgen adds whole cells, three layers at a time for fcc(111). Compounds keep
@@ -198,13 +198,13 @@ def _distinct_sides(sides: list[Atoms]) -> list[Atoms]:
     matcher = StructureMatcher(primitive_cell=False, scale=False)
     distinct: list[tuple[Any, Atoms]] = []
     for atoms in sides:
-        upper = _labelled_by_depth(atoms)
+        upper = _label_by_depth(atoms)
         if not any(matcher.fit(upper, other) for other, _ in distinct):
             distinct.append((upper, atoms))
     return [atoms for _, atoms in distinct]
 
 
-def _labelled_by_depth(atoms: Atoms) -> Any:
+def _label_by_depth(atoms: Atoms) -> Any:
     """Return the upper part with depth as oxidation state: up and down stay apart."""
     from pymatgen.core import Lattice, Species, Structure
 
@@ -229,7 +229,7 @@ def _top_formula(atoms: Atoms) -> str:
     return str(_top(atoms).symbols.formula.reduce()[0].format("metal"))
 
 
-def _tiled(atoms: Atoms, settings: CutSettings) -> tuple[Atoms, tuple[int, int]]:
+def _tile(atoms: Atoms, settings: CutSettings) -> tuple[Atoms, tuple[int, int]]:
     """Return the slab in a compact, wide enough cell, and how many cells that took."""
     reduced, _ = minkowski_reduce(atoms.cell, pbc=[True, True, False])
     slab = atoms.copy()

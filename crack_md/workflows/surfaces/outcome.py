@@ -19,7 +19,7 @@ TIE_A = 1e-3
 
 
 @dataclass(frozen=True)
-class Landing:
+class FinalSite:
     """The place of the binding atom after a relaxation."""
 
     site: str | None
@@ -34,9 +34,9 @@ class Landing:
     """Elements of these atoms: ``Pt2Ru``."""
 
 
-def landing(
+def find_final_site(
     atoms: Atoms, *, slab: Slab, start: Start, sites: tuple[Site, ...]
-) -> Landing:
+) -> FinalSite:
     """Return where the binding atom of a relaxed structure is.
 
     Args:
@@ -54,7 +54,7 @@ def landing(
         nearest = start.site if own < min(distances) + TIE_A else nearest
     touched = _bonded(atoms, n_slab)
     height = binding[2] - atoms.positions[list(nearest.contacts), 2].mean()
-    return Landing(
+    return FinalSite(
         site=nearest.label,
         migrated=start.seed is None and nearest is not start.site,
         height=float(height),

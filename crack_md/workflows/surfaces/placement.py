@@ -71,28 +71,28 @@ def place(slab: Slab, start: Start, *, relaxed: Atoms) -> Atoms:
     """
     contacts = list(start.site.contacts)
     moved = relaxed.positions[contacts] - slab.atoms.positions[contacts]
-    guest = _turned(start, slab)
-    guest.translate(start.site.position + moved.mean(axis=0))
-    _lift(guest, relaxed)
-    guest.set_tags(ADSORBATE_TAG)
+    adsorbate = _orient(start, slab)
+    adsorbate.translate(start.site.position + moved.mean(axis=0))
+    _lift(adsorbate, relaxed)
+    adsorbate.set_tags(ADSORBATE_TAG)
     combined = relaxed.copy()
     combined.calc = None
-    combined += guest
+    combined += adsorbate
     return combined
 
 
-def _turned(start: Start, slab: Slab) -> Atoms:
-    guest = start.adsorbate.atoms.copy()
-    if len(guest) == 1:
-        return guest
+def _orient(start: Start, slab: Slab) -> Atoms:
+    adsorbate = start.adsorbate.atoms.copy()
+    if len(adsorbate) == 1:
+        return adsorbate
     if start.seed is not None:
         number = int(start.site.label.rpartition("-")[2])
         lean = np.random.default_rng([start.seed, number, 2]).uniform(-1, 1, size=2)
-        guest.rotate(WOBBLE_DEG * lean[0], "x")
-        guest.rotate(WOBBLE_DEG * lean[1], "y")
+        adsorbate.rotate(WOBBLE_DEG * lean[0], "x")
+        adsorbate.rotate(WOBBLE_DEG * lean[1], "y")
     if start.azimuth_deg is not None:
-        guest.rotate(_direction_deg(start.site, slab) + start.azimuth_deg, "z")
-    return guest
+        adsorbate.rotate(_direction_deg(start.site, slab) + start.azimuth_deg, "z")
+    return adsorbate
 
 
 def _direction_deg(site: Site, slab: Slab) -> float:
@@ -119,20 +119,20 @@ def _direction_deg(site: Site, slab: Slab) -> float:
     return float(angle[beside[order[0]]])
 
 
-def _lift(guest: Atoms, substrate: Atoms) -> None:
+def _lift(adsorbate: Atoms, substrate: Atoms) -> None:
     """Raise a molecule, in place, until only its binding atom touches the slab."""
-    if len(guest) == 1:
+    if len(adsorbate) == 1:
         return
     nearest = CLEARANCE_SCALE * (
-        covalent_radii[guest.numbers[1:], None] + covalent_radii[substrate.numbers]
+        covalent_radii[adsorbate.numbers[1:], None] + covalent_radii[substrate.numbers]
     )
     for _ in range(MOST_LIFTS):
         _, distances = get_distances(
-            guest.positions[1:],
+            adsorbate.positions[1:],
             substrate.positions,
             cell=substrate.cell,
             pbc=substrate.pbc,
         )
         if (distances >= nearest).all():
             return
-        guest.positions[:, 2] += LIFT_A
+        adsorbate.positions[:, 2] += LIFT_A

@@ -77,7 +77,7 @@ def find_sites(slab: Slab, *, adsorbate: str = "O") -> tuple[Site, ...]:
     points = _merge(resting_points(surface, slab.surface), slab.atoms)
     described = [describe(point, surface, slab) for point in points]
     sites = sorted(_distinct(described, slab.atoms), key=_order)
-    labels = labelled(
+    labels = label_sites(
         [(site.kind, site.elements) for site in sites],
         one_element=len(set(slab.atoms.symbols)) == 1,
         one_on_top=len(set(slab.atoms.symbols[slab.surface])) == 1,
@@ -217,7 +217,7 @@ def formula(symbols: Iterable[str]) -> str:
     return "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in counts)
 
 
-def labelled(
+def label_sites(
     sites: Sequence[tuple[str, str]], *, one_element: bool, one_on_top: bool
 ) -> list[str]:
     """Return a unique label for every site of a slab, as short as tells them apart.
@@ -309,7 +309,7 @@ def random_sites(
     for number in range(1, count + 1):
         fractions = np.random.default_rng([seed, number]).random(2)
         lateral = (fractions @ slab.atoms.cell.array[:2])[:2]
-        site = describe(surface.landing(lateral), surface, slab)
+        site = describe(surface.resting_point(lateral), surface, slab)
         sites.append(replace(site, label=f"random-{number}"))
     return tuple(sites)
 

@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.md.motion import temperature
+from crack_md.workflows.md.integrators import temperature
 from crack_md.workflows.md.run import MDResult, run_md
 from crack_md.workflows.md.settings import ENSEMBLES, Ensemble, MDSettings
 from crack_md.workflows.md.summary import read_thermo

@@ -7,8 +7,8 @@ from crack_md.workflows.orr.diagram import (
     complete_free_energies,
     limiting_potential,
     limiting_potentials,
+    orr_diagram,
     reduction_steps,
-    steps_from_oxygen,
 )
 
 GRID = np.linspace(-2.0, 5.0, 141)
@@ -24,7 +24,7 @@ def test_agrees_with_one_surface_at_a_time() -> None:
     volcano = Volcano.named("O", "man-2011")
     single = [limiting_potential(value) for value in GRID]
     assert volcano.potential(GRID) == pytest.approx(single, abs=1e-12)
-    steps = steps_from_oxygen(1.3)
+    steps = orr_diagram({"O": 1.3}).steps
     expected = [steps.step_1, steps.step_2, steps.step_3, steps.step_4]
     found = reduction_steps({"O": np.array(1.3)}, "man-2011")
     assert found == pytest.approx(expected, abs=1e-12)

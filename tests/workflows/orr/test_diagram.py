@@ -9,13 +9,14 @@ from crack_md.workflows.orr.diagram import (
     limiting_potential,
     limiting_potential_band,
     orr_diagram,
-    steps_from_oxygen,
 )
 
 
 def test_apex_of_the_volcano() -> None:
     assert limiting_potential(1.72) == pytest.approx(0.86, abs=1e-12)
-    assert steps_from_oxygen(1.72).overpotential == pytest.approx(0.37, abs=1e-12)
+    assert orr_diagram({"O": 1.72}).steps.overpotential == pytest.approx(
+        0.37, abs=1e-12
+    )
     assert limiting_potential(1.71) < 0.86
     assert limiting_potential(1.73) < 0.86
 
@@ -44,7 +45,7 @@ def test_hansen_scaling_passes_through_its_platinum() -> None:
 
 
 def test_steps_add_up_to_four_electrons() -> None:
-    steps = steps_from_oxygen(1.3)
+    steps = orr_diagram({"O": 1.3}).steps
     assert sum(steps.all) == pytest.approx(-4.92, abs=1e-12)
 
 

@@ -12,10 +12,11 @@ from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 
 from crack_md.structures import read_entries
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.diagram import limiting_potential
 from crack_md.workflows.relax.store import open_store
-from crack_md.workflows.screening.results import ModelInfo, ScreenSettings
 from crack_md.workflows.screening.screen import screen
+from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.writer import write_tables
 
 ENERGIES = {"Pt3Ni(111)": 1.70, "Pt(111)": 1.62, "Pd(111)": 1.55, "Au(111)": 2.61}

@@ -5,12 +5,12 @@ import pytest
 
 from crack_md.errors import DataError
 from crack_md.workflows.ranking.dft_values import read_reference_values
-from crack_md.workflows.screening.reader import Screening, read_screening
+from crack_md.workflows.screening.reader import SavedScreening, read_screening
 from tests.workflows.ranking.screenings import write_csv, write_screening
 
 
 @pytest.fixture
-def screening(tmp_path: Path) -> Screening:
+def screening(tmp_path: Path) -> SavedScreening:
     return read_screening(write_screening(tmp_path / "results"))
 
 
@@ -20,7 +20,9 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_values_are_matched_with_sites(tmp_path: Path, screening: Screening) -> None:
+def test_values_are_matched_with_sites(
+    tmp_path: Path, screening: SavedScreening
+) -> None:
     text = "slab,site,adsorbate,dE\nPt(111),,,1.5\nPd(111),hcp,O*,1.7\nPt(111),,OH,0\n"
     platinum, palladium = read_reference_values(written(tmp_path, text), screening)
     assert (platinum.slab, platinum.site, platinum.is_best) == ("Pt(111)", "fcc", True)
@@ -29,7 +31,7 @@ def test_values_are_matched_with_sites(tmp_path: Path, screening: Screening) -> 
     assert palladium.model_eV == pytest.approx(1.65)
 
 
-def test_named_best_site_is_the_best(tmp_path: Path, screening: Screening) -> None:
+def test_named_best_site_is_the_best(tmp_path: Path, screening: SavedScreening) -> None:
     path = written(tmp_path, "slab,site,dE_eV\nPt(111),fcc,1.5\n")
     assert read_reference_values(path, screening)[0].is_best
 
@@ -59,14 +61,14 @@ def test_named_best_site_is_the_best(tmp_path: Path, screening: Screening) -> No
     ],
 )
 def test_one_clear_line_for_what_is_wrong(
-    tmp_path: Path, screening: Screening, text: str, message: str
+    tmp_path: Path, screening: SavedScreening, text: str, message: str
 ) -> None:
     with pytest.raises(DataError, match=message) as caught:
         read_reference_values(written(tmp_path, text), screening)
     assert "\n" not in str(caught.value)
 
 
-def test_missing_file(tmp_path: Path, screening: Screening) -> None:
+def test_missing_file(tmp_path: Path, screening: SavedScreening) -> None:
     with pytest.raises(DataError, match=r"no such file: .*absent\.csv"):
         read_reference_values(tmp_path / "absent.csv", screening)
 

@@ -16,7 +16,7 @@ from crack_md.workflows.ranking.results import (
     read_ranking,
     write_ranking,
 )
-from crack_md.workflows.screening.reader import Screening, read_screening
+from crack_md.workflows.screening.reader import SavedScreening, read_screening
 from tests.workflows.ranking.screenings import ENERGIES, write_csv, write_screening
 
 Z = 1.959963984540054
@@ -24,7 +24,7 @@ SURE = AssumedErrors(shared_eV=0.0, independent_eV=1e-6)
 
 
 @pytest.fixture
-def screening(tmp_path: Path) -> Screening:
+def screening(tmp_path: Path) -> SavedScreening:
     return read_screening(write_screening(tmp_path))
 
 
@@ -49,7 +49,7 @@ def sources(ranking: Ranking) -> dict[str, str]:
     return {slab.slab: slab.energies[0].source for slab in ranking.slabs}
 
 
-def test_assumed_errors_by_hand(screening: Screening) -> None:
+def test_assumed_errors_by_hand(screening: SavedScreening) -> None:
     assumed = AssumedErrors(shared_eV=0.03, independent_eV=0.04)
     found = rank_slabs(screening, settings=RankSettings(assumed=assumed))
     assert [slab.rank for slab in found.slabs] == [1, 2, 3, 4]
@@ -66,7 +66,7 @@ def test_assumed_errors_by_hand(screening: Screening) -> None:
     assert limits == pytest.approx(((1.66 - half) / 2, 0.83, 0.86))
 
 
-def test_without_errors_ranks_are_certain(screening: Screening) -> None:
+def test_without_errors_ranks_are_certain(screening: SavedScreening) -> None:
     found = rank_slabs(screening, settings=RankSettings(top=2, assumed=SURE))
     assert [slab.p_best for slab in found.slabs] == [1.0, 0.0, 0.0, 0.0]
     assert [slab.p_top for slab in found.slabs] == [1.0, 1.0, 0.0, 0.0]
@@ -74,7 +74,7 @@ def test_without_errors_ranks_are_certain(screening: Screening) -> None:
     assert found.shortlist == ("Pt3Ni(111)", "Pt(111)")
 
 
-def test_an_offset_by_dft_can_turn_the_order(screening: Screening) -> None:
+def test_an_offset_by_dft_can_turn_the_order(screening: SavedScreening) -> None:
     """With O bound 0.5 eV weaker, palladium is nearest to the apex."""
     reference = [value("Au(111)", 3.11, is_best=False)]
     settings = RankSettings(assumed=SURE)
@@ -87,13 +87,13 @@ def test_an_offset_by_dft_can_turn_the_order(screening: Screening) -> None:
     assert found.corrections["O"].kind == "offset"
 
 
-def test_a_slab_computed_by_dft_has_that_value(screening: Screening) -> None:
+def test_a_slab_computed_by_dft_has_that_value(screening: SavedScreening) -> None:
     found = rank_slabs(screening, reference=[value("Pt(111)", 1.5)])
     assert by_name(found)["Pt(111)"] == (1.5, 1.5, 1.5)
     assert sources(found) == {**dict.fromkeys(ENERGIES, "model"), "Pt(111)": "DFT"}
 
 
-def test_rescored_slabs_take_the_others_along(screening: Screening) -> None:
+def test_rescored_slabs_take_the_others_along(screening: SavedScreening) -> None:
     """Two slabs are 0.2 eV lower by the other model: so are those it has not seen."""
     rescored = [
         teacher("Pt3Ni(111)", 1.50),
@@ -110,7 +110,7 @@ def test_rescored_slabs_take_the_others_along(screening: Screening) -> None:
     assert found.between_models["O"].n == 2
 
 
-def test_dft_corrects_what_was_rescored(screening: Screening) -> None:
+def test_dft_corrects_what_was_rescored(screening: SavedScreening) -> None:
     rescored = [teacher("Pt3Ni(111)", 1.50), teacher("Pt(111)", 1.42)]
     reference = [value("Pt3Ni(111)", 1.8), value("Pd(111)", 1.65, is_best=False)]
     found = rank_slabs(screening, rescored=rescored, reference=reference)
@@ -120,7 +120,7 @@ def test_dft_corrects_what_was_rescored(screening: Screening) -> None:
 
 
 def test_a_rescored_energy_stands_and_is_what_dft_corrects(
-    screening: Screening,
+    screening: SavedScreening,
 ) -> None:
     """-0.2 and -0.1 eV: -0.15 for the others, but not for these two themselves."""
     rescored = [teacher("Pt3Ni(111)", 1.50), teacher("Pt(111)", 1.52)]
@@ -153,7 +153,7 @@ def test_spread_of_a_committee_widens_intervals(tmp_path: Path) -> None:
 
 
 def test_a_slab_that_the_committee_missed_gets_the_largest_spread(
-    screening: Screening,
+    screening: SavedScreening,
 ) -> None:
     found = rank_slabs(
         screening, spread_eV={("Pt(111)", "O"): 0.3, ("Au(111)", "O"): 0.1}
@@ -165,7 +165,7 @@ def test_a_slab_that_the_committee_missed_gets_the_largest_spread(
 
 
 def test_seeds_repeat_and_the_order_of_rows_does_not_matter(
-    screening: Screening, tmp_path: Path
+    screening: SavedScreening, tmp_path: Path
 ) -> None:
     first = rank_slabs(screening, settings=RankSettings(seed=3))
     other = tmp_path / "other"
@@ -185,7 +185,7 @@ def test_nothing_to_rank(tmp_path: Path) -> None:
         rank_slabs(read_screening(tmp_path))
 
 
-def test_files_say_the_same(screening: Screening) -> None:
+def test_files_say_the_same(screening: SavedScreening) -> None:
     ranking = rank_slabs(
         screening,
         reference=[value("Pt(111)", 1.5)],
@@ -207,7 +207,7 @@ def test_files_say_the_same(screening: Screening) -> None:
     assert float(rows[0]["dE_O_screened_eV"]) == oxygen.screened_dE_eV
 
 
-def test_a_ranking_of_older_results_is_not_read(screening: Screening) -> None:
+def test_a_ranking_of_older_results_is_not_read(screening: SavedScreening) -> None:
     assert read_ranking(screening.folder) is None
     write_ranking(rank_slabs(screening), screening.folder)
     assert read_ranking(screening.folder) is not None
@@ -217,7 +217,7 @@ def test_a_ranking_of_older_results_is_not_read(screening: Screening) -> None:
     assert read_ranking(screening.folder) is None
 
 
-def two_adsorbates(folder: Path) -> Screening:
+def two_adsorbates(folder: Path) -> SavedScreening:
     """Return a screening of O* and OH*, where palladium has no result for OH*."""
     write_screening(folder, others={"OH": {"Pt(111)": 0.55, "Pt3Ni(111)": 0.30}})
     return read_screening(folder)

@@ -14,10 +14,14 @@ from ase.db import connect
 from ase.optimize import BFGS
 
 from crack_md.errors import CrackError
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.ranking.rescore import rescore
 from crack_md.workflows.ranking.results import read_rescored
-from crack_md.workflows.screening.reader import Screening, Structures, read_screening
-from crack_md.workflows.screening.results import ModelInfo
+from crack_md.workflows.screening.reader import (
+    SavedScreening,
+    Structures,
+    read_screening,
+)
 from tests.workflows.ranking.screenings import EMT_MODEL, GASES, run_screening
 
 
@@ -27,12 +31,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def screening(folder: Path) -> Screening:
+def screening(folder: Path) -> SavedScreening:
     (folder / "rescored.jsonl").unlink(missing_ok=True)
     return read_screening(folder)
 
 
-def test_the_same_model_gives_the_same_energies(screening: Screening) -> None:
+def test_the_same_model_gives_the_same_energies(screening: SavedScreening) -> None:
     found = rescore(screening, EMT(), model=EMT_MODEL, top=9)
     assert len(found) == 4
     for result in found:
@@ -41,7 +45,7 @@ def test_the_same_model_gives_the_same_energies(screening: Screening) -> None:
         assert result.moved_A == 0.0
 
 
-def test_missing_gas_energies_are_those_of_the_model(screening: Screening) -> None:
+def test_missing_gas_energies_are_those_of_the_model(screening: SavedScreening) -> None:
     with_gases = rescore(screening, EMT(), model=EMT_MODEL, top=1)
     other = replace(EMT_MODEL, sha256="other", gas_references={"H2O": 2.2})
     found = rescore(screening, EMT(), model=other, top=1)
@@ -63,7 +67,7 @@ class Adsorption(EMT):
         self.results["energy"] = -1.0
 
 
-def test_adsorption_energies_are_taken_as_they_are(screening: Screening) -> None:
+def test_adsorption_energies_are_taken_as_they_are(screening: SavedScreening) -> None:
     model = ModelInfo("oc20", "oc20", "adsorption")
     found = rescore(screening, Adsorption(), model=model, top=2)
     assert [result.dE_eV for result in found] == [-1.0, -1.0]
@@ -78,17 +82,17 @@ class Broken(EMT):
         super().calculate(atoms, *args, **kwargs)
 
 
-def test_a_failure_is_a_result_and_is_tried_again(screening: Screening) -> None:
+def test_a_failure_is_a_result_and_is_tried_again(screening: SavedScreening) -> None:
     found = {r.slab: r for r in rescore(screening, Broken(), model=EMT_MODEL, top=9)}
     assert found["Cu"].status == "failed"
     assert found["Cu"].error == "CrackError: no copper"
-    assert not found["Cu"].counts
-    assert found["Pt"].counts
+    assert not found["Cu"].is_usable
+    assert found["Pt"].is_usable
     again = rescore(screening, EMT(), model=EMT_MODEL, top=9)
-    assert all(result.counts for result in again)
+    assert all(result.is_usable for result in again)
 
 
-def test_nothing_is_computed_twice(screening: Screening) -> None:
+def test_nothing_is_computed_twice(screening: SavedScreening) -> None:
     first = rescore(screening, EMT(), model=EMT_MODEL, top=2)
     path = screening.folder / "rescored.jsonl"
     path.write_text(path.read_text() + '{"slab": "Pt", "si')  # a run that was killed
@@ -113,7 +117,9 @@ def test_nothing_is_computed_twice(screening: Screening) -> None:
     assert len(read_rescored(screening.folder)) == 3
 
 
-def test_structures_of_doubles_and_of_names_like_numbers(screening: Screening) -> None:
+def test_structures_of_doubles_and_of_names_like_numbers(
+    screening: SavedScreening,
+) -> None:
     """'7' is Pt over again: it is stored once, under the first name."""
     structures = Structures.of(screening)
     named = {candidate.slab: candidate for candidate in screening.candidates}
@@ -131,7 +137,7 @@ def test_structures_of_doubles_and_of_names_like_numbers(screening: Screening) -
 
 
 def test_of_two_structures_with_one_name_the_energy_decides(
-    screening: Screening, tmp_path: Path
+    screening: SavedScreening, tmp_path: Path
 ) -> None:
     """The first slab, stretched, is in the database too, as if it had been before."""
     folder = Path(shutil.copytree(screening.folder, tmp_path / "copy"))
@@ -149,7 +155,7 @@ def test_of_two_structures_with_one_name_the_energy_decides(
     assert np.array_equal(found.positions, right.positions)
 
 
-def test_no_database_no_structures(screening: Screening, tmp_path: Path) -> None:
+def test_no_database_no_structures(screening: SavedScreening, tmp_path: Path) -> None:
     for name in ("results.csv", "sites.csv", "summary.json"):
         (tmp_path / name).write_bytes((screening.folder / name).read_bytes())
     found = rescore(read_screening(tmp_path), EMT(), model=EMT_MODEL, top=1)
@@ -159,7 +165,7 @@ def test_no_database_no_structures(screening: Screening, tmp_path: Path) -> None
     assert [result.status for result in found] == ["missing"]
 
 
-def test_a_clean_slab_is_computed_once(screening: Screening) -> None:
+def test_a_clean_slab_is_computed_once(screening: SavedScreening) -> None:
     """'7' is Pt over again: four covered slabs stand on three clean ones."""
     calls: list[str] = []
 
@@ -174,7 +180,7 @@ def test_a_clean_slab_is_computed_once(screening: Screening) -> None:
 
 
 def test_a_damaged_row_is_one_result(
-    screening: Screening, monkeypatch: pytest.MonkeyPatch
+    screening: SavedScreening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Structures.adsorbed
 
@@ -187,4 +193,4 @@ def test_a_damaged_row_is_one_result(
     found = {r.slab: r for r in rescore(screening, EMT(), model=EMT_MODEL, top=9)}
     assert found["Cu"].status == "failed"
     assert "no such row" in found["Cu"].error
-    assert found["Pt"].counts
+    assert found["Pt"].is_usable

@@ -10,7 +10,7 @@ from ase.calculators.emt import EMT
 
 from crack_md.workflows.ranking.rescore import rescore
 from crack_md.workflows.relax.relax import RelaxResult, RelaxSettings, relax_atoms
-from crack_md.workflows.screening.reader import Screening, read_screening
+from crack_md.workflows.screening.reader import SavedScreening, read_screening
 from tests.workflows.ranking.screenings import EMT_MODEL, run_screening
 
 
@@ -20,12 +20,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def screening(folder: Path) -> Screening:
+def screening(folder: Path) -> SavedScreening:
     (folder / "rescored.jsonl").unlink(missing_ok=True)
     return read_screening(folder)
 
 
-def test_relaxing_on_from_a_minimum_stays_there(screening: Screening) -> None:
+def test_relaxing_on_from_a_minimum_stays_there(screening: SavedScreening) -> None:
     (best,) = rescore(screening, EMT(), model=EMT_MODEL, top=1, relaxes=True)
     assert best.slab == screening.candidates[0].slab
     assert best.status == "converged"
@@ -33,7 +33,7 @@ def test_relaxing_on_from_a_minimum_stays_there(screening: Screening) -> None:
 
 
 def test_relaxes_as_the_screening_did(
-    screening: Screening, monkeypatch: pytest.MonkeyPatch
+    screening: SavedScreening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {
         "optimizer": "FIRE",
@@ -49,7 +49,7 @@ def test_relaxes_as_the_screening_did(
         return relax_atoms(*args, **kwargs)
 
     monkeypatch.setattr("crack_md.workflows.ranking.rescore.relax_atoms", spy)
-    changed = Screening(screening.folder, screening.slabs, screening.sites, of_run)
+    changed = SavedScreening(screening.folder, screening.slabs, screening.sites, of_run)
     rescore(changed, EMT(), model=EMT_MODEL, top=1, relaxes=True)
     assert len(seen) == 2  # covered and clean
     for used in seen:
@@ -81,13 +81,13 @@ class Floor(EMT):
     ],
 )
 def test_direct_forces_may_end_on_a_plateau(
-    screening: Screening, floor: float, forces: str, status: str
+    screening: SavedScreening, floor: float, forces: str, status: str
 ) -> None:
     model = replace(EMT_MODEL, sha256=f"{floor} {forces}", forces=forces)
     (best,) = rescore(screening, Floor(floor), model=model, top=1, relaxes=True)
     assert best.status == status
-    assert best.counts == (status == "plateau")
-    if best.counts:
+    assert best.is_usable == (status == "plateau")
+    if best.is_usable:
         assert best.dE_eV == pytest.approx(best.screened_eV, abs=0.02)
 
 
@@ -104,10 +104,12 @@ class Lifting(EMT):
             self.results["forces"][oxygen, 2] += 4.0 * short
 
 
-def test_what_desorbs_in_the_other_model_does_not_count(screening: Screening) -> None:
+def test_what_desorbs_in_the_other_model_does_not_count(
+    screening: SavedScreening,
+) -> None:
     model = replace(EMT_MODEL, sha256="lifting")
     (best,) = rescore(screening, Lifting(), model=model, top=1, relaxes=True)
     assert best.status == "desorbed"
-    assert not best.counts
+    assert not best.is_usable
     assert best.moved_A is not None
     assert best.moved_A > 3.0

@@ -22,7 +22,7 @@ from crack_md.workflows.relax.store import (
     ResultsStore,
     check_address,
     open_store,
-    shown,
+    redact_address,
 )
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run, slab
 
@@ -213,9 +213,9 @@ def test_backend_that_is_not_installed(
 
 def test_addresses() -> None:
     check_address(URL)
-    assert shown(URL) == "postgresql://me:***@example.org:5432/screens"
-    assert shown("postgresql://me@host/db") == "postgresql://me@host/db"
-    assert shown(Path("/a:b@c/results.db")) == "/a:b@c/results.db"
+    assert redact_address(URL) == "postgresql://me:***@example.org:5432/screens"
+    assert redact_address("postgresql://me@host/db") == "postgresql://me@host/db"
+    assert redact_address(Path("/a:b@c/results.db")) == "/a:b@c/results.db"
     with pytest.raises(ConfigError, match=r"--db is 'results\.db'.*postgresql://"):
         check_address("results.db")
 

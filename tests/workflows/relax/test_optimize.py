@@ -119,7 +119,9 @@ def test_trajectory_goes_from_start_to_end(tmp_path: Path):
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(ConfigError, match=r"unknown optimizer 'SGD'; expected one of: .*FIRE"):
+    with pytest.raises(
+        ConfigError, match=r"unknown optimizer 'SGD'; expected one of: .*FIRE"
+    ):
         RelaxSettings(optimizer="SGD")
     with pytest.raises(ConfigError, match="cell is 'z'; expected one of none"):
         RelaxSettings(cell="z")  # type: ignore[arg-type]

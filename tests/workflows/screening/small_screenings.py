@@ -11,11 +11,13 @@ from ase.build import fcc111
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 
+from crack_md.progress import ProgressEvent
 from crack_md.structures import Entry
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import open_store
-from crack_md.workflows.screening.relaxations import Progress
-from crack_md.workflows.screening.results import ModelInfo, ScreenResult, ScreenSettings
+from crack_md.workflows.screening.results import ScreenResult
 from crack_md.workflows.screening.screen import screen
+from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.writer import write_tables
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
@@ -44,7 +46,7 @@ def run(
     calculator: BaseCalculator | None = None,
     model: ModelInfo = EMT_MODEL,
     settings: ScreenSettings | None = None,
-    events: list[Progress] | None = None,
+    events: list[ProgressEvent] | None = None,
     **options: Any,
 ) -> ScreenResult:
     chosen = settings or fast()

@@ -11,7 +11,12 @@ from ase.calculators.emt import EMT
 
 from crack_md.structures import Entry
 from crack_md.workflows.screening.plan import SlabPlan
-from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer
+from crack_md.workflows.screening.relaxations import (
+    RelaxationOutcome,
+    RelaxFunction,
+    SiteRelaxation,
+    bind_settings,
+)
 from crack_md.workflows.surfaces.outcome import neighbor_distance
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run
 
@@ -20,10 +25,12 @@ def test_tasks_are_made_when_there_is_room_for_them(tmp_path: Path) -> None:
     """A million structures must not wait in memory for their turn."""
     held: list[int] = []
 
-    def two_at_a_time(function: RelaxOne, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def two_at_a_time(
+        function: RelaxFunction, tasks: Iterable[SiteRelaxation]
+    ) -> Iterator[RelaxationOutcome]:
         for first in tasks:
             pair = [first, *islice(tasks, 1)]
-            held.append(sum(type(each) is Task for each in gc.get_objects()))
+            held.append(sum(type(each) is SiteRelaxation for each in gc.get_objects()))
             yield from (function(task, EMT()) for task in pair)
 
     entries = [Entry(m, fcc111(m, (1, 1, 3), vacuum=8.0)) for m in ("Cu", "Ag", "Au")]
@@ -50,14 +57,14 @@ def test_relaxation_does_not_depend_on_the_one_before(tmp_path: Path) -> None:
     slab.rattle(0.1, seed=1)
     other = slab.copy()
     other.rattle(0.2, seed=2)
-    function = relaxer(fast(), direct_forces=False, distance=neighbor_distance)
+    function = bind_settings(fast(), direct_forces=False, distance=neighbor_distance)
 
     def energies(*structures: Atoms) -> list[float]:
         trail = Trail()
         for atoms in structures:
             trail.noted.clear()
             plan = SlabPlan("slab", "", None)
-            function(Task("key", plan, None, atoms, atoms), trail)
+            function(SiteRelaxation("key", plan, None, atoms, atoms), trail)
         return trail.noted
 
     assert energies(other, slab) == energies(slab)

@@ -1,15 +1,11 @@
 import pytest
 
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord
-from crack_md.workflows.screening.rank import rank
-from crack_md.workflows.screening.results import (
-    ModelInfo,
-    ScreenResult,
-    ScreenSettings,
-    SiteResult,
-    SlabResult,
-)
-from crack_md.workflows.screening.writer import site_rows, slab_rows, summarise
+from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
+from crack_md.workflows.screening.screen import rank
+from crack_md.workflows.screening.settings import ScreenSettings
+from crack_md.workflows.screening.writer import site_rows, slab_rows, summarize
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
 SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"))
@@ -79,7 +75,7 @@ def test_sites_fill_the_columns_of_their_adsorbate_only() -> None:
 
 
 def test_summary_has_diagrams_and_sources() -> None:
-    summary = summarise(screening())
+    summary = summarize(screening())
     best = summary["ranking"][0]
     assert best["free_energies_eV"] == {
         "O2": 4.92,

@@ -14,10 +14,15 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 from crack_md.structures import Entry
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import plan_slab
-from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task, relaxer
-from crack_md.workflows.screening.results import ModelInfo
+from crack_md.workflows.screening.relaxations import (
+    RelaxationOutcome,
+    RelaxFunction,
+    SiteRelaxation,
+    bind_settings,
+)
 from crack_md.workflows.surfaces.outcome import neighbor_distance
 from crack_md.workflows.surfaces.placement import place
 from crack_md.workflows.surfaces.sites import find_sites
@@ -91,8 +96,8 @@ def relaxed(
     start = next(s for s in plan.starts if s.site.label == site)
     clean = plan.slab.atoms
     initial = place(plan.slab, start, relaxed=clean)
-    function = relaxer(settings, direct_forces=direct, distance=neighbor_distance)
-    return function(Task("k", plan, start, initial, clean), calculator).record
+    function = bind_settings(settings, direct_forces=direct, distance=neighbor_distance)
+    return function(SiteRelaxation("k", plan, start, initial, clean), calculator).record
 
 
 def to_site(begin: str, end: str) -> tuple[float, float, float]:
@@ -223,7 +228,9 @@ def test_one_failure_is_one_row(tmp_path: Path) -> None:
     assert len(rows(tmp_path / "sites.csv")) == 4
 
 
-def in_threads(function: RelaxOne, tasks: Iterable[Task]) -> Iterator[Outcome]:
+def in_threads(
+    function: RelaxFunction, tasks: Iterable[SiteRelaxation]
+) -> Iterator[RelaxationOutcome]:
     """Run all at once, every one with a calculator of its own, and answer backwards."""
     with ThreadPoolExecutor(4) as pool:
         done = [pool.submit(function, task, EMT()) for task in tasks]

@@ -3,7 +3,7 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.workflows.surfaces.adsorbates import ADSORBATES
-from crack_md.workflows.surfaces.outcome import landing
+from crack_md.workflows.surfaces.outcome import find_final_site
 from crack_md.workflows.surfaces.placement import Start, place, random_starts
 from crack_md.workflows.surfaces.sites import Site, find_sites, random_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
@@ -31,7 +31,9 @@ def test_knows_every_image_of_every_site(
     placed = place(slab, begin, relaxed=slab.atoms)
     for member in sites[end].members:
         placed.positions[-1] = member + slab.atoms.cell[0] + [0.1, 0.0, 0.05]
-        found = landing(placed, slab=slab, start=begin, sites=tuple(sites.values()))
+        found = find_final_site(
+            placed, slab=slab, start=begin, sites=tuple(sites.values())
+        )
         assert found.site == end
         assert found.migrated == (start != end)
 
@@ -45,7 +47,7 @@ def test_coordination_is_counted_where_it_ended(
     start = Start(OXYGEN, sites[label])
     placed = place(slab, start, relaxed=slab.atoms)
     placed.positions[-1] += 3 * slab.atoms.cell[0]
-    found = landing(placed, slab=slab, start=start, sites=tuple(sites.values()))
+    found = find_final_site(placed, slab=slab, start=start, sites=tuple(sites.values()))
     assert found.coordination == coordination
     assert found.elements == ("Pt" if coordination == 1 else f"Pt{coordination}")
     top = slab.atoms.positions[:, 2].max()
@@ -59,9 +61,11 @@ def test_elements_are_those_in_touch() -> None:
     sites = find_sites(slab)
     start = Start(OXYGEN, next(s for s in sites if s.environment == "fcc-Pt2Ru"))
     placed = place(slab, start, relaxed=slab.atoms)
-    assert landing(placed, slab=slab, start=start, sites=sites).elements == "Pt2Ru"
+    assert (
+        find_final_site(placed, slab=slab, start=start, sites=sites).elements == "Pt2Ru"
+    )
     placed.positions[-1, 2] += 5.0
-    far = landing(placed, slab=slab, start=start, sites=sites)
+    far = find_final_site(placed, slab=slab, start=start, sites=sites)
     assert (far.coordination, far.elements) == (0, "")
 
 
@@ -71,7 +75,7 @@ def test_random_places_are_named_but_never_migrate(slab: Slab) -> None:
     names = set()
     for start in random_starts(OXYGEN, drawn, seed=0):
         placed = place(slab, start, relaxed=slab.atoms)
-        found = landing(placed, slab=slab, start=start, sites=sites)
+        found = find_final_site(placed, slab=slab, start=start, sites=sites)
         assert not found.migrated
         names.add(found.site)
     assert names == {"ontop", "bridge", "fcc", "hcp"}

@@ -13,7 +13,11 @@ from types import TracebackType
 from typing import NamedTuple, Protocol, Self
 
 from crack_md.errors import CrackError, WorkerError
-from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task
+from crack_md.workflows.screening.relaxations import (
+    RelaxationOutcome,
+    RelaxFunction,
+    SiteRelaxation,
+)
 
 MAX_LOSSES = 4
 """Workers that may be lost with one relaxation before it is given up."""
@@ -34,7 +38,7 @@ class Done(NamedTuple):
     """A worker has ended a relaxation."""
 
     worker: int
-    outcome: Outcome
+    outcome: RelaxationOutcome
 
 
 class Lost(NamedTuple):
@@ -56,11 +60,11 @@ class Backend(Protocol):
     width: int
     """Relaxations at a time in each."""
 
-    def start(self, worker: int, function: RelaxOne) -> None:
+    def start(self, worker: int, function: RelaxFunction) -> None:
         """Start a worker, in place of a lost one if there was any."""
         ...
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: SiteRelaxation) -> None:
         """Give a task to a worker that is ready."""
         ...
 
@@ -74,16 +78,16 @@ class Backend(Protocol):
 
 
 @dataclass
-class _Hand:
+class _WorkerState:
     """What the driver knows of a worker."""
 
     is_ready: bool = False
     is_alone: bool = False
     """Its task gets no company: it was lost before."""
-    tasks: dict[str, Task] = field(default_factory=dict)
+    tasks: dict[str, SiteRelaxation] = field(default_factory=dict)
 
 
-class Crew:
+class Driver:
     """A runner with workers; leaving its context ends them.
 
     Args:
@@ -96,9 +100,9 @@ class Crew:
         self.n_lost = 0
         """Workers lost so far."""
         self._capacity = backend.width + max(1, backend.width // SPARE_SHARE)
-        self._function: RelaxOne | None = None
-        self._hands: dict[int, _Hand] = {}
-        self._again: deque[Task] = deque()
+        self._function: RelaxFunction | None = None
+        self._states: dict[int, _WorkerState] = {}
+        self._again: deque[SiteRelaxation] = deque()
         self._losses: Counter[str] = Counter()
         self._n_failed_starts = 0
 
@@ -118,11 +122,13 @@ class Crew:
     def stop(self) -> None:
         """End all workers, and forget what they were doing."""
         self.backend.stop()
-        self._hands.clear()
+        self._states.clear()
         self._again.clear()
         self._function = None
 
-    def __call__(self, function: RelaxOne, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def __call__(
+        self, function: RelaxFunction, tasks: Iterable[SiteRelaxation]
+    ) -> Iterator[RelaxationOutcome]:
         """Yield outcomes as they come.
 
         Raises:
@@ -136,63 +142,65 @@ class Crew:
         self._again.append(first)
         try:
             self._start(function)
-            while self._feed(remaining):
+            while self._send_tasks(remaining):
                 for event in self.backend.wait():
                     yield from self._outcomes(event)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, function: RelaxOne) -> None:
-        if self._function is not function and self._hands:
+    def _start(self, function: RelaxFunction) -> None:
+        if self._function is not function and self._states:
             again = list(self._again)
             self.stop()
             self._again.extend(again)
         self._function = function
         for worker in range(self.backend.n_workers):
-            if worker not in self._hands:
-                self._hands[worker] = _Hand()
+            if worker not in self._states:
+                self._states[worker] = _WorkerState()
                 self.backend.start(worker, function)
 
-    def _feed(self, remaining: Iterator[Task]) -> bool:
+    def _send_tasks(self, remaining: Iterator[SiteRelaxation]) -> bool:
         """Give out tasks while there is room; return whether any are out or left."""
         is_fed = True
         while is_fed:
             is_fed = False
             # one each in turn: what is left at the end is shared
-            for worker, hand in self._hands.items():
-                task = self._task_for(hand, remaining)
+            for worker, state in self._states.items():
+                task = self._task_for(state, remaining)
                 if task is not None:
-                    hand.tasks[task.key] = task
+                    state.tasks[task.key] = task
                     self.backend.send(worker, task)
                     is_fed = True
-        return bool(self._again) or any(hand.tasks for hand in self._hands.values())
+        return bool(self._again) or any(state.tasks for state in self._states.values())
 
-    def _task_for(self, hand: _Hand, remaining: Iterator[Task]) -> Task | None:
-        if not hand.is_ready or (hand.is_alone and hand.tasks):
+    def _task_for(
+        self, state: _WorkerState, remaining: Iterator[SiteRelaxation]
+    ) -> SiteRelaxation | None:
+        if not state.is_ready or (state.is_alone and state.tasks):
             return None
-        if self._again and not hand.tasks:
+        if self._again and not state.tasks:
             task = self._again.popleft()
-            hand.is_alone = task.key in self._losses
+            state.is_alone = task.key in self._losses
             return task
-        hand.is_alone = False
-        if len(hand.tasks) >= self._capacity:
+        state.is_alone = False
+        if len(state.tasks) >= self._capacity:
             return None
         return next(remaining, None)
 
-    def _outcomes(self, event: Event) -> Iterator[Outcome]:
-        hand = self._hands[event.worker]
+    def _outcomes(self, event: Event) -> Iterator[RelaxationOutcome]:
+        state = self._states[event.worker]
         match event:
             case Ready():
                 self._check(event.fingerprint)
-                hand.is_ready, self._n_failed_starts = True, 0
+                state.is_ready, self._n_failed_starts = True, 0
             case Done():
                 key = event.outcome.record.key
-                del hand.tasks[key]
+                del state.tasks[key]
                 self._losses.pop(key, None)
                 yield event.outcome
             case Lost():
-                yield from self._replaced(event, hand)
+                yield from self._replace_worker(event, state)
 
     def _check(self, fingerprint: str) -> None:
         if fingerprint != self.fingerprint:
@@ -202,25 +210,27 @@ class Crew:
                 "machines the same model file"
             )
 
-    def _replaced(self, event: Lost, hand: _Hand) -> Iterator[Outcome]:
+    def _replace_worker(
+        self, event: Lost, state: _WorkerState
+    ) -> Iterator[RelaxationOutcome]:
         """Start another worker; yield what is given up."""
         if event.error is not None:
             raise event.error
         self.n_lost += 1
-        if not hand.is_ready:
+        if not state.is_ready:
             self._n_failed_starts += 1
             if self._n_failed_starts >= MAX_FAILED_STARTS:
                 raise WorkerError(
                     f"{self._n_failed_starts} workers in a row ended before they were "
                     f"ready: {event.reason}; often memory is short: try fewer --workers"
                 )
-        for task in hand.tasks.values():
+        for task in state.tasks.values():
             self._losses[task.key] += 1
             if self._losses[task.key] < MAX_LOSSES:
                 self._again.append(task)
                 continue
             text = f"{MAX_LOSSES} workers were lost with it: {event.reason}"
-            yield Outcome(replace(task.record, error=text), task.initial)
-        self._hands[event.worker] = _Hand()
+            yield RelaxationOutcome(replace(task.record, error=text), task.initial)
+        self._states[event.worker] = _WorkerState()
         assert self._function is not None, "workers are lost after they were started"
         self.backend.start(event.worker, self._function)

@@ -1,4 +1,4 @@
-"""A crew of processes on this machine, each with a model of its own."""
+"""Workers that are processes on this machine, each with a model of its own."""
 
 import multiprocessing
 import os
@@ -12,19 +12,23 @@ from multiprocessing.process import BaseProcess
 from typing import NamedTuple
 
 from crack_md.errors import CrackError, WorkerError
-from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task
+from crack_md.workflows.screening.relaxations import (
+    RelaxationOutcome,
+    RelaxFunction,
+    SiteRelaxation,
+)
 from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
-from crack_md.workflows.screening.workers.worker import Load, Station
+from crack_md.workflows.screening.workers.worker import LoadModel, RelaxationWorker
 
 GRACE_S = 2.0
 """How long a process that was told to end may take."""
-Message = str | Outcome | CrackError
+Message = str | RelaxationOutcome | CrackError
 """Of a worker: it is ready, one relaxation has ended, or the model cannot be loaded."""
 
 
-class _Worker(NamedTuple):
+class _WorkerProcess(NamedTuple):
     process: BaseProcess
-    connection: "Connection[Task, Message]"
+    connection: "Connection[SiteRelaxation, Message]"
 
 
 class Processes:
@@ -36,13 +40,13 @@ class Processes:
         width: relaxations at a time in each.
     """
 
-    def __init__(self, load: Load, *, workers: int, width: int = 1) -> None:
+    def __init__(self, load: LoadModel, *, workers: int, width: int = 1) -> None:
         self.load, self.n_workers, self.width = load, workers, width
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[int, _WorkerProcess] = {}
         # a forked child of a process that ran PyTorch can hang in its thread pool
         self._context = multiprocessing.get_context("spawn")
 
-    def start(self, worker: int, function: RelaxOne) -> None:
+    def start(self, worker: int, function: RelaxFunction) -> None:
         """Start a process."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(
@@ -54,9 +58,9 @@ class Processes:
         with _interrupts_held():
             process.start()
         theirs.close()  # then the end of the worker is the end of the connection
-        self._workers[worker] = _Worker(process, ours)
+        self._workers[worker] = _WorkerProcess(process, ours)
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: SiteRelaxation) -> None:
         """Give a task to a worker; one that is lost is noticed by `wait`."""
         try:
             self._workers[worker].connection.send(task)
@@ -80,7 +84,9 @@ class Processes:
             connection.close()
             process.join(GRACE_S)
             del self._workers[worker]
-            return Lost(worker, f"a process ended with {_ending(process.exitcode)}")
+            return Lost(
+                worker, f"a process ended with {_describe_exit(process.exitcode)}"
+            )
         if isinstance(message, str):
             return Ready(worker, message)
         if isinstance(message, CrackError):
@@ -101,10 +107,10 @@ class Processes:
 
 
 def serve(
-    connection: "Connection[Message, Task]",
-    load: Load,
+    connection: "Connection[Message, SiteRelaxation]",
+    load: LoadModel,
     number: int,
-    function: RelaxOne,
+    function: RelaxFunction,
     width: int,
 ) -> None:
     """Do relaxations for the process at the other end, as long as there is one."""
@@ -118,20 +124,22 @@ def serve(
     except Exception as error:
         connection.send(WorkerError(f"{type(error).__name__}: {error}"))
         return
-    station = Station(potential, function, width=width, hand_on=connection.send)
-    receiver = threading.Thread(
-        target=_receive, args=(connection, station), daemon=True
+    worker = RelaxationWorker(
+        potential, function, width=width, send_back=connection.send
     )
+    receiver = threading.Thread(target=_receive, args=(connection, worker), daemon=True)
     receiver.start()
     connection.send(potential.fingerprint)
-    station.work()
+    worker.work()
 
 
-def _receive(connection: "Connection[Message, Task]", station: Station) -> None:
+def _receive(
+    connection: "Connection[Message, SiteRelaxation]", worker: RelaxationWorker
+) -> None:
     """Take what comes at once: two ends that both wait to send would wait for ever."""
     while True:
         try:
-            station.put(connection.recv())
+            worker.put(connection.recv())
         except (EOFError, OSError):
             os._exit(1)
 
@@ -144,7 +152,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _ending(exit_code: int | None) -> str:
+def _describe_exit(exit_code: int | None) -> str:
     if exit_code is not None and exit_code < 0:
         return f"signal {-exit_code} ({signal.Signals(-exit_code).name})"
     return f"exit code {exit_code}"

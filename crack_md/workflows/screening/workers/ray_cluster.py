@@ -1,4 +1,4 @@
-"""A crew of Ray actors: on this machine, or on a cluster."""
+"""Workers that are Ray actors: on this machine, or on a cluster."""
 
 import os
 import threading
@@ -8,7 +8,11 @@ from concurrent.futures import Future
 from typing import Any
 
 from crack_md.errors import CrackError, MissingDependencyError, WorkerError
-from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Task
+from crack_md.workflows.screening.relaxations import (
+    RelaxationOutcome,
+    RelaxFunction,
+    SiteRelaxation,
+)
 from crack_md.workflows.screening.workers.driver import (
     SPARE_SHARE,
     Done,
@@ -16,7 +20,7 @@ from crack_md.workflows.screening.workers.driver import (
     Lost,
     Ready,
 )
-from crack_md.workflows.screening.workers.worker import Load, Station
+from crack_md.workflows.screening.workers.worker import LoadModel, RelaxationWorker
 
 START_LIMIT_S = 600.0
 """A cluster that grows on demand needs minutes for its first worker."""
@@ -78,7 +82,7 @@ class RayActors:
     def __init__(
         self,
         ray: Any,
-        load: Load,
+        load: LoadModel,
         *,
         workers: int | None = None,
         width: int = 1,
@@ -92,7 +96,7 @@ class RayActors:
             num_cpus=cpus_per_worker,
             num_gpus=gpus_per_worker,
             max_concurrency=calls,
-            max_restarts=0,  # the crew restarts them, and knows what they had
+            max_restarts=0,  # the driver restarts them, and knows what they had
         )
         self._actors: dict[int, Any] = {}
         self._calls: dict[Any, int] = {}
@@ -100,13 +104,13 @@ class RayActors:
         self._began: float | None = time.monotonic()
         """When the first worker was asked for; None when one has come."""
 
-    def start(self, worker: int, function: RelaxOne) -> None:
+    def start(self, worker: int, function: RelaxFunction) -> None:
         """Ask for an actor; it comes when the cluster has room."""
         actor = self._actor_class.remote(self.load, worker, function, self.width)
         self._actors[worker] = actor
         self._calls[actor.ready.remote()] = worker
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: SiteRelaxation) -> None:
         """Give a task to a worker."""
         self._calls[self._actors[worker].relax.remote(task)] = worker
 
@@ -131,7 +135,7 @@ class RayActors:
             answer = self._ray.get(call)
         except self._ray.exceptions.RayError as error:
             return self._lost(worker, error)
-        if isinstance(answer, Outcome):
+        if isinstance(answer, RelaxationOutcome):
             return Done(worker, answer)
         if isinstance(answer, CrackError):
             return Lost(worker, str(answer), answer)
@@ -158,8 +162,10 @@ class RayActors:
 class Actor:
     """A worker of a Ray cluster; calls of `relax` wait in threads for their results."""
 
-    def __init__(self, load: Load, number: int, function: RelaxOne, width: int) -> None:
-        self._answers: dict[str, Future[Outcome]] = {}
+    def __init__(
+        self, load: LoadModel, number: int, function: RelaxFunction, width: int
+    ) -> None:
+        self._answers: dict[str, Future[RelaxationOutcome]] = {}
         self._answer: str | CrackError
         try:
             potential = load(number)
@@ -170,21 +176,23 @@ class Actor:
             self._answer = WorkerError(f"{type(error).__name__}: {error}")
             return
         self._answer = potential.fingerprint
-        self._station = Station(potential, function, width=width, hand_on=self._hand_on)
+        self._station = RelaxationWorker(
+            potential, function, width=width, send_back=self._send_back
+        )
         threading.Thread(target=self._work, daemon=True).start()
 
     def ready(self) -> str | CrackError:
         """Return the fingerprint of the model, or why there is none."""
         return self._answer
 
-    def relax(self, task: Task) -> Outcome:
+    def relax(self, task: SiteRelaxation) -> RelaxationOutcome:
         """Return what became of a task."""
-        answer: Future[Outcome] = Future()
+        answer: Future[RelaxationOutcome] = Future()
         self._answers[task.key] = answer
         self._station.put(task)
         return answer.result()
 
-    def _hand_on(self, outcome: Outcome) -> None:
+    def _send_back(self, outcome: RelaxationOutcome) -> None:
         self._answers.pop(outcome.record.key).set_result(outcome)
 
     def _work(self) -> None:

@@ -8,11 +8,16 @@ from typing import Literal, NamedTuple
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.calculators.concurrent import PAUSE, Pause, run_together
-from crack_md.workflows.screening.relaxations import Outcome, RelaxOne, Runner, Task
+from crack_md.workflows.screening.relaxations import (
+    RelaxationOutcome,
+    RelaxFunction,
+    Runner,
+    SiteRelaxation,
+)
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 
 
-class Potential(NamedTuple):
+class WorkerModel(NamedTuple):
     """What a worker needs of a model."""
 
     calculator: BaseCalculator
@@ -22,11 +27,11 @@ class Potential(NamedTuple):
     """Equal where results are."""
 
 
-Load = Callable[[int], Potential]
+LoadModel = Callable[[int], WorkerModel]
 """Makes the potential of a worker, in that worker, from its number."""
 
 
-def together(calculator: BaseCalculator, *, width: int) -> Runner:
+def batched_runner(calculator: BaseCalculator, *, width: int) -> Runner:
     """Return a runner that does so many relaxations at a time, in shared batches.
 
     Args:
@@ -34,49 +39,51 @@ def together(calculator: BaseCalculator, *, width: int) -> Runner:
         width: relaxations at a time.
     """
 
-    def run(function: RelaxOne, tasks: Iterable[Task]) -> Iterator[Outcome]:
+    def run(
+        function: RelaxFunction, tasks: Iterable[SiteRelaxation]
+    ) -> Iterator[RelaxationOutcome]:
         return _outcomes(function, tasks, calculator, width)
 
     return run
 
 
 def _outcomes(
-    function: RelaxOne,
-    tasks: Iterable[Task | Literal[Pause.PAUSE]],
+    function: RelaxFunction,
+    tasks: Iterable[SiteRelaxation | Literal[Pause.PAUSE]],
     calculator: BaseCalculator,
     width: int,
-) -> Iterator[Outcome]:
+) -> Iterator[RelaxationOutcome]:
     for _, outcome in run_together(function, tasks, calculator, width=width):
         if isinstance(outcome, Exception):
             raise outcome
         yield outcome
 
 
-class Station:
+class RelaxationWorker:
     """The relaxations of one worker; tasks are put in by another thread.
 
     Args:
         potential: of this worker.
         function: one relaxation.
         width: relaxations at a time.
-        hand_on: called with every outcome, in the thread that works.
+        send_back: called with every outcome, in the thread that works.
     """
 
     def __init__(
         self,
-        potential: Potential,
-        function: RelaxOne,
+        potential: WorkerModel,
+        function: RelaxFunction,
         *,
         width: int,
-        hand_on: Callable[[Outcome], None],
+        send_back: Callable[[RelaxationOutcome], None],
     ) -> None:
         self._calculator = potential.calculator
         self._relax = partial(function, distance=potential.distance)
-        self._width, self._hand_on = width, hand_on
-        self._inbox: SimpleQueue[Task] = SimpleQueue()
+        self._width, self._send_back = width, send_back
+        self._inbox: SimpleQueue[SiteRelaxation] = SimpleQueue()
         self._n_running = 0
 
-    def put(self, task: Task) -> None:
+    def put(self, task: SiteRelaxation) -> None:
         """Accept a task, to be done when there is room for it."""
         self._inbox.put(task)
 
@@ -86,9 +93,9 @@ class Station:
             self._relax, self._tasks(), self._calculator, self._width
         ):
             self._n_running -= 1
-            self._hand_on(outcome)
+            self._send_back(outcome)
 
-    def _tasks(self) -> Iterator[Task | Literal[Pause.PAUSE]]:
+    def _tasks(self) -> Iterator[SiteRelaxation | Literal[Pause.PAUSE]]:
         while True:
             if self._n_running and self._inbox.empty():
                 yield PAUSE

@@ -9,26 +9,26 @@ from typing import Any
 from ase.calculators.emt import EMT
 
 from crack_md.errors import CheckpointError
-from crack_md.workflows.screening.relaxations import RelaxOne, Task
+from crack_md.workflows.screening.relaxations import RelaxFunction, SiteRelaxation
 from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
-from crack_md.workflows.screening.workers.worker import Potential
+from crack_md.workflows.screening.workers.worker import WorkerModel
 
 FINGERPRINT = "emt"
 
 
-def load_emt(_: int) -> Potential:
-    return Potential(EMT(), fingerprint=FINGERPRINT)
+def load_emt(_: int) -> WorkerModel:
+    return WorkerModel(EMT(), fingerprint=FINGERPRINT)
 
 
-def load_other(_: int) -> Potential:
-    return Potential(EMT(), fingerprint="another one")
+def load_other(_: int) -> WorkerModel:
+    return WorkerModel(EMT(), fingerprint="another one")
 
 
-def load_nothing(_: int) -> Potential:
+def load_nothing(_: int) -> WorkerModel:
     raise CheckpointError("no such file: 'absent.pt'")
 
 
-def die(_: int) -> Potential:
+def die(_: int) -> WorkerModel:
     os._exit(7)
 
 
@@ -41,8 +41,8 @@ class Deadly(EMT):
         super().calculate(atoms, *args, **kwargs)
 
 
-def load_deadly(_: int) -> Potential:
-    return Potential(Deadly(), fingerprint=FINGERPRINT)
+def load_deadly(_: int) -> WorkerModel:
+    return WorkerModel(Deadly(), fingerprint=FINGERPRINT)
 
 
 class Telling(EMT):
@@ -64,8 +64,8 @@ class LoadTelling:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, _: int) -> Potential:
-        return Potential(Telling(self.folder), fingerprint=FINGERPRINT)
+    def __call__(self, _: int) -> WorkerModel:
+        return WorkerModel(Telling(self.folder), fingerprint=FINGERPRINT)
 
 
 class InTurn:
@@ -77,21 +77,21 @@ class InTurn:
         """Workers that die at the coming waits, one after the other."""
         self.deadly: set[str] = set()
         """Keys that kill a worker as soon as it has them."""
-        self.held: dict[int, list[Task]] = {}
+        self.held: dict[int, list[SiteRelaxation]] = {}
         self.most_held = 0
         self.solo: list[str] = []
         """Keys of tasks that were alone on their worker when it died."""
         self.starts: list[int] = []
         self._waiting: list[int] = []
-        self._function: RelaxOne | None = None
+        self._function: RelaxFunction | None = None
 
-    def start(self, worker: int, function: RelaxOne) -> None:
+    def start(self, worker: int, function: RelaxFunction) -> None:
         self._function = function
         self.starts.append(worker)
         self._waiting.append(worker)
         self.held[worker] = []
 
-    def send(self, worker: int, task: Task) -> None:
+    def send(self, worker: int, task: SiteRelaxation) -> None:
         self.held[worker].append(task)
         self.most_held = max(self.most_held, *map(len, self.held.values()))
 

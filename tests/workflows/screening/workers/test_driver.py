@@ -9,27 +9,31 @@ from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import WorkerError
 from crack_md.workflows.screening.plan import SlabPlan
-from crack_md.workflows.screening.relaxations import Outcome, Task
-from crack_md.workflows.screening.workers.driver import MAX_LOSSES, Crew
+from crack_md.workflows.screening.relaxations import RelaxationOutcome, SiteRelaxation
+from crack_md.workflows.screening.workers.driver import MAX_LOSSES, Driver
 from tests.workflows.screening.workers.potentials import FINGERPRINT, InTurn
 
 N_TASKS = 50
 
 
-def tasks(count: int = N_TASKS) -> Iterator[Task]:
+def tasks(count: int = N_TASKS) -> Iterator[SiteRelaxation]:
     atoms = Atoms("Cu")
     for number in range(count):
-        yield Task(f"{number}", SlabPlan("slab", "Cu", None), None, atoms, atoms)
+        yield SiteRelaxation(
+            f"{number}", SlabPlan("slab", "Cu", None), None, atoms, atoms
+        )
 
 
-def relax(task: Task, calculator: BaseCalculator, **_: object) -> Outcome:
-    return Outcome(replace(task.record, status="converged"), task.initial)
+def relax(
+    task: SiteRelaxation, calculator: BaseCalculator, **_: object
+) -> RelaxationOutcome:
+    return RelaxationOutcome(replace(task.record, status="converged"), task.initial)
 
 
 def statuses(backend: InTurn, count: int = N_TASKS) -> dict[str, str]:
     """Return the status of every task, each of which must come back once."""
-    with Crew(backend, fingerprint=FINGERPRINT) as crew:
-        found = [outcome.record for outcome in crew(relax, tasks(count))]
+    with Driver(backend, fingerprint=FINGERPRINT) as driver:
+        found = [outcome.record for outcome in driver(relax, tasks(count))]
     assert sorted(r.key for r in found) == sorted(task.key for task in tasks(count))
     assert backend.held == {}
     return {record.key: record.status for record in found}
@@ -45,11 +49,11 @@ def test_few_tasks_are_out_and_all_come_back(width: int, most: int) -> None:
 
 def test_workers_serve_one_round_after_the_other() -> None:
     backend = InTurn()
-    with Crew(backend, fingerprint=FINGERPRINT) as crew:
+    with Driver(backend, fingerprint=FINGERPRINT) as driver:
         for _ in range(3):
-            assert len(list(crew(relax, tasks()))) == N_TASKS
+            assert len(list(driver(relax, tasks()))) == N_TASKS
         assert backend.starts == [0, 1]
-        list(crew(lambda task, calculator, **_: relax(task, calculator), tasks(1)))
+        list(driver(lambda task, calculator, **_: relax(task, calculator), tasks(1)))
         assert backend.starts == [0, 1, 0, 1]
 
 
@@ -63,13 +67,13 @@ def test_nothing_to_do_starts_nobody() -> None:
 def test_lost_tasks_begin_again(deaths: list[int]) -> None:
     backend = InTurn(width=4)
     backend.deaths.extend(deaths[:3])
-    with Crew(backend, fingerprint=FINGERPRINT) as crew:
+    with Driver(backend, fingerprint=FINGERPRINT) as driver:
         found = []
-        for outcome in crew(relax, tasks()):
+        for outcome in driver(relax, tasks()):
             found.append(outcome.record)
             if len(found) in (5, 20, 49) and len(deaths) > 3:
                 backend.deaths.extend(deaths[3:7])
-        assert crew.n_lost >= min(len(deaths), 3)
+        assert driver.n_lost >= min(len(deaths), 3)
     assert sorted(r.key for r in found) == sorted(task.key for task in tasks())
     assert {record.status for record in found} == {"converged"}
 
@@ -85,8 +89,8 @@ def test_a_deadly_task_takes_no_other_with_it() -> None:
 def test_what_was_given_up_says_why() -> None:
     backend = InTurn()
     backend.deadly = {"0"}
-    with Crew(backend, fingerprint=FINGERPRINT) as crew:
-        (outcome,) = crew(relax, tasks(1))
+    with Driver(backend, fingerprint=FINGERPRINT) as driver:
+        (outcome,) = driver(relax, tasks(1))
     assert outcome.record.error == "4 workers were lost with it: told to"
 
 
@@ -96,24 +100,24 @@ def test_workers_that_end_before_they_are_ready() -> None:
             return [self._death(0)]
 
     with (
-        Crew(Stillborn(), fingerprint=FINGERPRINT) as crew,
+        Driver(Stillborn(), fingerprint=FINGERPRINT) as driver,
         pytest.raises(WorkerError, match=r"3 workers in a row .* told to; .*--workers"),
     ):
-        list(crew(relax, tasks()))
+        list(driver(relax, tasks()))
 
 
 def test_workers_with_another_model_are_refused() -> None:
     with (
-        Crew(InTurn(), fingerprint="mine") as crew,
+        Driver(InTurn(), fingerprint="mine") as driver,
         pytest.raises(WorkerError, match="a worker has emt, and this process mine"),
     ):
-        list(crew(relax, tasks()))
+        list(driver(relax, tasks()))
 
 
 def test_leaving_in_the_middle_ends_the_workers() -> None:
     backend = InTurn()
-    with Crew(backend, fingerprint=FINGERPRINT) as crew:
-        outcomes = crew(relax, tasks())
+    with Driver(backend, fingerprint=FINGERPRINT) as driver:
+        outcomes = driver(relax, tasks())
         next(iter(outcomes))
         assert any(backend.held.values())
         outcomes.close()  # type: ignore[attr-defined]

@@ -11,12 +11,13 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, WorkerError
+from crack_md.progress import ProgressEvent
 from crack_md.structures import Entry
-from crack_md.workflows.screening.relaxations import Progress, Runner
+from crack_md.workflows.screening.relaxations import Runner
 from crack_md.workflows.screening.results import ScreenResult
-from crack_md.workflows.screening.workers.driver import Crew
+from crack_md.workflows.screening.workers.driver import Driver
 from crack_md.workflows.screening.workers.processes import Processes
-from crack_md.workflows.screening.workers.worker import Load, together
+from crack_md.workflows.screening.workers.worker import LoadModel, batched_runner
 from tests.workflows.screening.small_screenings import NO_PLATINUM, run
 from tests.workflows.screening.workers.potentials import (
     FINGERPRINT,
@@ -39,8 +40,8 @@ def screened(folder: Path, runner: Runner | None, **options: object) -> ScreenRe
     return run(folder, ENTRIES, model=NO_PLATINUM, runner=runner, **options)
 
 
-def crew(load: Load, **options: int) -> Crew:
-    return Crew(Processes(load, **{"workers": 2, **options}), fingerprint=FINGERPRINT)
+def driver(load: LoadModel, **options: int) -> Driver:
+    return Driver(Processes(load, **{"workers": 2, **options}), fingerprint=FINGERPRINT)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def wait_until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
 
 
 def test_together_in_this_process(tmp_path: Path, serial: Path) -> None:
-    screened(tmp_path, together(load_emt(0).calculator, width=4))
+    screened(tmp_path, batched_runner(load_emt(0).calculator, width=4))
     assert_same_tables(tmp_path, serial)
 
 
@@ -81,13 +82,13 @@ def test_killed_workers_change_nothing(tmp_path: Path, serial: Path) -> None:
     told.mkdir()
     killed: set[str] = set()
 
-    def kill_one(progress: Progress) -> None:
+    def kill_one(progress: ProgressEvent) -> None:
         if progress.done in (10, 30):
             pid = min({path.name for path in told.iterdir()} - killed)
             killed.add(pid)
             os.kill(int(pid), signal.SIGKILL)
 
-    workers = crew(LoadTelling(told))
+    workers = driver(LoadTelling(told))
     with workers as runner:
         result = screened(tmp_path, runner, events=CallEach(kill_one))
     assert_same_tables(tmp_path, serial)
@@ -102,7 +103,7 @@ def test_killed_workers_change_nothing(tmp_path: Path, serial: Path) -> None:
 class CallEach(list):  # type: ignore[type-arg]
     """Events of a screening, each handed to a function."""
 
-    def __init__(self, function: Callable[[Progress], None]) -> None:
+    def __init__(self, function: Callable[[ProgressEvent], None]) -> None:
         super().__init__()
         self.append = function  # type: ignore[method-assign,assignment]
 
@@ -111,7 +112,7 @@ def test_a_structure_that_kills_its_worker_is_a_row(
     tmp_path: Path, serial: Path
 ) -> None:
     entries = [ENTRIES[0], ENTRIES[-1], ENTRIES[2]]
-    with crew(load_deadly) as runner:
+    with driver(load_deadly) as runner:
         result = run(tmp_path, entries, model=NO_PLATINUM, runner=runner)
     nickel = next(slab for slab in result.slabs if slab.name == "Ni-1.02")
     assert nickel.status == "clean_failed"
@@ -133,9 +134,9 @@ def test_a_structure_that_kills_its_worker_is_a_row(
     ],
 )
 def test_workers_that_cannot_start_are_one_error(
-    tmp_path: Path, load: Load, error: type[Exception], message: str
+    tmp_path: Path, load: LoadModel, error: type[Exception], message: str
 ) -> None:
-    with crew(load) as runner, pytest.raises(error, match=message):
+    with driver(load) as runner, pytest.raises(error, match=message):
         screened(tmp_path, runner)
     assert not [t for t in threading.enumerate() if "worker" in t.name]
 
@@ -144,10 +145,10 @@ def test_an_error_of_the_driver_ends_the_workers(tmp_path: Path) -> None:
     told = tmp_path / "told"
     told.mkdir()
 
-    def interrupt(progress: Progress) -> None:
+    def interrupt(progress: ProgressEvent) -> None:
         raise KeyboardInterrupt
 
-    with crew(LoadTelling(told)) as runner, pytest.raises(KeyboardInterrupt):
+    with driver(LoadTelling(told)) as runner, pytest.raises(KeyboardInterrupt):
         screened(tmp_path, runner, events=CallEach(interrupt))
     pids = {int(path.name) for path in told.iterdir()}
     assert pids

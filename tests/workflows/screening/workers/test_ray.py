@@ -11,16 +11,17 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, MissingDependencyError, WorkerError
+from crack_md.progress import ProgressEvent
 from crack_md.structures import Entry
+from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.screening import screen as screen_module
 from crack_md.workflows.screening.plan import SlabPlan, plan_slab
-from crack_md.workflows.screening.relaxations import Progress, Runner
-from crack_md.workflows.screening.results import ModelInfo
+from crack_md.workflows.screening.relaxations import Runner
 from crack_md.workflows.screening.workers import ray_cluster
-from crack_md.workflows.screening.workers.driver import Crew
+from crack_md.workflows.screening.workers.driver import Driver
 from crack_md.workflows.screening.workers.processes import Processes
 from crack_md.workflows.screening.workers.ray_cluster import RayActors, connect
-from crack_md.workflows.screening.workers.worker import Load
+from crack_md.workflows.screening.workers.worker import LoadModel
 from tests.cli.commands import crack_md
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run
 from tests.workflows.screening.workers.driver import killed_after, rows_of, write_slabs
@@ -58,19 +59,19 @@ def ray() -> Iterator[Any]:
     found.shutdown()
 
 
-def crew(ray: Any, load: Load, **options: Any) -> Crew:
-    return Crew(RayActors(ray, load, **options), fingerprint=FINGERPRINT)
+def driver(ray: Any, load: LoadModel, **options: Any) -> Driver:
+    return Driver(RayActors(ray, load, **options), fingerprint=FINGERPRINT)
 
 
 def test_killed_worker_changes_nothing(ray: Any, tmp_path: Path) -> None:
     told = tmp_path / "told"
     told.mkdir()
 
-    def kill_one(progress: Progress) -> None:
+    def kill_one(progress: ProgressEvent) -> None:
         if progress.done == 12:
             os.kill(int(min(told.iterdir()).name), signal.SIGKILL)
 
-    workers = crew(ray, LoadTelling(told))
+    workers = driver(ray, LoadTelling(told))
     with workers as runner:
         options = {"model": NO_PLATINUM, "runner": runner}
         run(tmp_path, ENTRIES, events=CallEach(kill_one), **options)
@@ -131,10 +132,10 @@ def test_thousand_structures_by_everyone(
         assert result.n_relaxed == 1000
 
     screened("serial", None)
-    with crew(ray, load_emt, width=4) as runner:
+    with driver(ray, load_emt, width=4) as runner:
         screened("ray", runner)
     processes = Processes(load_emt, workers=2, width=4)
-    with Crew(processes, fingerprint=FINGERPRINT) as runner:
+    with Driver(processes, fingerprint=FINGERPRINT) as runner:
         screened("processes", runner)
     for name in ("ray", "processes"):
         assert_same_tables(tmp_path / name, tmp_path / "serial")
@@ -142,7 +143,7 @@ def test_thousand_structures_by_everyone(
 
 def test_workers_that_cannot_start_are_one_error(ray: Any, tmp_path: Path) -> None:
     with (
-        crew(ray, load_nothing) as runner,
+        driver(ray, load_nothing) as runner,
         pytest.raises(CheckpointError, match=r"no such file: 'absent\.pt'"),
     ):
         run(tmp_path, ENTRIES, model=NO_PLATINUM, runner=runner)
@@ -154,7 +155,7 @@ def test_shares_of_gpus_that_are_not_there(
     with pytest.raises(
         WorkerError, match=r"has 2 cores and 0 GPUs, .* needs 1 and 0.25"
     ):
-        crew(ray, load_emt, gpus_per_worker=0.25)
+        driver(ray, load_emt, gpus_per_worker=0.25)
     monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 64.0, "GPU": 3.0})
     assert RayActors(ray, load_emt, gpus_per_worker=0.25).n_workers == 12
     assert RayActors(ray, load_emt, gpus_per_worker=0.1).n_workers == 30
@@ -169,7 +170,7 @@ def test_workers_that_never_come(
     monkeypatch.setattr(ray_cluster, "START_LIMIT_S", 0.5)
     monkeypatch.setattr(ray_cluster, "POLL_S", 0.1)
     with (
-        crew(ray, load_emt, workers=1, cpus_per_worker=64.0) as runner,
+        driver(ray, load_emt, workers=1, cpus_per_worker=64.0) as runner,
         pytest.raises(WorkerError, match=r"no Ray worker has started"),
     ):
         run(tmp_path, ENTRIES, model=NO_PLATINUM, runner=runner)

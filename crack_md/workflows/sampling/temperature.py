@@ -27,8 +27,8 @@ from ase import units
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from crack_md.workflows.sampling.bond_graph import BondGraph, Positions
 from crack_md.workflows.sampling.convergence import block_error
+from crack_md.workflows.sampling.molecule import BondGraph, Positions
 
 
 @dataclass(frozen=True)

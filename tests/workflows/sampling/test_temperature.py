@@ -5,8 +5,8 @@ import pytest
 from ase import units
 from ase.build import molecule
 
-from crack_md.workflows.sampling.bond_graph import BondGraph, find_bonds
-from crack_md.workflows.sampling.thermometers import (
+from crack_md.workflows.sampling.molecule import BondGraph, find_bonds
+from crack_md.workflows.sampling.temperature import (
     Temperature,
     bond_temperature,
     count_vibrations,

@@ -5,7 +5,7 @@ import pytest
 from ase.build import molecule
 from scipy.stats import norm
 
-from crack_md.workflows.sampling.compare import (
+from crack_md.workflows.sampling.metrics import (
     Comparison,
     Metric,
     balanced_splits,
@@ -21,7 +21,7 @@ from crack_md.workflows.sampling.observables import (
     geometric_observables,
     monitors,
 )
-from crack_md.workflows.sampling.reference_files import read_reference
+from crack_md.workflows.sampling.reference import read_reference
 
 
 def by_quantity(comparison: Comparison) -> dict[str, Metric]:
