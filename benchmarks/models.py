@@ -9,7 +9,7 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
-from crack_md.cli.potentials import load_potential
+from crack_md.api.models import load_potential
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.equiformer_v2 import EquiformerV2

@@ -10,12 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crack_md.errors import ConfigError, StructureError
-
 if TYPE_CHECKING:
-    from ase import Atoms
-
-    from crack_md.workflows.model_info import ModelInfo
+    pass
 
 FAILED = 1
 INTERRUPTED = 130
@@ -39,42 +35,8 @@ Index = Annotated[
 ]
 
 
-def read_structure(path: Path, index: int) -> "Atoms":
-    """Return one structure of a file, checked for what no model could be asked about.
-
-    Raises:
-        ConfigError: the file has fewer structures.
-        DataError: it cannot be read.
-        StructureError: the structure is broken.
-    """
-    from crack_md.structures import read_entries
-    from crack_md.workflows.surfaces.checks import check_structure
-
-    entries = read_entries(path)
-    try:
-        entry = entries[index]
-    except IndexError:
-        raise ConfigError(
-            f"--index is {index}, and '{path}' has {len(entries)} structures"
-        ) from None
-    if entry.atoms is None:
-        raise ConfigError(f"'{path}': {entry.error}; choose another one with --index")
-    check_structure(entry.atoms)
-    return entry.atoms
-
-
-def require_known_elements(atoms: "Atoms", info: "ModelInfo") -> None:
-    """Refuse elements that the model was not trained on, before a file is made.
-
-    Raises:
-        StructureError: the structure has some.
-    """
-    if refusal := info.refusal(atoms.symbols):
-        raise StructureError(refusal)
-
-
 @contextmanager
-def going_on_later(out: Path) -> Iterator[None]:
+def explain_interruption(out: Path) -> Iterator[None]:
     """Turn Ctrl-C into a line that says how to continue, and exit code 130."""
     try:
         yield

@@ -203,7 +203,7 @@ def _committee(
 
 def _potential(name: str, device: str) -> "tuple[BaseCalculator, ModelInfo]":
     """Return the calculator of a model or teacher, and what is known of it."""
-    from crack_md.cli.potentials import load_potential
+    from crack_md.api.models import load_potential
 
     kind, colon, path = name.partition(":")
     if not colon or kind not in ("nequix", "eqv2", "fairchem"):

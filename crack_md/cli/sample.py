@@ -1,9 +1,6 @@
 """``crack-md sample``: does a model sample like the frames it should reproduce?"""
 
 import json
-import shlex
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -160,33 +157,24 @@ def _check_into(
     device: str,
 ) -> tuple["SamplingCheck", dict[str, Any]]:
     """Run the check, write its files, and return it with its record."""
-    from crack_md.files import claim_folder, write_json
-    from crack_md.plots.sampling_report import write_sampling_report
-    from crack_md.workflows.sampling.check import check_halves
-    from crack_md.workflows.sampling.record import summarize
+    from crack_md.api.runs import check_sampling
+    from crack_md.files import read_json
 
-    start = time.monotonic()
-    command = shlex.join(["crack-md", *sys.argv[1:]])
-    potential = None if model is None else _load(model, device)
-    with claim_folder(out), show_events() as report:
-        if potential is None:
-            found = check_halves(frames, report=report)
-        else:
-            found = _check_model(frames, *potential, settings, out, report)
-        seconds = round(time.monotonic() - start, 1)
-        record = summarize(found, command=command, seconds=seconds)
-        write_json(out / "sampling.json", record)
-        page = write_sampling_report(out, found, record, command=command)
-    if page is None:
+    calculator, info = (None, None) if model is None else _load(model, device)
+    with show_events() as report:
+        found = check_sampling(
+            frames, calculator, out=out, model=info, report=report, **vars(settings)
+        )
+    if not (out / "report.html").exists():
         typer.echo(
             "note: no report.html without jinja2; pip install 'crack-md[report]'",
             err=True,
         )
-    return found, record
+    return found, read_json(out / "sampling.json")
 
 
 def _load(model: str, device: str) -> tuple[Any, Any]:
-    from crack_md.cli.potentials import load_potential
+    from crack_md.api.models import load_potential
 
     calculator, info = load_potential(model, device=device)
     if getattr(calculator, "forces_kind", "gradient") == "direct":
@@ -196,23 +184,3 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
             err=True,
         )
     return calculator, info
-
-
-def _check_model(
-    frames: "ReferenceFrames",
-    calculator: Any,
-    info: Any,
-    settings: Any,
-    out: Path,
-    report: Any,
-) -> "SamplingCheck":
-    from crack_md.workflows.sampling.check import check_sampling
-
-    return check_sampling(
-        frames,
-        calculator,
-        model=info,
-        settings=settings,
-        folder=out,
-        report=report,
-    )

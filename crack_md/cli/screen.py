@@ -1,7 +1,6 @@
 """The command about surfaces: ``crack-md screen``."""
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from crack_md.cli import screen_options as option
-from crack_md.cli.common import going_on_later
+from crack_md.cli.common import explain_interruption
 from crack_md.cli.screen_scale import Scale, open_runner
 from crack_md.errors import ConfigError
 from crack_md.progress import show_events
 
 if TYPE_CHECKING:
+    from crack_md.api.screening import ScreeningResults
     from crack_md.structures import Entry
     from crack_md.workflows.screening.settings import ScreenSettings
 
 ALL_FAILED = 1
-SHOWN_DIAGRAMS = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -68,6 +67,7 @@ def screen(
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
     from crack_md.cli.screen_output import print_ranking
+    from crack_md.workflows.relax.store import check_address
     from crack_md.workflows.screening.settings import ScreenSettings
     from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
@@ -92,14 +92,16 @@ def screen(
         raise ConfigError("--terminations needs --miller: it is about cutting bulks")
     sizes = {"thickness_A": thickness_A, "vacuum_A": vacuum_A, "width_A": width_A}
     entries = _read(surfaces, select, miller, all_terminations=terminations, **sizes)
-    job = _Job(surfaces, entries, settings, model, device, dtype, gases, scale)
-    with going_on_later(out):
-        summary = job.run_into(out, database)
+    if database is not None:
+        check_address(database)
+    potential = _PotentialOptions(model, device, dtype, gases)
+    with explain_interruption(out):
+        results = _run(surfaces, entries, settings, potential, scale, out, database)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(results.summary, indent=2, ensure_ascii=False))
     else:
-        print_ranking(summary, out)
-    if not summary["counts"]["slabs"].get("ok"):
+        print_ranking(results.summary, out)
+    if not results.summary["counts"]["slabs"].get("ok"):
         raise typer.Exit(ALL_FAILED)
 
 
@@ -114,99 +116,70 @@ def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) 
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is screened, by what, and on how many processors."""
+class _PotentialOptions:
+    """Which model, where, and against which gas molecules."""
 
-    surfaces: Path
-    entries: "tuple[Entry, ...]"
-    settings: "ScreenSettings"
     model: str
     device: str
     dtype: Any
     gases: dict[str, float] | None
-    scale: Scale
 
-    def run_into(self, out: Path, address: str | None) -> dict[str, Any]:
-        """Run the screening, write its files, and return the summary."""
-        from crack_md.cli.potentials import PotentialLoader, fingerprint, load_potential
-        from crack_md.workflows.relax.store import check_address, open_store
 
-        if address is not None:
-            check_address(address)
-        # the workers of a cluster may have a device that this machine has not
-        device = self.device if self.scale.ray is None else "auto"
-        calculator, info = load_potential(
-            self.model, device=device, dtype=self.dtype, gas_energies=self.gases
-        )
-        self.settings.check_for(info)
-        threads = 1 if self.model == "emt" else self.scale.threads()
-        loader = PotentialLoader(self.model, self.device, self.dtype, threads)
-        with (
-            open_runner(self.scale, calculator, loader, fingerprint(info)) as opened,
-            open_store(out, self.settings.conditions(info), address=address) as store,
-        ):
-            return self._run(calculator, info, store, *opened)
+def _run(
+    surfaces: Path,
+    entries: "tuple[Entry, ...]",
+    settings: "ScreenSettings",
+    potential: _PotentialOptions,
+    scale: Scale,
+    out: Path,
+    address: str | None,
+) -> "ScreeningResults":
+    """Run the screening on as many processors as the options say."""
+    from crack_md.api.models import (
+        PotentialLoader,
+        domain_distance,
+        fingerprint,
+        load_potential,
+    )
+    from crack_md.api.screening import Execution, screen_entries
+    from crack_md.structures import input_sha256
+    from crack_md.workflows.surfaces.outcome import neighbor_distance
 
-    def _run(
-        self, calculator: Any, info: Any, store: Any, runner: Any, processors: Any
-    ) -> dict[str, Any]:
-        from crack_md.cli.potentials import domain_distance
-        from crack_md.plots.screening.report import write_report
-        from crack_md.workflows.screening.screen import screen as run_screen
-        from crack_md.workflows.screening.writer import write_tables
-        from crack_md.workflows.surfaces.outcome import neighbor_distance
-
-        start = time.monotonic()
+    model, device, dtype = potential.model, potential.device, potential.dtype
+    # the workers of a cluster may have a device that this machine has not
+    here = device if scale.ray is None else "auto"
+    calculator, info = load_potential(
+        model, device=here, dtype=dtype, gas_energies=potential.gases
+    )
+    settings.check_for(info)
+    threads = 1 if model == "emt" else scale.threads()
+    loader = PotentialLoader(model, device, dtype, threads)
+    with (
+        open_runner(scale, calculator, loader, fingerprint(info)) as opened,
+        show_events() as report,
+    ):
+        runner, processors = opened
         # workers measure with their own models
-        here = self.scale.is_here
-        distance = domain_distance(calculator) if here else neighbor_distance
-        with show_events() as report:
-            result = run_screen(
-                self.entries,
-                calculator,
-                model=info,
-                store=store,
-                settings=self.settings,
-                report=report,
-                runner=runner,
+        distance = domain_distance(calculator) if scale.is_here else neighbor_distance
+        return screen_entries(
+            entries,
+            calculator,
+            info,
+            settings,
+            Execution(
+                runner,
+                processors=processors,
                 distance=distance,
-            )
-        _write_figures(result, store.folder)
-        seconds = round(time.monotonic() - start, 1)
-        summary = write_tables(
-            result,
-            store.folder,
-            input=self._input(),
-            processors=processors,
-            seconds=seconds,
+                database=address,
+            ),
+            out,
+            source={
+                "path": str(surfaces),
+                "sha256": input_sha256(surfaces),
+                "structures": len(entries),
+            },
+            report=report,
         )
-        write_report(store.folder)
-        return summary
-
-    def _input(self) -> dict[str, Any]:
-        from crack_md.structures import input_sha256
-
-        return {
-            "path": str(self.surfaces),
-            "sha256": input_sha256(self.surfaces),
-            "structures": len(self.entries),
-        }
-
-
-def _write_figures(result: Any, out: Path) -> None:
-    """Draw the volcano, and the diagrams of the best slabs, where there are any."""
-    from crack_md.plots.free_energy import free_energy_png
-    from crack_md.plots.volcano import volcano_png
-    from crack_md.workflows.orr.diagram import INTERMEDIATES
-    from crack_md.workflows.screening.writer import write_result
-
-    if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):
-        return
-    write_result(out / "volcano.png", volcano_png(result))
-    best = [slab for slab in result.slabs if slab.diagram is not None]
-    diagrams = {slab.name: slab.diagram for slab in best[:SHOWN_DIAGRAMS]}
-    if diagrams:
-        write_result(out / "free_energy.png", free_energy_png(diagrams))
 
 
 def _gas_energies(text: str | None) -> dict[str, float] | None:

@@ -1,5 +1,6 @@
 """What ``crack-md screen`` shows: a bar while it runs, a ranking at the end."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from crack_md.workflows.screening.writer import energy_column
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
 
 
-def print_ranking(summary: dict[str, Any], out: Path) -> None:
+def print_ranking(summary: Mapping[str, Any], out: Path) -> None:
     """Print the ranked slabs, then what is wrong with the others, then the terms."""
     settings = summary["settings"]
     scale = REFERENCES[settings["reference"]].column

@@ -11,7 +11,7 @@ import typer
 from crack_md.errors import ConfigError
 
 if TYPE_CHECKING:
-    from crack_md.cli.potentials import PotentialLoader
+    from crack_md.api.models import PotentialLoader
     from crack_md.workflows.screening.relaxations import Runner
     from crack_md.workflows.screening.workers.driver import Driver
 

@@ -22,7 +22,7 @@ from crack_md.files import package_versions, write_atomically, write_json
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.md.jacobian import force_asymmetry
 from crack_md.workflows.md.output import THERMO_FILE
-from crack_md.workflows.md.run import MDResult, run_md
+from crack_md.workflows.md.run import MDResult, run_dynamics
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.summary import FINISHED, fit_line, read_thermo
 
@@ -161,7 +161,7 @@ def _run_all(
     start = atoms
     for name, run in settings.runs().items():
         tell = None if report is None else partial(_report_run, report, name)
-        results[name] = run_md(
+        results[name] = run_dynamics(
             start,
             calculator,
             settings=run,

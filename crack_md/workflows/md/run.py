@@ -16,6 +16,7 @@ from crack_md.workflows.md.npt import require_pressure
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.simulation import RESTART_FILE, Simulation
 from crack_md.workflows.md.summary import FINISHED, write_summary
+from crack_md.workflows.notebook import html_facts
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,14 @@ class MDResult:
     step: int
     summary: dict[str, Any]
 
+    def _repr_html_(self) -> str:
+        """Return how the run ended, as a table for a notebook."""
+        means = self.summary["second_half"]
+        reason = {"reason": self.reason, "step": self.step}
+        return html_facts({"status": self.status, **reason, **means})
 
-def run_md(
+
+def run_dynamics(
     atoms: Atoms,
     calculator: BaseCalculator,
     *,

@@ -21,6 +21,7 @@ from crack_md.files import (
 )
 from crack_md.progress import Report
 from crack_md.structures import structure_sha256
+from crack_md.workflows.notebook import html_facts
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import (
     compute_forces,
@@ -42,6 +43,12 @@ class PhononResult:
     atoms: Atoms
     phonons: Phonons
     summary: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """Return the numbers of the crystal, as a table for a notebook."""
+        plain = {k: v for k, v in self.summary.items() if isinstance(v, str | float)}
+        unstable = len(self.phonons.imaginary)
+        return html_facts({**plain, "imaginary modes": unstable})
 
 
 def run_phonons(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from crack_md.errors import ConfigError, DataError
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.notebook import html_facts
 from crack_md.workflows.sampling.analysis import Analysis, SampleFrames, analyse
 from crack_md.workflows.sampling.chains import SampledChains, SamplingSettings
 from crack_md.workflows.sampling.limits import Limits
@@ -55,8 +56,16 @@ class SamplingCheck:
     dynamics: ChainSummary | None = None
     model: ModelInfo | None = None
 
+    def _repr_html_(self) -> str:
+        """Return the verdict with its reasons, as a table for a notebook."""
+        reasons = {
+            "failures": "; ".join(self.verdict.failures),
+            "doubts": "; ".join(self.verdict.doubts),
+        }
+        return html_facts({"verdict": self.verdict.status, **reasons})
 
-def check_sampling(
+
+def compare_chains(
     reference: ReferenceFrames,
     calculator: BaseCalculator,
     *,

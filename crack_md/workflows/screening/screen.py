@@ -37,7 +37,7 @@ from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distanc
 from crack_md.workflows.surfaces.placement import Start, place
 
 
-def screen(
+def screen_slabs(
     entries: Sequence[Entry],
     calculator: BaseCalculator,
     *,

@@ -15,7 +15,7 @@ from crack_md.structures import read_entries
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.diagram import limiting_potential
 from crack_md.workflows.relax.store import open_store
-from crack_md.workflows.screening.screen import screen
+from crack_md.workflows.screening.screen import screen_slabs
 from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.writer import write_tables
 
@@ -149,6 +149,8 @@ def run_screening(folder: Path, *, size: int = 1) -> Path:
     settings = ScreenSettings(fmax=0.05)
     with open_store(folder, settings.conditions(EMT_MODEL)) as store:
         entries = read_entries(folder / "slabs.extxyz")
-        result = screen(entries, EMT(), model=EMT_MODEL, store=store, settings=settings)
+        result = screen_slabs(
+            entries, EMT(), model=EMT_MODEL, store=store, settings=settings
+        )
         write_tables(result, folder)
     return folder

@@ -18,7 +18,7 @@ from crack_md.workflows.sampling.chains import (
 from crack_md.workflows.sampling.check import (
     SamplingCheck,
     check_halves,
-    check_sampling,
+    compare_chains,
 )
 from crack_md.workflows.sampling.molecule import dihedral_angles
 from crack_md.workflows.sampling.observables import find_molecule
@@ -72,7 +72,7 @@ def check(
     **changes: Any,
 ) -> SamplingCheck:
     settings = replace(SETTINGS, **changes)
-    return check_sampling(
+    return compare_chains(
         replace(reference, temperature_K=settings.temperature_K),
         model or Peroxide(),
         model=TOY,
@@ -139,7 +139,7 @@ def test_wrong_models_fail(
 def test_a_sampler_that_is_too_hot_fails(reference: ReferenceFrames, tmp_path: Path):
     hot = sampled(Peroxide(), temperature_K=900.0)
     with pytest.raises(ConfigError, match="at one temperature"):
-        check_sampling(
+        compare_chains(
             reference,
             Peroxide(),
             model=TOY,
@@ -214,7 +214,7 @@ def test_direct_forces_do_not_pass(reference: ReferenceFrames, tmp_path: Path):
 
 def test_adsorption_energies_are_refused(reference: ReferenceFrames, tmp_path: Path):
     with pytest.raises(ConfigError, match="no molecule alone has"):
-        check_sampling(
+        compare_chains(
             reference,
             Peroxide(),
             model=replace(TOY, energy_reference="adsorption"),

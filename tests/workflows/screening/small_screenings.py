@@ -16,7 +16,7 @@ from crack_md.structures import Entry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.results import ScreenResult
-from crack_md.workflows.screening.screen import screen
+from crack_md.workflows.screening.screen import screen_slabs
 from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.writer import write_tables
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
@@ -51,7 +51,7 @@ def run(
 ) -> ScreenResult:
     chosen = settings or fast()
     with open_store(folder, chosen.conditions(model)) as store:
-        result = screen(
+        result = screen_slabs(
             entries,
             calculator or EMT(),
             model=model,

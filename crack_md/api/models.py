@@ -1,5 +1,7 @@
-"""From the name of a model to its calculator and what a workflow must know of it."""
+"""From the name of a model to its calculator, and what a workflow must know of it."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
+from crack_md.files import as_plain
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.screening.workers.worker import WorkerModel
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
@@ -36,22 +39,41 @@ def load_potential(
         CheckpointError: the model cannot be read.
     """
     if model == "emt":
-        from ase.calculators.emt import EMT, parameters
+        from ase.calculators.emt import EMT
 
-        info = ModelInfo(
-            name="emt",
-            sha256=f"ase-{ase.__version__}",
-            energy_reference="total",
-            gas_references=dict(gas_energies or {}),
-            elements=frozenset(parameters),
-        )
-        return EMT(), info
+        emt = EMT()
+        return emt, describe_calculator(emt, gas_energies=gas_energies)
     from crack_md.calculators import CrackCalculator
 
     calculator = CrackCalculator(model, device=device, dtype=dtype)
-    known = calculator.metadata
-    info = ModelInfo(
-        name=model,
+    info = describe_calculator(calculator, name=model, gas_energies=gas_energies)
+    return calculator, info
+
+
+def describe_calculator(
+    calculator: BaseCalculator,
+    *,
+    name: str | None = None,
+    gas_energies: Mapping[str, float] | None = None,
+) -> ModelInfo:
+    """Return what workflows have to know of any ASE calculator.
+
+    Ours says it all. Of others the class, its parameters and the version of ASE stand
+    for the model when a stopped run goes on; their energies count as total energies.
+
+    Args:
+        calculator: any ASE calculator.
+        name: what the user calls it.
+        gas_energies: eV per gas molecule; those stored in a model where left out.
+    """
+    if not hasattr(calculator, "model_sha256"):
+        return _describe_foreign(calculator, name, gas_energies)
+    from crack_md.calculators import CrackCalculator
+
+    assert isinstance(calculator, CrackCalculator)
+    known, first = calculator.metadata, calculator.models[0]
+    return ModelInfo(
+        name=name or str(getattr(known, "name", "")) or "student",
         sha256=calculator.model_sha256,
         energy_reference=known.energy_reference,
         gas_references=dict(gas_energies or known.gas_references),
@@ -59,9 +81,36 @@ def load_potential(
         or None,
         forces=calculator.forces_kind,
         spin_polarised=_spin_polarised(known.energy_reference, known.provenance),
-        dtype=dtype,
+        dtype=str(first.dtype).removeprefix("torch."),
     )
-    return calculator, info
+
+
+def _describe_foreign(
+    calculator: BaseCalculator,
+    name: str | None,
+    gas_energies: Mapping[str, float] | None,
+) -> ModelInfo:
+    kind = type(calculator)
+    if kind.__module__ == "ase.calculators.emt":
+        from ase.calculators.emt import parameters as emt_elements
+
+        return ModelInfo(
+            name or "emt",
+            f"ase-{ase.__version__}",
+            "total",
+            dict(gas_energies or {}),
+            frozenset(emt_elements),
+        )
+    settings = dict(getattr(calculator, "parameters", None) or {})
+    words = json.dumps(settings, sort_keys=True, default=as_plain)
+    identity = f"{kind.__module__}.{kind.__qualname__} ase-{ase.__version__} {words}"
+    return ModelInfo(
+        name or kind.__name__,
+        hashlib.sha256(identity.encode()).hexdigest(),
+        "total",
+        dict(gas_energies or {}),
+        forces=getattr(calculator, "forces_kind", "gradient"),
+    )
 
 
 @dataclass(frozen=True)
