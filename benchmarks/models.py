@@ -16,7 +16,6 @@ from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.teachers import TeacherCalculator, load_teacher
 from crack_md.workflows.model_info import ModelInfo
-from crack_md.workflows.relax.relax import relax
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 
 BOX_A = 12.0

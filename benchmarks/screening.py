@@ -57,7 +57,7 @@ def relax_surfaces(
     calculator, info = benchmark_potential(model)
     settings = ScreenSettings()
     with open_store(out, settings.conditions(info)) as store:
-        result = screen(
+        result = screen_slabs(
             [e for e in read_entries(surfaces) if only is None or e.name in only],
             calculator,
             model=info,

@@ -78,12 +78,18 @@ def read_entries(path: Path, *, select: str | None = None) -> tuple[Entry, ...]:
     return _with_unique_names(entries)
 
 
-def structure_files(path: Path) -> tuple[Path, ...]:
+def structure_files(
+    path: Path, *, also: frozenset[str] = frozenset()
+) -> tuple[Path, ...]:
     """Return the file, or the structure files in a folder, by name.
 
     Where a folder holds both a POSCAR and a CONTCAR (of one suffix: POSCAR_Pd and
     CONTCAR_Pd), the latter is taken, unless it is empty: it is where the relaxation
     ended. Hidden files are left out.
+
+    Args:
+        path: a file, or a folder that is searched to its depth.
+        also: names of further files that count.
 
     Raises:
         DataError: there is none.
@@ -93,7 +99,9 @@ def structure_files(path: Path) -> tuple[Path, ...]:
     if not path.is_dir():
         return (path,)
     files = tuple(
-        file for file in sorted(path.rglob("*")) if _is_structure_file(file, path)
+        file
+        for file in sorted(path.rglob("*"))
+        if file.name in also or _is_structure_file(file, path)
     )
     if not files:
         raise DataError(

@@ -12,9 +12,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from crack_md.data.dataset import read_metadata
 from crack_md.data.prepare.rmd17_files import LabelSet, Molecule, find_molecules
-from crack_md.data.readers import read_structures
 from crack_md.errors import ConfigError, DataError
 
 MIN_FRAMES = 16
@@ -180,6 +178,10 @@ def _md17(n_atoms: int) -> dict[str, Any]:
 
 
 def _structures(path: Path) -> ReferenceFrames:
+    # the readers of datasets load PyTorch with the models
+    from crack_md.data.dataset import read_metadata
+    from crack_md.data.readers import read_structures
+
     frames = list(read_structures(path))
     _require_same_atoms(path, [frame.numbers.tolist() for frame in frames])
     if any(frame.pbc.any() for frame in frames):
