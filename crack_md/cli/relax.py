@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from crack_md.cli.common import (
@@ -18,6 +17,7 @@ from crack_md.cli.common import (
     explain_interruption,
     number,
 )
+from crack_md.cli.tables import Heading, build_table, explain_left_out
 from crack_md.progress import show_events
 
 
@@ -100,23 +100,32 @@ def relax(
 
 
 def _print(summary: Mapping[str, Any], out: Path) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("structure", "formula", "status"):
-        table.add_column(title)
-    for title in ("E / eV", "F max / eV/Å", "stress max / GPa", "steps"):
-        table.add_column(title, justify="right")
-    for row in summary["structures"]:
-        table.add_row(
-            Text(row["name"]),
+    headings = [
+        Heading("structure", is_text=True),
+        Heading("formula", is_text=True, drop=3),
+        Heading("status", is_text=True),
+        Heading("E / eV"),
+        Heading("max F / eV/Å", drop=1),
+        Heading("max stress / GPa", drop=4),
+        Heading("steps", drop=2),
+    ]
+    rows = [
+        [
+            row["name"],
             row["formula"] or "-",
             row["status"],
             number(row["energy_eV"], ".4f"),
             number(row["max_force_eV_per_A"], ".3f"),
             number(row["max_stress_GPa"], ".3f"),
             number(row["steps"], "d"),
-        )
+        ]
+        for row in summary["structures"]
+    ]
     console = Console()
+    table, left_out = build_table(headings, rows, width=console.width)
     console.print(table)
+    if missing := explain_left_out(left_out, "results.csv"):
+        console.print(missing)
     for row in summary["structures"]:
         if row["error"]:
             line = f"{row['name']}: {row['status']}: {row['error']}"
