@@ -24,13 +24,11 @@ from crack_md.calculators import CrackCalculator
 from crack_md.structures import read_entries
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord
-from crack_md.workflows.screening.plan import plan_slab
+from crack_md.workflows.screening.plan import ScreenSettings, plan_slab
 from crack_md.workflows.screening.relaxations import SiteRelaxation, bind_settings
-from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.workers.worker import batched_runner
-from crack_md.workflows.surfaces.adsorbates import ADSORBATES
+from crack_md.workflows.surfaces.adsorbates import ADSORBATES, place
 from crack_md.workflows.surfaces.outcome import neighbor_distance
-from crack_md.workflows.surfaces.placement import place
 
 RELAXATIONS = 580_000
 """Of the largest screening of O* on alloys that was published."""

@@ -33,8 +33,8 @@ from benchmarks.scores import Scores
 from crack_md.progress import ProgressEvent
 from crack_md.structures import read_entries
 from crack_md.workflows.relax.store import open_store
+from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.screen import screen_slabs
-from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.writer import write_tables
 
 HERE = Path(__file__).resolve().parent

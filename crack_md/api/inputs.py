@@ -8,7 +8,7 @@ from ase import Atoms
 
 from crack_md.errors import ConfigError, DataError
 from crack_md.structures import Entry, input_sha256, read_entries
-from crack_md.workflows.surfaces.checks import check_structure
+from crack_md.workflows.surfaces.slab import check_structure
 
 Structures = str | Path | Atoms | Sequence[Atoms]
 """What functions take: a file or folder, one structure, or several."""

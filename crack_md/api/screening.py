@@ -24,10 +24,10 @@ from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import TableResult, html_table
 from crack_md.workflows.orr.diagram import INTERMEDIATES
 from crack_md.workflows.relax.store import open_store
+from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.relaxations import Runner
 from crack_md.workflows.screening.results import ScreenResult, SlabResult
 from crack_md.workflows.screening.screen import screen_slabs
-from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.workers.worker import batched_runner
 from crack_md.workflows.screening.writer import slab_rows, write_result, write_tables
 from crack_md.workflows.surfaces.adsorbates import Adsorbate, parse_adsorbates

@@ -29,7 +29,7 @@ from crack_md.cli import (
     screen,
     train,
 )
-from crack_md.cli.messages import show_messages
+from crack_md.cli.common import show_messages
 from crack_md.errors import CrackError
 
 BAD_INPUT = 2

@@ -1,17 +1,42 @@
-"""What the commands on single structures share: options, input, progress, endings."""
+"""What commands share: options, log messages, endings, facts in two columns."""
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:
-    pass
+PACKAGE = "crack_md"
+
+
+class _Lines(logging.Handler):
+    """Prints every message as a plain line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # stderr as it is now: a progress bar puts lines above itself
+        print(self.format(record), file=sys.stderr)
+
+
+def show_messages() -> None:
+    """Print from now on what the package logs, as how long compiling took."""
+    log = logging.getLogger(PACKAGE)
+    log.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Lines) for handler in log.handlers):
+        log.addHandler(_Lines())
+
+
+def hush(quiet: bool) -> bool:
+    """Let warnings alone pass where ``--quiet`` is given; return what was given."""
+    if quiet:
+        logging.getLogger(PACKAGE).setLevel(logging.WARNING)
+    return quiet
+
 
 FAILED = 1
 INTERRUPTED = 130

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crack_md.cli.tables import Heading, build_table, explain_left_out
-from crack_md.workflows.orr.references import REFERENCES
+from crack_md.workflows.orr.constants import REFERENCES
 from crack_md.workflows.screening.writer import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}

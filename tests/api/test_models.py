@@ -10,7 +10,7 @@ from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.workflows.model_info import ModelInfo
-from crack_md.workflows.screening.settings import ScreenSettings
+from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 from crack_md.workflows.surfaces.outcome import neighbor_distance
 from tests.factories import oxygen_slab, tiny_model

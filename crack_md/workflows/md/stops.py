@@ -10,7 +10,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from crack_md.workflows.surfaces.checks import NONMETALS
+from crack_md.workflows.surfaces.slab import NONMETALS
 
 HOT_FACTOR = 3.0
 HOT_CHANCE = 1e-12

@@ -1,4 +1,4 @@
-"""summary.json and final.extxyz: a run on half a page."""
+"""summary.json and final.extxyz of a run: means, and the drift of the energy."""
 
 import csv
 from collections.abc import Mapping

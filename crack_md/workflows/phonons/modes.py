@@ -20,7 +20,7 @@ from crack_md.files import (
 from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
-from crack_md.workflows.surfaces.checks import NONMETALS
+from crack_md.workflows.surfaces.slab import NONMETALS
 
 MODES_FILE = "modes.json"
 DISPLACEMENT_A = 0.01

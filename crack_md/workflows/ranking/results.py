@@ -1,7 +1,9 @@
-"""A ranking as files: ranking.csv for people and programs, ranking.json for the report.
+"""Records of a ranking and their files; energies are eV, potentials V.
 
-The report must not show chances that belong to older results, so ranking.json carries
-the fingerprint of the table that was ranked.
+ranking.csv is for people and programs, ranking.json for the report: it carries the
+SHA-256 of the table that was ranked, so that the report never shows probabilities of
+older results. rescored.jsonl keeps what other models computed, one line as soon as it
+is there, so that a stopped run goes on.
 """
 
 import json

@@ -25,7 +25,7 @@ from crack_md.workflows.relax.store import (
     ResultsStore,
     relaxation_key,
 )
-from crack_md.workflows.surfaces.checks import SlabError, check_structure
+from crack_md.workflows.surfaces.slab import SlabError, check_structure
 
 RELAXED = ("converged", "not_converged")
 

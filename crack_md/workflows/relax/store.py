@@ -1,4 +1,7 @@
-"""Results that survive a kill: one ASE database, one row per finished relaxation."""
+"""Relaxations that survive a kill: one database row for each that has ended.
+
+The database is an SQLite file, or one on a PostgreSQL server.
+"""
 
 import contextlib
 import hashlib

@@ -1,9 +1,14 @@
-"""Which atoms of a molecule are bonded, and which are alike.
+"""Bonds, atoms that are alike, and torsions of a molecule.
 
 Bonds come from distances and covalent radii. Atoms are alike when refinement of colors
 cannot tell them apart (Weisfeiler and Leman, 1968): start from the element, then split
 by the colors of the neighbors until nothing changes. Equal colors are necessary for a
 symmetry of the graph, and sufficient in all but a few very regular cages.
+
+Every bond outside rings whose two ends carry further atoms is one torsion. Its angle is
+measured between the neighbors of highest rank (the heaviest, then those with the
+heaviest neighbors). Where several are alike, as the three hydrogens of a methyl group,
+all are measured and their values are pooled; so are the values of bonds that are alike.
 """
 
 from collections import defaultdict

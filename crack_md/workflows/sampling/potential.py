@@ -1,4 +1,4 @@
-"""Energies and forces of many copies of one molecule, by any ASE calculator."""
+"""Energies and forces of copies of a molecule, and of frames of the reference."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,13 @@
-"""Frames that a model should reproduce: one molecule, sampled at one temperature."""
+"""Reference frames of one molecule, read from rMD17's .npz, databases, extended XYZ.
+
+rMD17 has two sets of labels. Its frames were sampled with MD17's own potential, whose
+energies and forces are the `old` ones; only a model trained on these can be expected to
+sample alike. With the `recomputed` labels the virial temperature is negative.
+
+The splits of rMD17 share frames, and lie in no order. Frames are known by their place
+in MD17's trajectory (`old_indices`), by which they are sorted and told apart; in other
+files the order is that of the file, and frames with equal positions are one.
+"""
 
 import hashlib
 from collections.abc import Sequence

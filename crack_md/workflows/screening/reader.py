@@ -1,4 +1,4 @@
-"""What a screening left in its folder, read back for ranking and for the report.
+"""Reads a screening back: tables, summary, and relaxed structures of its database.
 
 Columns and statuses that this reader does not know are carried along untouched.
 """

@@ -1,11 +1,11 @@
-"""The relaxations of a screening: what one is, and how many are done together.
+"""The relaxations of a screening: what one is, which are left to do, and where.
 
 `relax_site` does one relaxation and never raises; a `Runner` decides where it is done
 and how several share a calculator. The one here does them one after the other; those in
 `crack_md.workflows.screening.workers` use batches, processes and clusters. A runner is
 given the function and the tasks, passes the function a calculator, and yields what it
 returns, in any order. It takes a task only when it has room for one, because there may
-be a million.
+be a million. `RelaxationQueue` gives it what the store does not have yet.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,17 +16,17 @@ from typing import Any, NamedTuple
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
+from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.relax.relax import RelaxResult, relax_atoms
-from crack_md.workflows.relax.store import RelaxationRecord
-from crack_md.workflows.screening.plan import SlabPlan
-from crack_md.workflows.screening.settings import ScreenSettings
+from crack_md.workflows.relax.store import RelaxationRecord, ResultsStore
+from crack_md.workflows.screening.plan import ScreenSettings, SlabPlan
+from crack_md.workflows.surfaces.adsorbates import Start
 from crack_md.workflows.surfaces.outcome import (
     DISQUALIFYING,
     DomainDistance,
     adsorbate_anomalies,
     find_final_site,
 )
-from crack_md.workflows.surfaces.placement import Start
 
 FARTHEST_DISTANCE = 999.0
 """What an infinite distance is stored as."""
@@ -159,3 +159,73 @@ def bind_settings(
     return partial(
         relax_site, settings=settings, direct_forces=direct_forces, distance=distance
     )
+
+
+@dataclass
+class RelaxationQueue:
+    """Which relaxations are done, which were there before, and who is told."""
+
+    store: ResultsStore
+    runner: Runner
+    function: RelaxFunction
+    report: Report | None
+    total: int = 0
+    n_relaxed: int = 0
+    n_reused: int = 0
+
+    def complete(self, tasks: Iterable[SiteRelaxation]) -> None:
+        """Do what is not in the store yet, each structure once, and store it."""
+        waiting: dict[str, SiteRelaxation] = {}
+        repeated: list[SiteRelaxation] = []
+        outcomes = self.runner(
+            self.function, self._yield_missing(tasks, waiting, repeated)
+        )
+        try:
+            for record, atoms in outcomes:
+                shown = {"adsorbate": record.adsorbate} if record.adsorbate else {}
+                self.store.put(record, atoms, **shown)
+                self._report(waiting.pop(record.key), reused=False)
+        finally:
+            # a runner that is left in the middle has relaxations to end
+            getattr(outcomes, "close", lambda: None)()
+        for task in repeated:
+            self._report(task, reused=True)
+
+    def _yield_missing(
+        self,
+        tasks: Iterable[SiteRelaxation],
+        waiting: dict[str, SiteRelaxation],
+        repeated: list[SiteRelaxation],
+    ) -> Iterator[SiteRelaxation]:
+        """Yield what is to be done, when it is asked for."""
+        for task in tasks:
+            if self.store.record(task.key) is not None:
+                self._report(task, reused=True)
+            elif task.key in waiting:
+                repeated.append(task)
+            else:
+                waiting[task.key] = task
+                yield task
+
+    def record(self, key: str, slab: str) -> RelaxationRecord:
+        """Return a finished relaxation; one structure may come under two names."""
+        found = self.store.record(key)
+        assert found is not None, "it was completed"
+        return replace(found, slab=slab)
+
+    def _report(self, task: SiteRelaxation, *, reused: bool) -> None:
+        self.n_reused += reused
+        self.n_relaxed += not reused
+        if self.report is None:
+            return
+        record = self.record(task.key, task.plan.name)
+        start = " ".join(part for part in (record.adsorbate, record.site) if part)
+        self.report(
+            ProgressEvent(
+                self.n_relaxed + self.n_reused,
+                self.total,
+                f"{record.slab} {start or 'clean'}",
+                record.status,
+                reused,
+            )
+        )

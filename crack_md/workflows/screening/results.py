@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.diagram import FreeEnergyDiagram
 from crack_md.workflows.relax.store import RelaxationRecord
-from crack_md.workflows.screening.settings import ScreenSettings
+from crack_md.workflows.screening.plan import ScreenSettings
 
 
 @dataclass(frozen=True)

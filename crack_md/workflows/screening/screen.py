@@ -10,31 +10,35 @@ from ase.calculators.calculator import BaseCalculator
 from crack_md.progress import Report
 from crack_md.structures import Entry
 from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.orr.constants import gas_energy
 from crack_md.workflows.orr.diagram import (
     INTERMEDIATES,
     free_energy,
     limiting_potential_band,
     orr_diagram,
 )
-from crack_md.workflows.orr.references import gas_energy
 from crack_md.workflows.relax.store import (
     ADSORBED,
     RelaxationRecord,
     ResultsStore,
     relaxation_key,
 )
-from crack_md.workflows.screening.plan import SlabPlan, plan_pt111, plan_slab
-from crack_md.workflows.screening.queue import RelaxationQueue
+from crack_md.workflows.screening.plan import (
+    ScreenSettings,
+    SlabPlan,
+    plan_pt111,
+    plan_slab,
+)
 from crack_md.workflows.screening.relaxations import (
+    RelaxationQueue,
     Runner,
     SiteRelaxation,
     bind_settings,
     serial_runner,
 )
 from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
-from crack_md.workflows.screening.settings import ScreenSettings
+from crack_md.workflows.surfaces.adsorbates import Start, place
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
-from crack_md.workflows.surfaces.placement import Start, place
 
 
 def screen_slabs(

@@ -1,4 +1,4 @@
-"""One row per slab and one per site, with units in the names of the columns."""
+"""Writes results.csv and sites.csv, units in their columns, and summary.json."""
 
 import json
 from collections import Counter
@@ -8,11 +8,15 @@ from typing import Any
 
 from crack_md.errors import DataError
 from crack_md.files import csv_bytes, package_versions, write_atomically
-from crack_md.workflows.orr.constants import CORRECTIONS, SCALINGS, WATER_FORMATION_EV
+from crack_md.workflows.orr.constants import (
+    CORRECTIONS,
+    REFERENCES,
+    SCALINGS,
+    WATER_FORMATION_EV,
+)
 from crack_md.workflows.orr.diagram import STATES
-from crack_md.workflows.orr.references import REFERENCES
+from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
-from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.surfaces.adsorbates import Adsorbate
 
 Row = dict[str, Any]

@@ -17,8 +17,13 @@ from ase.geometry import minkowski_reduce
 
 from crack_md.errors import ConfigError, MissingDependencyError
 from crack_md.structures import Entry
-from crack_md.workflows.surfaces.checks import NONMETALS, SlabError, check_structure
-from crack_md.workflows.surfaces.slab import layers, vacuum_axes
+from crack_md.workflows.surfaces.slab import (
+    NONMETALS,
+    SlabError,
+    check_structure,
+    layers,
+    vacuum_axes,
+)
 
 SYMMETRY_TOLERANCE_A = 0.1
 SAME_SIDE_DEPTH_A = 5.0

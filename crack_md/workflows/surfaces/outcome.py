@@ -1,4 +1,23 @@
-"""Where an adsorbate ended up: on which site, how high, bonded to what."""
+"""What became of an adsorbate: its final site, anomalies as OC20 defines them, domain.
+
+Two atoms are bonded where they are nearer than ``scale`` times the sum of their
+covalent radii (ASE's natural cutoffs) plus 0.6 Å: the public code of OC20 builds its
+neighbor lists with ASE's default skin, 0.3 Å per atom, which counts.
+
+    desorbed         no atom of the adsorbate is bonded to the slab at scale 1.5
+    dissociated      the bonds inside the adsorbate at scale 1 are not those it had
+    intercalated     an atom of the adsorbate is bonded at scale 1 to a subsurface atom
+                     (tag 0)
+    surface_changed  two slab atoms are bonded at scale 1 that are not bonded at scale
+                     1.5 in the relaxed clean slab, or the other way round
+    out_of_domain    the structure is not one that the model can know
+
+Each of them takes a site out of the ranking; `site_migrated` and `not_converged` are
+noted beside them. A domain distance is any function from a structure to a number in
+units of a limit, and a sentence that says why. Models that were saved with statistics
+of their training features have one of their own; for all others distances between
+neighbors decide, which finds what is broken but not what is merely unusual.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +28,8 @@ from ase.data import covalent_radii
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
 
+from crack_md.workflows.surfaces.adsorbates import Start
 from crack_md.workflows.surfaces.contact_surface import CONTACT_SCALE, Points
-from crack_md.workflows.surfaces.placement import Start
 from crack_md.workflows.surfaces.sites import Site, formula, lateral_vectors
 from crack_md.workflows.surfaces.slab import Slab
 

@@ -8,7 +8,7 @@ from ase.constraints import FixAtoms
 from crack_md.errors import DataError
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord, open_store, relaxation_key
-from crack_md.workflows.screening.settings import ScreenSettings
+from crack_md.workflows.screening.plan import ScreenSettings
 
 MODEL = ModelInfo("m", "abc", "total", {"H2O": 1.0})
 CONDITIONS = ScreenSettings().conditions(MODEL)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.emt import EMT
 
 from crack_md.calculators import CrackCalculator
 from crack_md.errors import ConfigError, StructureError
@@ -168,6 +169,18 @@ def test_forces_of_the_toy_are_gradients():
         moved[1, atom, axis] += 1e-5
         low, high = toy.energies_and_forces(moved)[0]
         assert forces[0, atom, axis] == pytest.approx(-(high - low) / 2e-5, abs=1e-6)
+
+
+def test_a_calculator_that_was_used_before_moves_too():
+    """EMT keeps an array ``forces``, which looks like the method of a formula."""
+    numbers, start = np.array([29, 29]), np.array([[0.0, 0, 0], [2.3, 0, 0]])
+    calculator = EMT()
+    calculator.get_potential_energy(Atoms(numbers, start))
+    dynamics = ChainReplicas(
+        numbers, start[None], calculator, LangevinSettings(T), start[None]
+    )
+    dynamics.advance(3)
+    assert dynamics.ages.tolist() == [3]
 
 
 class Hot(Spring):

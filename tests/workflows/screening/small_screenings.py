@@ -15,9 +15,9 @@ from crack_md.progress import ProgressEvent
 from crack_md.structures import Entry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import open_store
+from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.results import ScreenResult
 from crack_md.workflows.screening.screen import screen_slabs
-from crack_md.workflows.screening.settings import ScreenSettings
 from crack_md.workflows.screening.writer import write_tables
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 

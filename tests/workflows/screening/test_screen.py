@@ -12,8 +12,8 @@ from crack_md.progress import ProgressEvent
 from crack_md.structures import Entry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import open_store
+from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.results import ScreenResult
-from crack_md.workflows.screening.settings import ScreenSettings
 from tests.workflows.screening.small_screenings import EMT_MODEL, fast, rows, run, slab
 
 FAST = fast()

@@ -23,8 +23,8 @@ from crack_md.workflows.screening.relaxations import (
     SiteRelaxation,
     bind_settings,
 )
+from crack_md.workflows.surfaces.adsorbates import place
 from crack_md.workflows.surfaces.outcome import neighbor_distance
-from crack_md.workflows.surfaces.placement import place
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import prepare_slab
 from tests.workflows.screening.small_screenings import (

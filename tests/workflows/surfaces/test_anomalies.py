@@ -5,9 +5,8 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111
 
-from crack_md.workflows.surfaces.adsorbates import ADSORBATES
+from crack_md.workflows.surfaces.adsorbates import ADSORBATES, Start, place
 from crack_md.workflows.surfaces.outcome import adsorbate_anomalies, bonds
-from crack_md.workflows.surfaces.placement import Start, place
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 

@@ -2,9 +2,13 @@ import numpy as np
 import pytest
 from ase.build import fcc111
 
-from crack_md.workflows.surfaces.adsorbates import ADSORBATES
+from crack_md.workflows.surfaces.adsorbates import (
+    ADSORBATES,
+    Start,
+    place,
+    random_starts,
+)
 from crack_md.workflows.surfaces.outcome import find_final_site
-from crack_md.workflows.surfaces.placement import Start, place, random_starts
 from crack_md.workflows.surfaces.sites import Site, find_sites, random_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 

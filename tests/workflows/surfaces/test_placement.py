@@ -6,12 +6,10 @@ from ase.data import covalent_radii
 
 from crack_md.workflows.surfaces.adsorbates import (
     ADSORBATES,
-    Adsorbate,
-    adsorbate_named,
-)
-from crack_md.workflows.surfaces.placement import (
     CLEARANCE_SCALE,
+    Adsorbate,
     Start,
+    adsorbate_named,
     place,
     random_starts,
     site_starts,

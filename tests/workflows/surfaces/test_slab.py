@@ -4,9 +4,8 @@ from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111, fcc211, molecule
 from ase.constraints import FixAtoms
 
-from crack_md.workflows.surfaces.checks import SlabError
 from crack_md.workflows.surfaces.sites import find_sites
-from crack_md.workflows.surfaces.slab import prepare_slab
+from crack_md.workflows.surfaces.slab import SlabError, prepare_slab
 
 
 def platinum() -> Atoms:
