@@ -17,7 +17,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.geometry import find_mic
 
 from benchmarks.dft_sets import FMAX, Key, Pair
-from crack_md.workflows.relax import RelaxResult, relax
+from crack_md.workflows.relax.relax import RelaxResult, RelaxSettings, relax_atoms
 
 Report = Callable[[int, int, "Value"], None]
 
@@ -123,7 +123,9 @@ def _evaluate(
     """Return what is to be said of a pair; a failure is one of a pair, not of all."""
 
     def settle(atoms: Atoms) -> RelaxResult:
-        return relax(atoms, calculator, fmax=FMAX, steps=max_steps)
+        return relax_atoms(
+            atoms, calculator, settings=RelaxSettings(fmax=FMAX, steps=max_steps)
+        )
 
     wall, cpu = time.perf_counter(), time.process_time()
     done = []

@@ -21,8 +21,8 @@ from numpy import ndarray
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crack_md.workflows.calibration import calibrate
-from crack_md.workflows.uncertainty import Estimates
+from crack_md.workflows.ranking.calibration import calibrate
+from crack_md.workflows.ranking.errors import Estimates
 
 HANDFULS = (1, 2, 3, 4, 6, 8, 12)
 LEVEL = 0.95

@@ -31,12 +31,11 @@ from crack_md.plots.style import BLUE, INK, MUTED, ORANGE
 from crack_md.training.build import build_frames
 from crack_md.training.evaluate import evaluate
 from crack_md.workflows.sampling.observables import (
-    Molecule,
+    MoleculeTopology,
     find_molecule,
     torsion_angles,
 )
-from crack_md.workflows.sampling.reference import Reference
-from crack_md.workflows.sampling.reference_files import read_reference
+from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
 
 COLUMNS = (
     "frames",
@@ -137,7 +136,7 @@ def _spread(energies: dict[str, float]) -> str:
     return f"{energies['mean_eV']:.3f} ± {energies['std_eV']:.3f}"
 
 
-def draw(runs: list[Run], reference: Reference) -> Figure:
+def draw(runs: list[Run], reference: ReferenceFrames) -> Figure:
     """Return energies and the free energy of the last torsion, a row for each size."""
     sizes = list(dict.fromkeys(run.provenance["data"]["n_train"] for run in runs))
     molecule = find_molecule(reference.numbers, reference.positions)
@@ -158,7 +157,9 @@ def draw(runs: list[Run], reference: Reference) -> Figure:
     return figure
 
 
-def _draw_reference(axes: np.ndarray, reference: Reference, molecule: Molecule) -> None:
+def _draw_reference(
+    axes: np.ndarray, reference: ReferenceFrames, molecule: MoleculeTopology
+) -> None:
     assert reference.energies is not None, "rMD17 has energies"
     energies = reference.energies - reference.energies.min()
     bins = _energy_bins(reference)
@@ -167,7 +168,7 @@ def _draw_reference(axes: np.ndarray, reference: Reference, molecule: Molecule) 
 
 
 def _draw_run(
-    axes: np.ndarray, run: Run, reference: Reference, molecule: Molecule
+    axes: np.ndarray, run: Run, reference: ReferenceFrames, molecule: MoleculeTopology
 ) -> None:
     with np.load(run.folder / "sampling" / "chains.npz", allow_pickle=False) as file:
         frames, energies = file["positions"], file["energies"]
@@ -181,7 +182,7 @@ def _draw_run(
     _profile(axes[1], positions, reference, molecule, color=color)
 
 
-def _energy_bins(reference: Reference) -> np.ndarray:
+def _energy_bins(reference: ReferenceFrames) -> np.ndarray:
     """Return edges in eV above the lowest energy of the reference."""
     return np.linspace(-MARGIN_EV, np.ptp(reference.energies) + MARGIN_EV, 80)
 
@@ -209,8 +210,8 @@ def _histogram(
 def _profile(
     axes: Axes,
     positions: np.ndarray,
-    reference: Reference,
-    molecule: Molecule,
+    reference: ReferenceFrames,
+    molecule: MoleculeTopology,
     *,
     color: str,
     width: float = 1.4,

@@ -9,14 +9,14 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
-from crack_md.cli.potentials import load_potential
+from crack_md.api.models import load_potential
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.teachers import TeacherCalculator, load_teacher
-from crack_md.workflows.relax import relax
-from crack_md.workflows.results import ModelInfo
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 
 BOX_A = 12.0
 
@@ -58,7 +58,7 @@ def gas_energy(name: str, calculator: BaseCalculator) -> float:
     """Return the energy in eV of a relaxed molecule in a periodic box."""
     gas: Atoms = molecule(name, cell=[BOX_A] * 3, pbc=True)
     gas.center()
-    return relax(gas, calculator, fmax=0.005).energy
+    return relax_atoms(gas, calculator, settings=RelaxSettings(fmax=0.005)).energy
 
 
 def load_network(name: str) -> ForceField:

@@ -29,12 +29,15 @@ if __package__ in (None, ""):
 from benchmarks.models import named_potential
 from crack_md.plots.phonons import draw_path
 from crack_md.plots.style import BLUE, GRID, INK, png, style
-from crack_md.workflows.optimize import RelaxSettings, optimize
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import compute_forces, displaced_supercells
 from crack_md.workflows.phonons.modes import local_modes
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings, Segment
-from crack_md.workflows.relax import relax_fcc_constant
+from crack_md.workflows.relax.relax import (
+    RelaxSettings,
+    relax_atoms,
+    relax_fcc_constant,
+)
 
 METALS = ("Pt", "Pd", "Cu", "Ag", "Au")
 SUPERCELL = (4, 4, 4)
@@ -66,7 +69,7 @@ def oxygen_on_platinum(constant: float, calculator: BaseCalculator) -> Table:
     add_adsorbate(slab, "O", 1.2, "fcc")
     slab.set_constraint(FixAtoms(slab.get_tags() > 2))
     settings = RelaxSettings(fmax=2e-3, steps=300)
-    relaxed = optimize(slab, calculator, settings=settings).atoms
+    relaxed = relax_atoms(slab, calculator, settings=settings).atoms
     modes = local_modes(relaxed, calculator, indices=[len(slab) - 1])
     return {
         "frequency_per_cm": np.round(modes.wavenumber, 2).tolist(),

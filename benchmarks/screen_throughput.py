@@ -21,15 +21,14 @@ from typing import Any, NamedTuple
 import torch
 
 from crack_md.calculators import CrackCalculator
-from crack_md.workflows.adsorbates import ADSORBATES
-from crack_md.workflows.domain import neighbor_distance
-from crack_md.workflows.inputs import read_entries
-from crack_md.workflows.placement import place
-from crack_md.workflows.plan import plan_slab
-from crack_md.workflows.records import RelaxationRecord
-from crack_md.workflows.results import ModelInfo, ScreenSettings
-from crack_md.workflows.run import Task, relaxer
-from crack_md.workflows.scale.station import together
+from crack_md.structures import read_entries
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.relax.store import RelaxationRecord
+from crack_md.workflows.screening.plan import ScreenSettings, plan_slab
+from crack_md.workflows.screening.relaxations import SiteRelaxation, bind_settings
+from crack_md.workflows.screening.workers.worker import batched_runner
+from crack_md.workflows.surfaces.adsorbates import ADSORBATES, place
+from crack_md.workflows.surfaces.outcome import neighbor_distance
 
 RELAXATIONS = 580_000
 """Of the largest screening of O* on alloys that was published."""
@@ -56,7 +55,9 @@ class Measured(NamedTuple):
     n_other_steps: int
 
 
-def sample(surfaces: Path, count: int, settings: ScreenSettings) -> list[Task]:
+def sample(
+    surfaces: Path, count: int, settings: ScreenSettings
+) -> list[SiteRelaxation]:
     """Return relaxations of O* on so many sites, taken evenly from all of them."""
     model = ModelInfo("", "", "adsorption")
     tasks = list(_tasks(surfaces, model, settings))
@@ -65,7 +66,7 @@ def sample(surfaces: Path, count: int, settings: ScreenSettings) -> list[Task]:
 
 def _tasks(
     surfaces: Path, model: ModelInfo, settings: ScreenSettings
-) -> Iterator[Task]:
+) -> Iterator[SiteRelaxation]:
     for entry in read_entries(surfaces):
         plan = plan_slab(entry, model=model, settings=settings)
         if plan.slab is None:
@@ -73,20 +74,22 @@ def _tasks(
         clean = plan.slab.atoms
         for start in plan.starts:
             initial = place(plan.slab, start, relaxed=clean)
-            yield Task(f"{plan.name} {start.key}", plan, start, initial, clean)
+            yield SiteRelaxation(
+                f"{plan.name} {start.key}", plan, start, initial, clean
+            )
 
 
 def relax_all(
-    tasks: Sequence[Task], settings: ScreenSettings, *, dtype: Any, batch: int
+    tasks: Sequence[SiteRelaxation], settings: ScreenSettings, *, dtype: Any, batch: int
 ) -> tuple[Records, float]:
     """Return what became of every relaxation, and the seconds of a core they took."""
     calculator = CrackCalculator(device="cpu", dtype=dtype)
-    function = relaxer(
+    function = bind_settings(
         settings,
         direct_forces=calculator.forces_kind == "direct",
         distance=neighbor_distance,
     )
-    runner = together(calculator, width=batch)
+    runner = batched_runner(calculator, width=batch)
     list(runner(function, tasks[:1]))  # the first call is slower
     begin = time.process_time()  # of all threads: other programs cost nothing
     records = {o.record.key: o.record for o in runner(function, tasks)}
@@ -94,7 +97,11 @@ def relax_all(
 
 
 def measure(
-    tasks: Sequence[Task], settings: ScreenSettings, *, dtype: Any, batches: list[int]
+    tasks: Sequence[SiteRelaxation],
+    settings: ScreenSettings,
+    *,
+    dtype: Any,
+    batches: list[int],
 ) -> Iterator[Measured]:
     """Yield how fast relaxations are, so many at a time, and how they differ."""
     sizes = {task.key: len(task.initial) for task in tasks}

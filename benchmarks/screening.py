@@ -30,12 +30,12 @@ from benchmarks import dft_sets, validation
 from benchmarks.adsorption_values import Value, compute_values, read_values
 from benchmarks.models import benchmark_potential
 from benchmarks.scores import Scores
-from crack_md.workflows.inputs import read_entries
-from crack_md.workflows.results import ScreenSettings
-from crack_md.workflows.run import Progress
-from crack_md.workflows.screen import screen
-from crack_md.workflows.store import open_store
-from crack_md.workflows.tables import write_tables
+from crack_md.progress import ProgressEvent
+from crack_md.structures import read_entries
+from crack_md.workflows.relax.store import open_store
+from crack_md.workflows.screening.plan import ScreenSettings
+from crack_md.workflows.screening.screen import screen_slabs
+from crack_md.workflows.screening.writer import write_tables
 
 HERE = Path(__file__).resolve().parent
 TEACHER = "nequix-oam-1"
@@ -57,7 +57,7 @@ def relax_surfaces(
     calculator, info = benchmark_potential(model)
     settings = ScreenSettings()
     with open_store(out, settings.conditions(info)) as store:
-        result = screen(
+        result = screen_slabs(
             [e for e in read_entries(surfaces) if only is None or e.name in only],
             calculator,
             model=info,
@@ -86,8 +86,8 @@ def _number(value: float | None) -> str:
     return "     –" if value is None else f"{value:6.3f}"
 
 
-def _report(step: Progress) -> None:
-    print(f"{step.done}/{step.total} {step.slab} {step.site} {step.status}", flush=True)
+def _report(step: ProgressEvent) -> None:
+    print(f"{step.done}/{step.total} {step.what} {step.status}", flush=True)
 
 
 def _report_value(number: int, total: int, value: Value) -> None:

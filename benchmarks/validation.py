@@ -16,8 +16,8 @@ from benchmarks.adsorption_values import Value
 from benchmarks.dft_sets import ALLOYS, Key, Pair
 from benchmarks.literature import LITERATURE
 from benchmarks.scores import Scores, agreement, site_order, top_recall
-from crack_md.workflows.activity import Volcano
-from crack_md.workflows.orr_sets import DEFAULT_SCALING
+from crack_md.workflows.orr.constants import DEFAULT_SCALING
+from crack_md.workflows.orr.diagram import Volcano
 
 ENERGY = "dE_O_H2O_H2_eV"
 PLATINUM = "Pt(111)"
@@ -33,7 +33,7 @@ def score_gpaw(pairs: Sequence[Pair], values: Values) -> Scores:
     """Return the agreement with DFT on alloys, both relative to Pt(111)."""
     known = _known(pairs, values)
     if len(known) < 3 or known[0][0].name != PLATINUM:
-        return _counts(pairs, values)
+        return _has_free_energy(pairs, values)
     platinum, alloys = known[0][0], known[1:]
     dft = np.array([pair.dft - platinum.dft for pair, _ in alloys])
     model = np.array([energy - known[0][1] for _, energy in alloys])
@@ -46,7 +46,7 @@ def score_gpaw(pairs: Sequence[Pair], values: Values) -> Scores:
             if (family == name).sum() > 2
         },
         **recalls(dft, model),
-        **_counts(pairs, values),
+        **_has_free_energy(pairs, values),
         "values": [
             {"name": pair.name, "site": pair.site, "dft": pair.dft, "model": energy}
             for pair, energy in known
@@ -89,7 +89,7 @@ def score_xu_kitchin(pairs: Sequence[Pair], values: Values) -> Scores:
     return {
         **{name: agreement(dft[g], model[g]) for name, g in groups.items() if g.any()},
         **site_order([pair.name for pair, _ in known], dft, model),
-        **_counts(pairs, values),
+        **_has_free_energy(pairs, values),
         "values": [
             {"name": pair.name, "site": pair.site, "dft": pair.dft, "model": energy}
             for pair, energy in known
@@ -186,7 +186,7 @@ def _known(pairs: Sequence[Pair], values: Values) -> list[tuple[Pair, float]]:
     return [(pair, energy) for pair, energy in energies if energy is not None]
 
 
-def _counts(pairs: Sequence[Pair], values: Values) -> Scores:
+def _has_free_energy(pairs: Sequence[Pair], values: Values) -> Scores:
     """Return how many pairs there are, what failed, and how fast it went."""
     chosen = [values[pair.key] for pair in pairs if pair.key in values]
     timed = [v for v in chosen if v.relaxations and v.cpu_s and v.wall_s]

@@ -18,14 +18,14 @@ from ase import Atoms
 from ase.build import fcc111
 from ase.constraints import FixAtoms
 
-from crack_md.cli.potentials import identity, load_potential
+from crack_md.api.models import identity, load_potential
 from crack_md.plots.residence import residence_png
-from crack_md.workflows.diffusion import diffusion_coefficient, surface_path
-from crack_md.workflows.md.run import run_md
+from crack_md.workflows.md.diffusion import diffusion_coefficient, surface_path
+from crack_md.workflows.md.residence import Residence, trace_residence
+from crack_md.workflows.md.run import run_dynamics
 from crack_md.workflows.md.settings import MDSettings
-from crack_md.workflows.residence import Residence, trace_residence
-from crack_md.workflows.sites import Site, find_sites
-from crack_md.workflows.slab import prepare_slab
+from crack_md.workflows.surfaces.sites import Site, find_sites
+from crack_md.workflows.surfaces.slab import prepare_slab
 
 CONSTANT_A = 3.93  # between Pt and Pt3Cu
 LAYERS = 3
@@ -61,7 +61,7 @@ def simulate(
         seed=1,
     )
     calculator, info = load_potential(model)
-    result = run_md(
+    result = run_dynamics(
         covered,
         calculator,
         settings=settings,

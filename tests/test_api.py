@@ -57,6 +57,18 @@ def test_importing_the_package_leaves_torch_alone():
     )
 
 
+def test_workflows_load_no_torch():
+    """ASE and NumPy are enough to screen, relax, move and sample with any potential."""
+    loaded = run_python("""
+import importlib, pkgutil, sys
+import crack_md.workflows
+for module in pkgutil.walk_packages(crack_md.workflows.__path__, "crack_md.workflows."):
+    importlib.import_module(module.name)
+print("torch" in sys.modules)
+""")
+    assert loaded == "False\n"
+
+
 def test_core_install_is_enough_to_import_all_but_training():
     run_python(f"""
 import importlib, pkgutil, sys

@@ -1,11 +1,13 @@
 """One bar for all commands, on terminals only."""
 
 import io
+import re
+import time
 
 import pytest
 from rich.console import Console
 
-from crack_md.progress import build_progress
+from crack_md.progress import ProgressEvent, build_progress, show_events
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,36 @@ def test_a_budget_counts_in_percent() -> None:
     with build_progress("percent", console=console) as bar:
         bar.update(bar.add_task("training", total=1.0), completed=0.25)
     assert "25%" in text.getvalue()
+
+
+def test_without_a_terminal_plain_lines_tell_where_it_stands() -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=False, width=100)
+    with build_progress("items", console=console, line_every_s=0.01) as bar:
+        task = bar.add_task("Pt(111) O fcc", total=8)
+        bar.update(task, completed=3)
+        deadline = time.monotonic() + 10.0
+        while "3/8" not in text.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    first = text.getvalue().splitlines()[0]
+    assert re.fullmatch(r"Pt\(111\) O fcc: 3/8 after 0 s.*", first)
+
+
+@pytest.mark.parametrize("shows", [True, False])
+def test_short_runs_and_quiet_ones_write_no_line(shows: bool) -> None:
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=False)
+    every = 60.0 if shows else 0.001
+    options = {"console": console, "shows": shows, "line_every_s": every}
+    with build_progress("items", **options) as bar:  # type: ignore[arg-type]
+        bar.add_task("slabs", total=8)
+        time.sleep(0.05)
+    assert text.getvalue() == ""
+
+
+def test_events_of_workflows_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with show_events() as report:
+        report(ProgressEvent(1, 2, "first part"))
+        report(ProgressEvent(2, 2, "first part"))
+        report(ProgressEvent(1, 5, "second part"))
+    assert capsys.readouterr().err == ""

@@ -13,7 +13,7 @@ from benchmarks.adsorption_values import Value
 from benchmarks.dft_sets import Key, Pair
 from benchmarks.models import benchmark_potential, named_potential
 from crack_md.errors import ConfigError
-from crack_md.workflows.results import ModelInfo
+from crack_md.workflows.model_info import ModelInfo
 
 Details = dict[str, Any]
 

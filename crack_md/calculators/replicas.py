@@ -1,6 +1,7 @@
 """Many replicas of molecular dynamics side by side: one batch of forces per step."""
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 from ase import Atoms
@@ -66,10 +67,12 @@ class Replicas:
             one_for_each(getattr(dynamics, name), atoms.n_replicas, name)
             for name in ("temperature_K", "friction_per_ps")
         )
+        # ASE's EMT keeps an array of this name once it has been used
+        is_formula = isinstance(calculator, BatchForces) and callable(calculator.forces)
         forces = (
-            calculator
-            if isinstance(calculator, BatchForces)
-            else CalculatorForces(structures, calculator)
+            cast(BatchForces, calculator)
+            if is_formula
+            else CalculatorForces(structures, cast(BaseCalculator, calculator))
         )
         self.atoms = atoms
         self._structures = [one.copy() for one in structures]

@@ -4,6 +4,7 @@ Every error that bad input can cause ends as one line on stderr and exit code 2.
 exceptions are bugs and keep their traceback.
 """
 
+import inspect
 import sys
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from crack_md.cli import (
     screen,
     train,
 )
-from crack_md.cli.messages import show_messages
+from crack_md.cli.common import show_messages
 from crack_md.errors import CrackError
 from crack_md.locks import is_full_disk
 
@@ -63,6 +64,16 @@ GROUPS = (
 )
 for group in GROUPS:
     group.register(app)
+
+
+def _join_lines(text: str) -> str:
+    """Return a docstring with its paragraphs on one line each, to be wrapped anew."""
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+for command in app.registered_commands:
+    command.help = _join_lines((command.callback and command.callback.__doc__) or "")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,22 +1,42 @@
-"""What the commands on single structures share: options, input, progress, endings."""
+"""What commands share: options, log messages, endings, facts in two columns."""
 
+import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crack_md.errors import ConfigError, StructureError
-from crack_md.progress import build_progress
+PACKAGE = "crack_md"
 
-if TYPE_CHECKING:
-    from ase import Atoms
 
-    from crack_md.workflows.results import ModelInfo
+class _Lines(logging.Handler):
+    """Prints every message as a plain line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # stderr as it is now: a progress bar puts lines above itself
+        print(self.format(record), file=sys.stderr)
+
+
+def show_messages() -> None:
+    """Print from now on what the package logs, as how long compiling took."""
+    log = logging.getLogger(PACKAGE)
+    log.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Lines) for handler in log.handlers):
+        log.addHandler(_Lines())
+
+
+def hush(quiet: bool) -> bool:
+    """Let warnings alone pass where ``--quiet`` is given; return what was given."""
+    if quiet:
+        logging.getLogger(PACKAGE).setLevel(logging.WARNING)
+    return quiet
+
 
 FAILED = 1
 INTERRUPTED = 130
@@ -40,46 +60,8 @@ Index = Annotated[
 ]
 
 
-def read_structure(path: Path, index: int) -> "Atoms":
-    """Return one structure of a file, checked for what no model could be asked about.
-
-    Raises:
-        ConfigError: the file has fewer structures.
-        DataError: it cannot be read.
-        StructureError: the structure is broken.
-    """
-    from crack_md.workflows.inputs import read_entries
-    from crack_md.workflows.slab_checks import check_structure
-
-    entries = read_entries(path)
-    try:
-        entry = entries[index]
-    except IndexError:
-        raise ConfigError(
-            f"--index is {index}, and '{path}' has {len(entries)} structures"
-        ) from None
-    if entry.atoms is None:
-        raise ConfigError(f"'{path}': {entry.error}; choose another one with --index")
-    check_structure(entry.atoms)
-    return entry.atoms
-
-
-def require_known_elements(atoms: "Atoms", info: "ModelInfo") -> None:
-    """Refuse elements that the model was not trained on, before a file is made.
-
-    Raises:
-        StructureError: the structure has some.
-    """
-    unknown = set(atoms.symbols) - (info.elements or set(atoms.symbols))
-    if unknown:
-        raise StructureError(
-            f"the model was not trained on {', '.join(sorted(unknown))}; it knows "
-            f"{', '.join(sorted(info.elements or ()))}"
-        )
-
-
 @contextmanager
-def going_on_later(out: Path) -> Iterator[None]:
+def explain_interruption(out: Path) -> Iterator[None]:
     """Turn Ctrl-C into a line that says how to continue, and exit code 130."""
     try:
         yield
@@ -90,18 +72,6 @@ def going_on_later(out: Path) -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
-
-
-@contextmanager
-def described_bar() -> Iterator[Any]:
-    """Give ``show(done, total, text)``, which moves a bar on stderr."""
-    with build_progress("items", transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def show(done: int, total: int, text: str) -> None:
-            bar.update(task, completed=done, total=total, description=text[:32])
-
-        yield show
 
 
 def print_facts(facts: dict[str, str], footer: str) -> None:

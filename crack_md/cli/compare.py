@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crack_md.cli.messages import hush
+from crack_md.cli.common import hush
 from crack_md.errors import MissingDependencyError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crack_md.cli.messages import hush
+from crack_md.cli.common import hush
 from crack_md.errors import MissingDependencyError
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from crack_md.cli.messages import hush
+from crack_md.cli.common import hush
 from crack_md.progress import show_progress
 
 Features = Literal["invariant", "all", "none"]

@@ -12,13 +12,11 @@ from crack_md.cli.common import (
     Device,
     Index,
     Model,
-    described_bar,
-    going_on_later,
+    explain_interruption,
     number,
     print_facts,
-    read_structure,
-    require_known_elements,
 )
+from crack_md.progress import show_events
 
 
 def register(app: typer.Typer) -> None:
@@ -108,6 +106,7 @@ def md(
     Exit code 1: the run ended early (not finite, too hot, broken bonds, calculator
     failed), or an audit was not passed; 2: unusable input.
     """
+    from crack_md.api.inputs import as_atoms
     from crack_md.workflows.md.settings import MDSettings
 
     settings = MDSettings(
@@ -126,7 +125,7 @@ def md(
         format=format,
         stop_at_broken_bonds=not let_bonds_break,
     )
-    atoms = read_structure(structure, index)
+    atoms = as_atoms(structure, index)
     if audit:
         _audit(atoms, settings, model=model, device=device, out=out, as_json=as_json)
     else:
@@ -136,21 +135,16 @@ def md(
 def _run(
     atoms: Any, settings: Any, *, model: str, device: str, out: Path, as_json: bool
 ) -> None:
-    from crack_md.cli.potentials import identity, load_potential
-    from crack_md.workflows.md.run import run_md
+    from crack_md.api.models import load_potential
+    from crack_md.api.runs import require_known_elements, run_md
     from crack_md.workflows.md.summary import FINISHED
 
     calculator, info = load_potential(model, device=device)
     require_known_elements(atoms, info)
     _warn_of_direct_forces(calculator)
-    with going_on_later(out), described_bar() as show:
+    with explain_interruption(out), show_events() as report:
         result = run_md(
-            atoms,
-            calculator,
-            settings=settings,
-            folder=out,
-            provenance=identity(info),
-            report=lambda p: show(p.step, p.total, f"{p.temperature_K:.0f} K"),
+            atoms, calculator, out=out, model=info, report=report, **vars(settings)
         )
     if as_json:
         typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
@@ -187,7 +181,8 @@ def _facts(summary: dict[str, Any]) -> dict[str, str]:
 def _audit(
     atoms: Any, settings: Any, *, model: str, device: str, out: Path, as_json: bool
 ) -> None:
-    from crack_md.cli.potentials import identity, load_potential
+    from crack_md.api.models import identity, load_potential
+    from crack_md.api.runs import require_known_elements
     from crack_md.workflows.md.audit import AuditSettings, run_audit
 
     chosen = AuditSettings(
@@ -201,7 +196,7 @@ def _audit(
     require_known_elements(atoms, info)
     precise, _ = load_potential(model, device=device, dtype="float64")
     _warn_of_direct_forces(calculator)
-    with going_on_later(out), described_bar() as show:
+    with explain_interruption(out), show_events() as show:
         found = run_audit(
             atoms,
             calculator,
@@ -209,7 +204,7 @@ def _audit(
             folder=out,
             precise=precise,
             provenance={**identity(info), "jacobian_precision": "float64"},
-            report=lambda name, p: show(p.step, p.total, name),
+            report=show,
         )
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
@@ -221,7 +216,7 @@ def _audit(
 
 
 def _warn_of_direct_forces(calculator: Any) -> None:
-    from crack_md.cli.potentials import has_direct_forces
+    from crack_md.api.models import has_direct_forces
 
     if has_direct_forces(calculator):
         typer.echo(

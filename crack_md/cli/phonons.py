@@ -1,7 +1,6 @@
 """``crack-md phonons``: vibrations of crystals and of adsorbates."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,13 +11,11 @@ from crack_md.cli.common import (
     Device,
     Index,
     Model,
-    described_bar,
-    going_on_later,
+    explain_interruption,
     print_facts,
-    read_structure,
-    require_known_elements,
 )
 from crack_md.errors import ConfigError
+from crack_md.progress import show_events
 
 SHOWN_MODES = 6
 
@@ -74,8 +71,10 @@ def phonons(
     phonopy reads; with --adsorbate-modes modes.json. Needs the extra 'phonons', except
     for adsorbates. Forces are computed in float64.
     """
-    from crack_md.workflows.optimize import RelaxSettings
+    from crack_md.api.inputs import as_atoms
+    from crack_md.api.runs import require_known_elements
     from crack_md.workflows.phonons.settings import PhononSettings
+    from crack_md.workflows.relax.relax import RelaxSettings
 
     settings = PhononSettings(
         supercell=None if supercell is None else _repeats(supercell),
@@ -83,16 +82,16 @@ def phonons(
         displacement_A=displacement,
     )
     relaxation = RelaxSettings(fmax=fmax, steps=500) if relax else None
-    atoms = read_structure(structure, index)
+    atoms = as_atoms(structure, index)
     calculator, info = _potential(model, device)
     require_known_elements(atoms, info)
     work = _modes if adsorbate_modes else _bands
-    with going_on_later(out):
+    with explain_interruption(out):
         work(atoms, calculator, info, settings, relaxation, out, as_json)
 
 
 def _potential(model: str, device: str) -> tuple[Any, Any]:
-    from crack_md.cli.potentials import has_direct_forces, load_potential
+    from crack_md.api.models import has_direct_forces, load_potential
 
     calculator, info = load_potential(model, device=device, dtype="float64")
     if has_direct_forces(calculator):
@@ -113,28 +112,20 @@ def _bands(
     out: Path,
     as_json: bool,
 ) -> None:
-    from crack_md.cli.potentials import identity
-    from crack_md.plots.phonons import bands_png
-    from crack_md.workflows.folder import write_atomically
-    from crack_md.workflows.phonons.run import RESIDUAL_FORCE, run_phonons
+    from crack_md.api.runs import PHONON_FMAX, compute_phonons
+    from crack_md.workflows.phonons.run import RESIDUAL_FORCE
 
-    if relaxation is not None:
-        has_stress = "stress" in calculator.implemented_properties
-        cell = "full" if has_stress else "none"
-        relaxation = replace(relaxation, cell=cell, symmetry=True)
-    with described_bar() as show:
-        result = run_phonons(
+    with show_events() as report:
+        result = compute_phonons(
             atoms,
             calculator,
-            settings=settings,
-            folder=out,
-            relaxation=relaxation,
-            provenance=identity(info),
-            report=lambda done, total: show(done, total, "displacements"),
+            out=out,
+            relax=relaxation is not None,
+            fmax=PHONON_FMAX if relaxation is None else relaxation.fmax,
+            model=info,
+            report=report,
+            **vars(settings),
         )
-    title = f"{result.summary['formula']}, {Path(info.name).name}"
-    image = bands_png({title: result.phonons}, title=title)
-    write_atomically(out / "bands.png", image)
     residual = result.summary["max_force_eV_per_A"]
     if residual > RESIDUAL_FORCE:
         typer.echo(
@@ -187,7 +178,7 @@ def _modes(
     out: Path,
     as_json: bool,
 ) -> None:
-    from crack_md.cli.potentials import identity
+    from crack_md.api.models import identity
     from crack_md.workflows.phonons.modes import run_adsorbate_modes
 
     summary = run_adsorbate_modes(

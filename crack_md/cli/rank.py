@@ -12,10 +12,10 @@ from crack_md.progress import show_progress
 if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
-    from crack_md.workflows.rescored import Rescored
-    from crack_md.workflows.results import ModelInfo
-    from crack_md.workflows.results_folder import Screening
-    from crack_md.workflows.uncertainty import AssumedErrors
+    from crack_md.workflows.model_info import ModelInfo
+    from crack_md.workflows.ranking.errors import AssumedErrors
+    from crack_md.workflows.ranking.results import Rescored
+    from crack_md.workflows.screening.reader import SavedScreening
 
 Correction = Literal["auto", "none", "offset", "line"]
 MODEL_HELP = (
@@ -100,11 +100,10 @@ def rank(
     rescored.jsonl, so that a stopped run goes on. Exit code 2: unusable input.
     """
     from crack_md.cli.rank_table import print_ranking
-    from crack_md.workflows.chances import rank_slabs
-    from crack_md.workflows.dft_values import read_reference_values
-    from crack_md.workflows.ranking_files import write_ranking
-    from crack_md.workflows.ranking_records import RankSettings
-    from crack_md.workflows.results_folder import read_screening
+    from crack_md.workflows.ranking.dft_values import read_reference_values
+    from crack_md.workflows.ranking.rank import rank_slabs
+    from crack_md.workflows.ranking.results import RankSettings, write_ranking
+    from crack_md.workflows.screening.reader import read_screening
 
     # everything that can be wrong with the input is found before a model is loaded
     screening = read_screening(folder)
@@ -118,7 +117,7 @@ def rank(
         assumed=_assumed(error, shared_error),
     )
     spread = _committee(screening, committee or [], device)
-    rescored = _rescored(screening, rescore, top, relax, device)
+    rescored = _rescore(screening, rescore, top, relax, device)
     ranking = rank_slabs(
         screening,
         reference=reference,
@@ -126,7 +125,7 @@ def rank(
         spread_eV=spread,
         settings=settings,
     )
-    told = write_ranking(
+    record = write_ranking(
         ranking,
         folder,
         calibrated_with=str(calibrate) if calibrate else None,
@@ -134,7 +133,7 @@ def rank(
         committee=committee or [],
     )
     if as_json:
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
     else:
         print_ranking(ranking, rescored, folder)
     _renew_report(folder)
@@ -147,7 +146,7 @@ def register(app: typer.Typer) -> None:
 
 def _assumed(error: float | None, shared_error: float | None) -> "AssumedErrors":
     """Return the errors that are taken for granted, where given as given."""
-    from crack_md.workflows.uncertainty import AssumedErrors
+    from crack_md.workflows.ranking.errors import AssumedErrors
 
     default = AssumedErrors()
     if error is None and shared_error is None:
@@ -159,11 +158,11 @@ def _assumed(error: float | None, shared_error: float | None) -> "AssumedErrors"
     )
 
 
-def _rescored(
-    screening: "Screening", model: str | None, top: int, relaxes: bool, device: str
+def _rescore(
+    screening: "SavedScreening", model: str | None, top: int, relaxes: bool, device: str
 ) -> "tuple[Rescored, ...]":
     """Return what another model says of the best slabs."""
-    from crack_md.workflows.rescore import rescore
+    from crack_md.workflows.ranking.rescore import rescore
 
     if model is None:
         return ()
@@ -176,25 +175,25 @@ def _rescored(
             model=info,
             top=top,
             relaxes=relaxes,
-            report=lambda done, _total, _name: show(done),
+            report=lambda event: show(event.done),
         )
 
 
 def _committee(
-    screening: "Screening", models: list[str], device: str
+    screening: "SavedScreening", models: list[str], device: str
 ) -> Mapping[tuple[str, str], float] | None:
     """Return the spread in eV over the screening and these, by slab and adsorbate."""
     import numpy as np
 
-    from crack_md.workflows.uncertainty import committee_spread
+    from crack_md.workflows.ranking.errors import committee_spread
 
     everything = len(screening.candidates)
-    members = [_rescored(screening, m, everything, False, device) for m in models]
+    members = [_rescore(screening, m, everything, False, device) for m in models]
     if not members:
         return None
     spread = {}
     for answers in zip(*members, strict=True):
-        energies = [r.dE_eV for r in answers if r.counts]
+        energies = [r.dE_eV for r in answers if r.is_usable]
         if energies:
             energies = [answers[0].screened_eV, *energies]
             key = answers[0].slab, answers[0].adsorbate
@@ -204,7 +203,7 @@ def _committee(
 
 def _potential(name: str, device: str) -> "tuple[BaseCalculator, ModelInfo]":
     """Return the calculator of a model or teacher, and what is known of it."""
-    from crack_md.cli.potentials import load_potential
+    from crack_md.api.models import load_potential
 
     kind, colon, path = name.partition(":")
     if not colon or kind not in ("nequix", "eqv2", "fairchem"):
@@ -215,7 +214,7 @@ def _potential(name: str, device: str) -> "tuple[BaseCalculator, ModelInfo]":
     from ase.data import chemical_symbols
 
     from crack_md.models.teachers import TeacherCalculator, load_teacher
-    from crack_md.workflows.results import ModelInfo
+    from crack_md.workflows.model_info import ModelInfo
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,11 +7,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crack_md.workflows.calibration import Calibration
-from crack_md.workflows.ranking_files import CSV_NAME, JSON_NAME
-from crack_md.workflows.ranking_records import RankedSlab, Ranking
-from crack_md.workflows.rescored import Rescored
-from crack_md.workflows.uncertainty import percent
+from crack_md.cli.tables import Heading, build_table, explain_left_out
+from crack_md.workflows.ranking.calibration import Calibration
+from crack_md.workflows.ranking.errors import percent
+from crack_md.workflows.ranking.results import (
+    CSV_NAME,
+    JSON_NAME,
+    RankedSlab,
+    Ranking,
+    Rescored,
+)
 
 SHOWN = 30
 
@@ -19,12 +24,15 @@ SHOWN = 30
 def print_ranking(ranking: Ranking, rescored: Sequence[Rescored], folder: Path) -> None:
     """Print the best slabs with their intervals and chances."""
     console = Console()
-    console.print(_table(ranking))
+    table, left_out = _table(ranking, console.width)
+    console.print(table)
+    if missing := explain_left_out(left_out, CSV_NAME):
+        console.print(missing)
     if len(ranking.slabs) > SHOWN:
         rest = f"... {len(ranking.slabs) - SHOWN} more in {folder / CSV_NAME}"
         console.print(Text(rest, style="dim"))
     for result in rescored:
-        if not result.counts:
+        if not result.is_usable:
             line = f"{result.slab}: not re-scored: {result.status} {result.error}"
             console.print(Text(line.rstrip(), style="yellow"))
     for line in explanation(ranking):
@@ -88,32 +96,31 @@ def _correction(found: Calibration) -> str:
     return text
 
 
-def _table(ranking: Ranking) -> Table:
-    """Return the table, narrow enough for a terminal of 80 columns.
+def _table(ranking: Ranking, width: int) -> tuple[Table, list[str]]:
+    """Return the table as wide as the terminal, and which columns had no room.
 
     Of several adsorbates only the first is shown; ranking.csv has all.
     """
     settings, first = ranking.settings, ranking.adsorbates[0]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("rank", justify="right", no_wrap=True)
-    table.add_column("slab", min_width=8)
-    for title in (
-        f"ΔG({first}*) / eV",
-        "U_L / V",
-        percent(settings.level),
-        "P(best)",
-        f"P(top {settings.top})",
-        "ranks",
-    ):
-        table.add_column(title, justify="right", no_wrap=True)
+    headings = [
+        Heading("rank"),
+        Heading("slab", is_text=True),
+        Heading(f"ΔG({first}*) / eV", drop=2),
+        Heading("U_L / V"),
+        Heading(percent(settings.level)),
+        Heading("P(best)", drop=1),
+        Heading(f"P(top {settings.top})"),
+        Heading("ranks", drop=3),
+    ]
+    rows = []
     for row in ranking.slabs[:SHOWN]:
         sources = dict.fromkeys(energy.source for energy in row.energies)
         marks = "".join(
             {"model": "", "DFT": " †"}.get(source, " *") for source in sources
         )
         energy = _free_energy(row, first)
-        table.add_row(str(row.rank), row.slab + marks, energy, *_numbers(row))
-    return table
+        rows.append([str(row.rank), row.slab + marks, energy, *_numbers(row)])
+    return build_table(headings, rows, width=width)
 
 
 def _free_energy(row: RankedSlab, adsorbate: str) -> str:

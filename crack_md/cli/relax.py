@@ -1,14 +1,12 @@
 """``crack-md relax``: structures to their nearest minimum."""
 
-import hashlib
 import json
-import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from crack_md.cli.common import (
@@ -16,10 +14,11 @@ from crack_md.cli.common import (
     AsJson,
     Device,
     Model,
-    described_bar,
-    going_on_later,
+    explain_interruption,
     number,
 )
+from crack_md.cli.tables import Heading, build_table, explain_left_out
+from crack_md.progress import show_events
 
 
 def register(app: typer.Typer) -> None:
@@ -68,84 +67,65 @@ def relax(
     and trajectories/. A structure that cannot be relaxed becomes a row that says why.
     Exit code 1: not one structure could be relaxed; 2: unusable input.
     """
-    from crack_md.cli.potentials import load_potential
-    from crack_md.workflows.inputs import read_entries
-    from crack_md.workflows.optimize import RelaxSettings, require_stress
-    from crack_md.workflows.relaxations import RELAXED
+    from crack_md.api.models import load_potential
+    from crack_md.api.runs import relax as relax_structures
+    from crack_md.structures import read_entries
+    from crack_md.workflows.relax.batch import RELAXED
+    from crack_md.workflows.relax.relax import RelaxSettings, require_stress
 
-    settings = RelaxSettings(
-        optimizer=optimizer,
-        fmax=fmax,
-        steps=steps,
-        maxstep=maxstep,
-        cell=cell,
-        pressure_GPa=pressure,
-        symmetry=symmetry,
-    )
-    entries = read_entries(structures)
+    options: dict[str, Any] = {
+        "optimizer": optimizer,
+        "fmax": fmax,
+        "steps": steps,
+        "maxstep": maxstep,
+        "cell": cell,
+        "pressure_GPa": pressure,
+        "symmetry": symmetry,
+    }
+    # Everything that can be wrong with the input is found before a model is loaded.
+    RelaxSettings(**options)
+    read_entries(structures)
     calculator, info = load_potential(model, device=device)
-    require_stress(calculator, settings.cell)
-    with going_on_later(out):
-        summary = _relax_into(out, structures, entries, calculator, info, settings)
+    require_stress(calculator, cell)
+    with explain_interruption(out), show_events() as report:
+        results = relax_structures(
+            structures, calculator, out=out, model=info, report=report, **options
+        )
     if as_json:
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(results.summary, indent=2, ensure_ascii=False))
     else:
-        _print(summary, out)
-    if not any(summary["counts"].get(status) for status in RELAXED):
+        _print(results.summary, out)
+    if not any(results.summary["counts"].get(status) for status in RELAXED):
         raise typer.Exit(FAILED)
 
 
-def _relax_into(
-    out: Path, source: Path, entries: Any, calculator: Any, info: Any, settings: Any
-) -> dict[str, Any]:
-    """Relax everything, write the files, and return the summary."""
-    from crack_md.workflows.relaxations import relax_all, write_results
-    from crack_md.workflows.store import open_store
-
-    start = time.monotonic()
-    conditions = {**settings.conditions(), "model_sha256": info.sha256}
-    with open_store(out, conditions) as store, described_bar() as show:
-        relaxed = relax_all(
-            entries,
-            calculator,
-            model=info,
-            store=store,
-            settings=settings,
-            trajectories=out / "trajectories",
-            report=lambda p: show(p.done, p.total, p.name),
-        )
-        return write_results(
-            relaxed,
-            out,
-            model=info,
-            settings=settings,
-            input={
-                "path": str(source),
-                "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-                "structures": len(entries),
-            },
-            seconds=round(time.monotonic() - start, 1),
-        )
-
-
-def _print(summary: dict[str, Any], out: Path) -> None:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("structure", "formula", "status"):
-        table.add_column(title)
-    for title in ("E / eV", "F max / eV/Å", "stress max / GPa", "steps"):
-        table.add_column(title, justify="right")
-    for row in summary["structures"]:
-        table.add_row(
-            Text(row["name"]),
+def _print(summary: Mapping[str, Any], out: Path) -> None:
+    headings = [
+        Heading("structure", is_text=True),
+        Heading("formula", is_text=True, drop=3),
+        Heading("status", is_text=True),
+        Heading("E / eV"),
+        Heading("max F / eV/Å", drop=1),
+        Heading("max stress / GPa", drop=4),
+        Heading("steps", drop=2),
+    ]
+    rows = [
+        [
+            row["name"],
             row["formula"] or "-",
             row["status"],
             number(row["energy_eV"], ".4f"),
             number(row["max_force_eV_per_A"], ".3f"),
             number(row["max_stress_GPa"], ".3f"),
             number(row["steps"], "d"),
-        )
+        ]
+        for row in summary["structures"]
+    ]
     console = Console()
+    table, left_out = build_table(headings, rows, width=console.width)
     console.print(table)
+    if missing := explain_left_out(left_out, "results.csv"):
+        console.print(missing)
     for row in summary["structures"]:
         if row["error"]:
             line = f"{row['name']}: {row['status']}: {row['error']}"

@@ -1,22 +1,17 @@
 """``crack-md sample``: does a model sample like the frames it should reproduce?"""
 
 import json
-import shlex
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from crack_md.errors import ConfigError
-from crack_md.progress import build_progress
+from crack_md.progress import show_events
 
 if TYPE_CHECKING:
     from crack_md.workflows.sampling.check import SamplingCheck
-    from crack_md.workflows.sampling.reference import Reference
+    from crack_md.workflows.sampling.reference import ReferenceFrames
 
 INTERRUPTED = 130
 QUICK_STEPS = 2000
@@ -105,7 +100,7 @@ def sample(
     """
     from crack_md.cli.sample_output import print_record
     from crack_md.workflows.sampling.chains import SamplingSettings
-    from crack_md.workflows.sampling.reference_files import read_reference
+    from crack_md.workflows.sampling.reference import read_reference
 
     path = _reference_path(model, reference, halves=halves)
     frames = read_reference(
@@ -154,36 +149,32 @@ def _reference_path(model: str, reference: Path | None, *, halves: bool) -> Path
 
 
 def _check_into(
-    out: Path, frames: "Reference", *, model: str | None, settings: Any, device: str
+    out: Path,
+    frames: "ReferenceFrames",
+    *,
+    model: str | None,
+    settings: Any,
+    device: str,
 ) -> tuple["SamplingCheck", dict[str, Any]]:
     """Run the check, write its files, and return it with its record."""
-    from crack_md.plots.sampling_report import write_sampling_report
-    from crack_md.workflows.folder import claim_folder, write_json
-    from crack_md.workflows.sampling.check import check_halves
-    from crack_md.workflows.sampling.record import summarise
+    from crack_md.api.runs import check_sampling
+    from crack_md.files import read_json
 
-    start = time.monotonic()
-    command = shlex.join(["crack-md", *sys.argv[1:]])
-    potential = None if model is None else _load(model, device)
-    with claim_folder(out), _bar() as report:
-        if potential is None:
-            found = check_halves(frames, report=report)
-        else:
-            found = _check_model(frames, *potential, settings, out, report)
-        seconds = round(time.monotonic() - start, 1)
-        record = summarise(found, command=command, seconds=seconds)
-        write_json(out / "sampling.json", record)
-        page = write_sampling_report(out, found, record, command=command)
-    if page is None:
+    calculator, info = (None, None) if model is None else _load(model, device)
+    with show_events() as report:
+        found = check_sampling(
+            frames, calculator, out=out, model=info, report=report, **vars(settings)
+        )
+    if not (out / "report.html").exists():
         typer.echo(
             "note: no report.html without jinja2; pip install 'crack-md[report]'",
             err=True,
         )
-    return found, record
+    return found, read_json(out / "sampling.json")
 
 
 def _load(model: str, device: str) -> tuple[Any, Any]:
-    from crack_md.cli.potentials import load_potential
+    from crack_md.api.models import load_potential
 
     calculator, info = load_potential(model, device=device)
     if getattr(calculator, "forces_kind", "gradient") == "direct":
@@ -193,42 +184,3 @@ def _load(model: str, device: str) -> tuple[Any, Any]:
             err=True,
         )
     return calculator, info
-
-
-def _check_model(
-    frames: "Reference",
-    calculator: Any,
-    info: Any,
-    settings: Any,
-    out: Path,
-    report: Any,
-) -> "SamplingCheck":
-    from crack_md.workflows.sampling.check import check_sampling
-    from crack_md.workflows.sampling.engines import engine_for
-
-    return check_sampling(
-        frames,
-        calculator,
-        model=info,
-        settings=settings,
-        folder=out,
-        build=engine_for(calculator),
-        report=report,
-    )
-
-
-@contextmanager
-def _bar() -> Iterator[Any]:
-    """Give ``report(what, done, total)``, which moves a bar on stderr."""
-    with build_progress("items", transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-        last = ""
-
-        def show(what: str, done: int, total: int) -> None:
-            nonlocal last
-            if what != last:
-                bar.reset(task, total=total, description=what)
-                last = what
-            bar.update(task, completed=done)
-
-        yield show

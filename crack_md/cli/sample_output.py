@@ -14,7 +14,7 @@ METRICS = {"wasserstein_1": "W₁", "jensen_shannon": "JS", "rmse_F": "RMSE F"}
 def print_record(record: dict[str, Any], out: Path) -> None:
     """Print temperatures, energies, distances and the verdict with its reasons."""
     console = Console()
-    for line in _about_reference(record):
+    for line in _doubts_about_reference(record):
         console.print(Text(line, style="dim"))
     console.print(_energies(record))
     if record["metrics"]:
@@ -37,7 +37,7 @@ def print_record(record: dict[str, Any], out: Path) -> None:
     console.print(Text(f"written to {out}/: sampling.json, report.html ..."))
 
 
-def _about_reference(record: dict[str, Any]) -> tuple[str, ...]:
+def _doubts_about_reference(record: dict[str, Any]) -> tuple[str, ...]:
     reference, model = record["reference"], record["model"]
     what = "its second half" if model is None else str(model["name"])
     return (

@@ -1,7 +1,9 @@
-"""The command about surfaces: ``crack-md screen``."""
+"""``crack-md screen``: options into objects, and on how many processors it works."""
 
 import json
-import time
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,16 +11,127 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from crack_md.cli import screen_options as option
-from crack_md.cli.common import going_on_later
-from crack_md.cli.screen_scale import Scale, open_runner
+from crack_md.cli.common import explain_interruption
 from crack_md.errors import ConfigError
+from crack_md.progress import show_events
 
 if TYPE_CHECKING:
-    from crack_md.workflows.inputs import Entry
-    from crack_md.workflows.results import ScreenSettings
+    from crack_md.api.models import PotentialLoader
+    from crack_md.api.screening import ScreeningResults
+    from crack_md.structures import Entry
+    from crack_md.workflows.screening.plan import ScreenSettings
+    from crack_md.workflows.screening.relaxations import Runner
+    from crack_md.workflows.screening.workers.driver import Driver
+
+BATCH_ON_GPU = 64
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the options say about workers.
+
+    Raises:
+        ConfigError: options that have no meaning together.
+    """
+
+    workers: int | None = None
+    batch: int | None = None
+    ray: str | None = None
+    gpus_per_worker: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse shares of GPUs that nobody gives out."""
+        if self.gpus_per_worker and self.ray is None:
+            raise ConfigError("--gpus-per-worker needs --ray: it is about its workers")
+
+    def width(self, calculator: Any) -> int:
+        """Return how many relaxations every process does at a time."""
+        if self.batch is not None:
+            return self.batch
+        device = str(getattr(calculator, "device", "cpu"))
+        here = self.ray is None and device.startswith("cuda")
+        return BATCH_ON_GPU if here or self.gpus_per_worker else 1
+
+    @property
+    def is_here(self) -> bool:
+        """Return whether this process does the relaxations itself."""
+        return self.ray is None and (self.workers or 1) == 1
+
+    def threads(self) -> int:
+        """Return how many threads of PyTorch every worker has."""
+        if self.ray is not None:
+            return 1
+        import torch
+
+        return max(1, torch.get_num_threads() // (self.workers or 1))
+
+
+@contextmanager
+def open_runner(
+    scale: Scale, calculator: Any, loader: "PotentialLoader", expected: str
+) -> Iterator[tuple["Runner", Mapping[str, Any]]]:
+    """Give what does the relaxations, and what the summary says about it.
+
+    Args:
+        scale: what the options say.
+        calculator: of this process.
+        loader: makes those of workers.
+        expected: the fingerprint that theirs must have.
+
+    Raises:
+        WorkerError: there is no such cluster, or no room on it.
+        MissingDependencyError: Ray is not installed.
+    """
+    from crack_md.workflows.screening.workers.worker import batched_runner
+
+    width = scale.width(calculator)
+    facts = {"workers": scale.workers or 1, "batch": width, "ray": scale.ray}
+    if scale.is_here:
+        yield batched_runner(calculator, width=width), facts
+        return
+    # of a lost worker Ray tells on stdout, which is for results
+    with (
+        redirect_stdout(sys.stderr),
+        _open_driver(scale, loader, width, expected) as driver,
+    ):
+        facts["workers"] = driver.backend.n_workers
+        yield driver, facts
+    if driver.n_lost:
+        typer.echo(
+            f"note: {driver.n_lost} workers were lost; what they had was done again",
+            err=True,
+        )
+
+
+@contextmanager
+def _open_driver(
+    scale: Scale, loader: "PotentialLoader", width: int, expected: str
+) -> Iterator["Driver"]:
+    from crack_md.workflows.screening.workers.driver import Driver
+    from crack_md.workflows.screening.workers.processes import Processes
+    from crack_md.workflows.screening.workers.ray_cluster import RayActors, connect
+
+    if scale.ray is None:
+        backend = Processes(loader, workers=scale.workers or 1, width=width)
+        with Driver(backend, fingerprint=expected) as driver:
+            yield driver
+        return
+    ray = connect(scale.ray)
+    try:
+        actors = RayActors(
+            ray,
+            loader,
+            workers=scale.workers,
+            width=width,
+            gpus_per_worker=scale.gpus_per_worker,
+        )
+        with Driver(actors, fingerprint=expected) as driver:
+            yield driver
+    finally:
+        ray.shutdown()
+
 
 ALL_FAILED = 1
-SHOWN_DIAGRAMS = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -67,8 +180,9 @@ def screen(
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
     from crack_md.cli.screen_output import print_ranking
-    from crack_md.workflows.adsorbates import parse_adsorbates
-    from crack_md.workflows.results import ScreenSettings
+    from crack_md.workflows.relax.store import check_address
+    from crack_md.workflows.screening.plan import ScreenSettings
+    from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
     # Everything that can be wrong with the input is found before a file is made.
     settings = ScreenSettings(
@@ -91,21 +205,23 @@ def screen(
         raise ConfigError("--terminations needs --miller: it is about cutting bulks")
     sizes = {"thickness_A": thickness_A, "vacuum_A": vacuum_A, "width_A": width_A}
     entries = _read(surfaces, select, miller, all_terminations=terminations, **sizes)
-    job = _Job(surfaces, entries, settings, model, device, dtype, gases, scale)
-    with going_on_later(out):
-        summary = job.run_into(out, database)
+    if database is not None:
+        check_address(database)
+    potential = _PotentialOptions(model, device, dtype, gases)
+    with explain_interruption(out):
+        results = _run(surfaces, entries, settings, potential, scale, out, database)
     if as_json:
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(results.summary, indent=2, ensure_ascii=False))
     else:
-        print_ranking(summary, out)
-    if not summary["counts"]["slabs"].get("ok"):
+        print_ranking(results.summary, out)
+    if not results.summary["counts"]["slabs"].get("ok"):
         raise typer.Exit(ALL_FAILED)
 
 
 def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) -> Any:
     """Return the slabs of the input, cut from bulks where planes are given."""
-    from crack_md.workflows.cut import CutSettings, cut_entries, parse_planes
-    from crack_md.workflows.inputs import read_entries
+    from crack_md.structures import read_entries
+    from crack_md.workflows.surfaces.cut import CutSettings, cut_entries, parse_planes
 
     planes = parse_planes(miller) if miller is not None else ()
     entries = read_entries(surfaces, select=select)
@@ -113,101 +229,70 @@ def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) 
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is screened, by what, and on how many processors."""
+class _PotentialOptions:
+    """Which model, where, and against which gas molecules."""
 
-    surfaces: Path
-    entries: "tuple[Entry, ...]"
-    settings: "ScreenSettings"
     model: str
     device: str
     dtype: Any
     gases: dict[str, float] | None
-    scale: Scale
 
-    def run_into(self, out: Path, address: str | None) -> dict[str, Any]:
-        """Run the screening, write its files, and return the summary."""
-        from crack_md.cli.potentials import PotentialLoader, fingerprint, load_potential
-        from crack_md.workflows.results_database import check_address
-        from crack_md.workflows.store import open_store
 
-        if address is not None:
-            check_address(address)
-        # the workers of a cluster may have a device that this machine has not
-        device = self.device if self.scale.ray is None else "auto"
-        calculator, info = load_potential(
-            self.model, device=device, dtype=self.dtype, gas_energies=self.gases
-        )
-        self.settings.check_for(info)
-        threads = 1 if self.model == "emt" else self.scale.threads()
-        loader = PotentialLoader(self.model, self.device, self.dtype, threads)
-        with (
-            open_runner(self.scale, calculator, loader, fingerprint(info)) as opened,
-            open_store(out, self.settings.conditions(info), address=address) as store,
-        ):
-            return self._run(calculator, info, store, *opened)
+def _run(
+    surfaces: Path,
+    entries: "tuple[Entry, ...]",
+    settings: "ScreenSettings",
+    potential: _PotentialOptions,
+    scale: Scale,
+    out: Path,
+    address: str | None,
+) -> "ScreeningResults":
+    """Run the screening on as many processors as the options say."""
+    from crack_md.api.models import (
+        PotentialLoader,
+        domain_distance,
+        fingerprint,
+        load_potential,
+    )
+    from crack_md.api.screening import Execution, screen_entries
+    from crack_md.structures import input_sha256
+    from crack_md.workflows.surfaces.outcome import neighbor_distance
 
-    def _run(
-        self, calculator: Any, info: Any, store: Any, runner: Any, processors: Any
-    ) -> dict[str, Any]:
-        from crack_md.cli.potentials import domain_distance
-        from crack_md.cli.screen_output import progress_bar
-        from crack_md.plots.screening.report import write_report
-        from crack_md.workflows.domain import neighbor_distance
-        from crack_md.workflows.screen import screen as run_screen
-        from crack_md.workflows.tables import write_tables
-
-        start = time.monotonic()
+    model, device, dtype = potential.model, potential.device, potential.dtype
+    # the workers of a cluster may have a device that this machine has not
+    here = device if scale.ray is None else "auto"
+    calculator, info = load_potential(
+        model, device=here, dtype=dtype, gas_energies=potential.gases
+    )
+    settings.check_for(info)
+    threads = 1 if model == "emt" else scale.threads()
+    loader = PotentialLoader(model, device, dtype, threads)
+    with (
+        open_runner(scale, calculator, loader, fingerprint(info)) as opened,
+        show_events() as report,
+    ):
+        runner, processors = opened
         # workers measure with their own models
-        here = self.scale.is_here
-        distance = domain_distance(calculator) if here else neighbor_distance
-        with progress_bar() as report:
-            result = run_screen(
-                self.entries,
-                calculator,
-                model=info,
-                store=store,
-                settings=self.settings,
-                report=report,
-                runner=runner,
+        distance = domain_distance(calculator) if scale.is_here else neighbor_distance
+        return screen_entries(
+            entries,
+            calculator,
+            info,
+            settings,
+            Execution(
+                runner,
+                processors=processors,
                 distance=distance,
-            )
-        _write_figures(result, store.folder)
-        seconds = round(time.monotonic() - start, 1)
-        summary = write_tables(
-            result,
-            store.folder,
-            input=self._input(),
-            processors=processors,
-            seconds=seconds,
+                database=address,
+            ),
+            out,
+            source={
+                "path": str(surfaces),
+                "sha256": input_sha256(surfaces),
+                "structures": len(entries),
+            },
+            report=report,
         )
-        write_report(store.folder)
-        return summary
-
-    def _input(self) -> dict[str, Any]:
-        from crack_md.workflows.inputs import input_sha256
-
-        return {
-            "path": str(self.surfaces),
-            "sha256": input_sha256(self.surfaces),
-            "structures": len(self.entries),
-        }
-
-
-def _write_figures(result: Any, out: Path) -> None:
-    """Draw the volcano, and the diagrams of the best slabs, where there are any."""
-    from crack_md.plots.free_energy import free_energy_png
-    from crack_md.plots.volcano import volcano_png
-    from crack_md.workflows.orr import INTERMEDIATES
-    from crack_md.workflows.tables import write_atomically
-
-    if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):
-        return
-    write_atomically(out / "volcano.png", volcano_png(result))
-    best = [slab for slab in result.slabs if slab.diagram is not None]
-    diagrams = {slab.name: slab.diagram for slab in best[:SHOWN_DIAGRAMS]}
-    if diagrams:
-        write_atomically(out / "free_energy.png", free_energy_png(diagrams))
 
 
 def _gas_energies(text: str | None) -> dict[str, float] | None:

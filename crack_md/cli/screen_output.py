@@ -1,7 +1,6 @@
 """What ``crack-md screen`` shows: a bar while it runs, a ranking at the end."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +8,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crack_md.progress import build_progress
-from crack_md.workflows.references import REFERENCES
-from crack_md.workflows.rows import energy_column
+from crack_md.cli.tables import Heading, build_table, explain_left_out
+from crack_md.workflows.orr.constants import REFERENCES
+from crack_md.workflows.screening.writer import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
 
 
-@contextmanager
-def progress_bar() -> Iterator[Any]:
-    """Give a function that shows progress on stderr, with the time that is left."""
-    with build_progress("items", transient=True) as bar:
-        task = bar.add_task("preparing", total=None)
-
-        def show(step: Any) -> None:
-            where = f"{step.slab} {step.site or 'clean'}"
-            bar.update(
-                task, completed=step.done, total=step.total, description=where[:32]
-            )
-
-        yield show
-
-
-def print_ranking(summary: dict[str, Any], out: Path) -> None:
+def print_ranking(summary: Mapping[str, Any], out: Path) -> None:
     """Print the ranked slabs, then what is wrong with the others, then the terms."""
     settings = summary["settings"]
     scale = REFERENCES[settings["reference"]].column
     console = Console()
-    table = _table(summary["ranking"], settings, scale)
+    table, left_out = _table(summary["ranking"], settings, scale, console.width)
     if table.row_count:
         console.print(table)
+        if missing := explain_left_out(left_out, "results.csv"):
+            console.print(missing)
     for row in summary["ranking"]:
         if "rank" not in row:
             line = f"{row['slab']}: {row['status']}: {row.get('error', '')}"
@@ -57,22 +43,30 @@ def print_ranking(summary: dict[str, Any], out: Path) -> None:
 
 
 def _table(
-    ranking: list[dict[str, Any]], settings: dict[str, Any], scale: str
-) -> Table:
+    ranking: list[dict[str, Any]], settings: dict[str, Any], scale: str, width: int
+) -> tuple[Table, list[str]]:
+    """Return the table of the ranked slabs, and which columns had no room."""
     first, *others = settings["adsorbates"]
-    shown = {"rank": "rank", "slab": "slab", "final_site": "site"}
+    headings = {
+        "rank": Heading("rank"),
+        "slab": Heading("slab", is_text=True),
+        "final_site": Heading("site", is_text=True),
+    }
     for name in (first, *others):
-        shown[energy_column(name, scale=scale)] = f"ΔE({name}*) / eV"
-        shown[f"dG_{name}_eV"] = f"ΔG({name}*) / eV"
-    shown |= {"U_L_V": "U_L / V", f"dE_{first}_vs_Pt111_eV": "vs Pt(111) / eV"}
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column, title in shown.items():
-        words = column in ("slab", "final_site")
-        table.add_column(title, justify="left" if words else "right", overflow="fold")
-    for row in ranking:
-        if "rank" in row:
-            table.add_row(*(_cell(row.get(column)) for column in shown))
-    return table
+        is_other = name != first
+        energy = energy_column(name, scale=scale)
+        headings[energy] = Heading(f"ΔE({name}*) / eV", drop=3 if is_other else 2)
+        headings[f"dG_{name}_eV"] = Heading(f"ΔG({name}*) / eV", drop=int(is_other))
+    headings |= {
+        "U_L_V": Heading("U_L / V"),
+        f"dE_{first}_vs_Pt111_eV": Heading("vs Pt(111) / eV", drop=4),
+    }
+    rows = [
+        [_cell(row.get(column)) for column in headings]
+        for row in ranking
+        if "rank" in row
+    ]
+    return build_table(list(headings.values()), rows, width=width)
 
 
 def _shared_warnings(ranking: list[dict[str, Any]]) -> list[str]:

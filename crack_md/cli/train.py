@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from crack_md.cli.messages import hush
-from crack_md.errors import MissingDependencyError
+from crack_md.cli.common import hush
 
 
 def train(
@@ -29,15 +28,9 @@ def train(
     ] = False,
 ) -> None:
     """Distil a student as a recipe says. The same command continues a stopped run."""
-    from crack_md.training.config_file import load_config
+    from crack_md.api.runs import train as run
 
-    try:
-        from crack_md.training.train import train as run
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            str(error.name), extra="train", purpose="training"
-        ) from None
-    summary = run(load_config(config, overrides or []), quiet=quiet)
+    summary = run(config, overrides or [], quiet=quiet)
     if summary.stopped_by is not None:
         typer.echo(
             f"stopped by {summary.stopped_by} at step {summary.step}; "

@@ -10,16 +10,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ase.db
 import ase.io
 from ase import Atoms
 
 from crack_md.data.packed import MANIFEST
 from crack_md.errors import DataError, MissingDependencyError, StructureError
 from crack_md.models.teachers.base import check_structure, file_sha256
-
-DATABASES = frozenset({".db", ".json", ".aselmdb"})
-_FILES = DATABASES | {".xyz", ".extxyz", ".traj", ".cif", ".vasp", ".poscar"}
+from crack_md.structures import DATABASES, open_database, structure_files
 
 
 def read_structures(sources: Iterable[Path | str] | Path | str) -> Iterator[Atoms]:
@@ -47,63 +44,14 @@ def count_structures(sources: Iterable[Path]) -> int | None:
     return sum(_count_rows(path) for path in files)
 
 
-def open_database(path: Path, *, readonly: bool = True) -> Any:
-    """Return an ASE database, `.aselmdb` included; ASE leaves it without types."""
-    if path.suffix != ".aselmdb":
-        return ase.db.connect(path, use_lock_file=False)
-    try:
-        from ase_db_backends.aselmdb import LMDBDatabase
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
-        ) from error
-    if path.exists():
-        _check_lmdb(path)
-    return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
-
-
-def _check_lmdb(path: Path) -> None:
-    import lmdb
-
-    expected = "expected an LMDB file as crack-md or fairchem writes it"
-    try:
-        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
-    except lmdb.Error as error:
-        if "already open" in str(error):  # by this process, which has checked it
-            return
-        # here, because LMDBDatabase would fail again in its destructor
-        raise DataError(f"cannot read {path}: {error}; {expected}") from error
-    with environment:
-        pages = environment.info()["last_pgno"] + 1
-        size = pages * environment.stat()["psize"]
-    if path.stat().st_size < size:  # reading past the end would kill the process
-        raise DataError(
-            f"cannot read {path}: it has {path.stat().st_size} of {size} bytes; copy "
-            "the whole file again"
-        )
-
-
 def contents_of(sources: Iterable[Path | str]) -> list[str]:
     """Return the SHA-256 of every file that the sources stand for."""
     files = [path for source in sources for path in _files_of(Path(source))]
     return [file_sha256(path) for path in files]
 
 
-def _files_of(source: Path) -> list[Path]:
-    if not source.exists():
-        raise DataError(f"no such file or folder: {source}")
-    if not source.is_dir():
-        return [source]
-    files = sorted(path for path in source.rglob("*") if _looks_readable(path))
-    if not files:
-        kinds = ", ".join(sorted(_FILES))
-        raise DataError(f"folder {source} has no structure files; expected {kinds}")
-    return files
-
-
-def _looks_readable(path: Path) -> bool:
-    named = path.name.upper().startswith(("POSCAR", "CONTCAR"))
-    return path.is_file() and (path.suffix.lower() in _FILES or named)
+def _files_of(source: Path) -> tuple[Path, ...]:
+    return structure_files(source, also=frozenset({MANIFEST}))
 
 
 def _read_file(path: Path) -> Iterator[Atoms]:

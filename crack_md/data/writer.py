@@ -12,9 +12,9 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from crack_md.data.readers import open_database
 from crack_md.errors import DataError
 from crack_md.locks import claim_file, is_full_disk, remove_leftovers
+from crack_md.structures import open_database
 
 KEYS = ("group", "kind", "split", "surface", "adsorbate")
 """Entries of `atoms.info` that become searchable keys; the rest becomes data."""

@@ -14,7 +14,7 @@ from crack_md.plots.evaluation import (
     draw_parity,
     draw_training,
 )
-from crack_md.plots.page import Section, write_page
+from crack_md.plots.page import PageSection, write_page
 from crack_md.plots.style import style
 from crack_md.training.embedding import embedding_map
 from crack_md.training.evaluate import Evaluation
@@ -55,8 +55,8 @@ def write_report(
 
 def _sections(
     subject: Subject, found: Evaluation, seen: Inspection
-) -> tuple[Section, ...]:
-    errors = Section(
+) -> tuple[PageSection, ...]:
+    errors = PageSection(
         "Errors",
         "Beside the errors of the model stand those of no model: zero forces, and the "
         "mean energy. Relaxed frames feel at most 0.05 eV/Å, so that every model looks "
@@ -64,7 +64,7 @@ def _sections(
         ("group", *(title for title, _, _ in METRICS.values())),
         tuple(metric_rows(found)),
     )
-    parity = Section("Parity", "", figure=draw_parity(seen))
+    parity = PageSection("Parity", "", figure=draw_parity(seen))
     return (
         errors,
         parity,
@@ -76,9 +76,9 @@ def _sections(
     )
 
 
-def _elements(seen: Inspection) -> Section:
+def _elements(seen: Inspection) -> PageSection:
     rows = errors_per_element(seen)
-    return Section(
+    return PageSection(
         "Elements",
         "Bars: 95 % of resamples of whole frames. Energies are those of the frames "
         "that hold the element.",
@@ -109,13 +109,13 @@ def _elements(seen: Inspection) -> Section:
     )
 
 
-def _embedding(found: Evaluation, seen: Inspection) -> Section:
+def _embedding(found: Evaluation, seen: Inspection) -> PageSection:
     if seen.student is None:
-        return Section("Embedding", f"Not shown: {found.embedding_skipped}.")
+        return PageSection("Embedding", f"Not shown: {found.embedding_skipped}.")
     if len(seen.numbers) < 4:
-        return Section("Embedding", "Not shown: there are fewer than four atoms.")
+        return PageSection("Embedding", "Not shown: there are fewer than four atoms.")
     shown = embedding_map(seen)
-    return Section(
+    return PageSection(
         "Embedding",
         "Node features of the teacher beside those of the student behind its head P. "
         "The axes of the PCA are the teacher's; t-SNE is fitted to both at once.",
@@ -123,16 +123,16 @@ def _embedding(found: Evaluation, seen: Inspection) -> Section:
     )
 
 
-def _training(subject: Subject) -> Section:
+def _training(subject: Subject) -> PageSection:
     if not subject.metrics:
-        return Section(
+        return PageSection(
             "Training", "Not shown: no metrics.jsonl beside the model; give --run."
         )
-    return Section("Training", "", figure=draw_training(subject.metrics))
+    return PageSection("Training", "", figure=draw_training(subject.metrics))
 
 
-def _worst(seen: Inspection) -> Section:
-    return Section(
+def _worst(seen: Inspection) -> PageSection:
+    return PageSection(
         "Worst frames",
         "Largest force error on one free atom.",
         ("group", "kind", "formula", "on", "F error, meV/Å", "E error, meV/atom"),
@@ -150,7 +150,7 @@ def _worst(seen: Inspection) -> Section:
     )
 
 
-def _provenance(subject: Subject) -> Section:
+def _provenance(subject: Subject) -> PageSection:
     told = dict(subject.provenance)
     data = told.get("data") or {}
     known = {
@@ -168,4 +168,4 @@ def _provenance(subject: Subject) -> Section:
         "Python": platform.python_version(),
     }
     rows = tuple((key, str(value)) for key, value in known.items() if value)
-    return Section("Provenance", "", ("", ""), rows)
+    return PageSection("Provenance", "", ("", ""), rows)

@@ -16,7 +16,7 @@ from crack_md.plots.style import (
     png,
     style,
 )
-from crack_md.workflows.orr import (
+from crack_md.workflows.orr.diagram import (
     EQUILIBRIUM_V,
     STATES,
     FreeEnergyDiagram,

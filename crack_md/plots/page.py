@@ -15,7 +15,7 @@ PAGE = "report.html"
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """One part of the page: text, a table, a figure, or some of them."""
 
     title: str
@@ -31,7 +31,12 @@ class Section:
 
 
 def write_page(
-    folder: Path, sections: Sequence[Section], *, title: str, subtitle: str, option: str
+    folder: Path,
+    sections: Sequence[PageSection],
+    *,
+    title: str,
+    subtitle: str,
+    option: str,
 ) -> Path:
     """Write ``report.html`` and its figures as PNG files; return the page.
 
@@ -78,7 +83,7 @@ def write_page(
 
 
 def write_figures(
-    folder: Path, sections: Sequence[Section], *, option: str
+    folder: Path, sections: Sequence[PageSection], *, option: str
 ) -> dict[str, bytes]:
     """Write the figures as PNG files; return their content by the anchor of the part.
 

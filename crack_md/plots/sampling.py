@@ -17,10 +17,9 @@ from crack_md.plots.sampling_bands import (
 )
 from crack_md.plots.style import BLUE, GRID, INK, MUTED, ORANGE, RED
 from crack_md.workflows.sampling.analysis import ENERGY, ENERGY_OF_MODEL
-from crack_md.workflows.sampling.chains import Chains
+from crack_md.workflows.sampling.chains import SampledChains
 from crack_md.workflows.sampling.check import SamplingCheck
-from crack_md.workflows.sampling.compare import Comparison, Metric
-from crack_md.workflows.sampling.metrics import DEPTH_KT
+from crack_md.workflows.sampling.metrics import DEPTH_KT, Comparison, Metric
 from crack_md.workflows.sampling.observables import energy_window
 from crack_md.workflows.sampling.verdict import MAX_RATIO
 
@@ -169,7 +168,7 @@ def draw_ratios(check: SamplingCheck) -> Figure:
     return figure
 
 
-def draw_chains(chains: Chains, *, zero: float) -> Figure:
+def draw_chains(chains: SampledChains, *, zero: float) -> Figure:
     """Return how chains fared: who survived, and energies over time by their starts."""
     figure = Figure(figsize=(9.2, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.7))

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.errors import MissingDependencyError
-from crack_md.plots.page import Section, write_figures, write_page
+from crack_md.plots.page import PageSection, write_figures, write_page
 from crack_md.plots.sampling import (
     draw_chains,
     draw_distances,
@@ -63,14 +63,14 @@ def _subtitle(record: dict[str, Any]) -> str:
     return (
         f"{reference['n_frames']:,} frames at {reference['temperature_K']:.1f} K "
         f"({reference['temperature_source'] or 'as given'}); virial temperature "
-        f"{_measured(reference, 'virial_temperature')}, bonds "
-        f"{_measured(reference, 'bond_temperature')}"
+        f"{_measure(reference, 'virial_temperature')}, bonds "
+        f"{_measure(reference, 'bond_temperature')}"
     )
 
 
 def _sections(
     check: SamplingCheck, record: dict[str, Any], command: str
-) -> tuple[Section, ...]:
+) -> tuple[PageSection, ...]:
     found = [_verdict(record)]
     if check.analysis.comparisons:
         found += _distributions(check, record)
@@ -79,28 +79,28 @@ def _sections(
     return (*found, _convergence(record), _provenance(record, command))
 
 
-def _distributions(check: SamplingCheck, record: dict[str, Any]) -> list[Section]:
+def _distributions(check: SamplingCheck, record: dict[str, Any]) -> list[PageSection]:
     torsions = draw_torsions(check)
     found = [
-        Section(
+        PageSection(
             "Ratios",
             "Every distance between sample and reference, divided by what two halves "
             "of the reference are apart. PASS takes all of them at 2 or less.",
             figure=draw_ratios(check),
         ),
         _energies(check, record),
-        Section(
+        PageSection(
             "Distances",
             "Probability densities of distances between atoms, each pair counted once.",
             figure=draw_distances(check),
         ),
     ]
     if torsions is not None:
-        found.append(Section("Torsions", _about_torsions(record), figure=torsions))
+        found.append(PageSection("Torsions", _about_torsions(record), figure=torsions))
     return [*found, _metrics(record)]
 
 
-def _verdict(record: dict[str, Any]) -> Section:
+def _verdict(record: dict[str, Any]) -> PageSection:
     reasons = [(line, "failure") for line in record["failures"]]
     reasons += [(line, "doubt") for line in record["doubts"]]
     text = {
@@ -110,16 +110,18 @@ def _verdict(record: dict[str, Any]) -> Section:
         "INCONCLUSIVE": "This check cannot tell whether the sample is distributed like "
         "the reference.",
     }[record["verdict"]]
-    return Section("Verdict", text, ("reason", "") if reasons else (), tuple(reasons))
+    return PageSection(
+        "Verdict", text, ("reason", "") if reasons else (), tuple(reasons)
+    )
 
 
-def _energies(check: SamplingCheck, record: dict[str, Any]) -> Section:
+def _energies(check: SamplingCheck, record: dict[str, Any]) -> PageSection:
     columns = ("mean_eV", "std_eV", "min_eV", "max_eV", "n_frames")
     rows = tuple(
         (row["what"], *(_number(row.get(column), ".3f") for column in columns))
         for row in record["energies"]
     )
-    return Section(
+    return PageSection(
         "Energies",
         "In eV above the lowest energy of the reference. Energies of the model are "
         "shifted by the median difference on the reference, where it has energies.",
@@ -138,18 +140,18 @@ def _about_torsions(record: dict[str, Any]) -> str:
     )
 
 
-def _chains(check: SamplingCheck, record: dict[str, Any]) -> Section:
+def _chains(check: SamplingCheck, record: dict[str, Any]) -> PageSection:
     assert check.chains is not None
     chains, on_reference = record["chains"], check.on_reference
     offset = 0.0 if on_reference is None else on_reference.offset
     known = check.reference.energies
     zero = float(known.min()) + offset if known is not None else 0.0
     spurious = _number(record["spurious"]["fraction"], ".2g")
-    return Section(
-        "Chains",
+    return PageSection(
+        "SampledChains",
         f"{chains['n_chains']} chains of {chains['steps']:,} steps of "
         f"{chains['timestep_fs']:g} fs; friction {chains['friction_per_ps']:g} / ps; "
-        f"kinetic temperature {_measured(chains, 'kinetic_temperature')}; "
+        f"kinetic temperature {_measure(chains, 'kinetic_temperature')}; "
         f"{chains['n_blow_ups']} blow-ups; {spurious} of the frames are spurious.",
         ("chain", "step", "blown up because"),
         tuple(
@@ -160,8 +162,8 @@ def _chains(check: SamplingCheck, record: dict[str, Any]) -> Section:
     )
 
 
-def _metrics(record: dict[str, Any]) -> Section:
-    return Section(
+def _metrics(record: dict[str, Any]) -> PageSection:
+    return PageSection(
         "Metrics",
         "Noise: what two halves of the reference, or of the sample, are apart.",
         (
@@ -186,7 +188,7 @@ def _metrics(record: dict[str, Any]) -> Section:
     )
 
 
-def _convergence(record: dict[str, Any]) -> Section:
+def _convergence(record: dict[str, Any]) -> PageSection:
     sample = {row["name"]: row for row in record["convergence"]}
     rows = tuple(
         (
@@ -199,7 +201,7 @@ def _convergence(record: dict[str, Any]) -> Section:
         for row in record["reference"]["convergence"]
     )
     sides, measures = ("reference", "sample"), ("R-hat", "effective size")
-    return Section(
+    return PageSection(
         "Convergence",
         "R-hat near one: parts of the same set agree. Effective size: how many "
         "independent frames the correlated ones are worth.",
@@ -208,7 +210,7 @@ def _convergence(record: dict[str, Any]) -> Section:
     )
 
 
-def _provenance(record: dict[str, Any], command: str) -> Section:
+def _provenance(record: dict[str, Any], command: str) -> PageSection:
     reference, model = record["reference"], record["model"] or {}
     known = {
         "command": command,
@@ -227,14 +229,14 @@ def _provenance(record: dict[str, Any], command: str) -> Section:
         **record["versions"],
     }
     rows = tuple((key, str(value)) for key, value in known.items() if value)
-    return Section("Provenance", "", ("", ""), rows)
+    return PageSection("Provenance", "", ("", ""), rows)
 
 
 def _with_unit(value: float | None, factor: float, unit: str) -> str | None:
     return None if value is None else f"{factor * value:.1f} {unit}"
 
 
-def _measured(values: dict[str, Any], name: str) -> str:
+def _measure(values: dict[str, Any], name: str) -> str:
     value, error = values[f"{name}_K"], values[f"{name}_error_K"]
     return "unknown" if value is None else f"{value:.0f} ± {_number(error, '.0f')} K"
 

@@ -8,8 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crack_md.plots.style import BLUE, GRID, INK, MUTED, ORANGE, RED, png, style
-from crack_md.workflows.orr import EQUILIBRIUM_V, INTERMEDIATES, limiting_potential
-from crack_md.workflows.results import ScreenResult, SlabResult
+from crack_md.workflows.orr.diagram import (
+    EQUILIBRIUM_V,
+    INTERMEDIATES,
+    limiting_potential,
+)
+from crack_md.workflows.screening.results import ScreenResult, SlabResult
 
 WIDTH_IN, HEIGHT_IN = 7.2, 4.8
 LABEL_PT = 8.0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from crack_md.api.models import domain_distance
 from crack_md.calculators import CrackCalculator
 from crack_md.calculators.feature_domain import (
     feature_distance,
@@ -13,7 +14,6 @@ from crack_md.calculators.feature_domain import (
     training_statistics,
 )
 from crack_md.cli import app
-from crack_md.cli.potentials import domain_distance
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import ForceField, ModelMetadata
 from crack_md.models.limits import Limits

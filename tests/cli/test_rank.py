@@ -10,9 +10,9 @@ import pytest
 from crack_md.cli import main
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ModelMetadata
-from crack_md.workflows.rescored import read_rescored
+from crack_md.workflows.ranking.results import read_rescored
 from tests.factories import tiny_model
-from tests.workflows.screenings import run_screening, write_csv, write_screening
+from tests.workflows.ranking.screenings import run_screening, write_csv, write_screening
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from crack_md import cli
-from crack_md.workflows.sampling.dynamics import LangevinSettings
-from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
+from crack_md.workflows.sampling.chains import ChainReplicas, LangevinSettings
 
 
 @pytest.fixture
@@ -39,17 +38,16 @@ def trimer(count: int, *, temperature_K: float = 300.0, seed: int = 7) -> list[A
     start = np.array([[0.0, 0, 0], [2.3, 0, 0], [1.15, 2.0, 0]])
     starts = np.repeat(start[None], 20, axis=0)
     settings = LangevinSettings(temperature_K, 4.0, 20.0, seed)
-    dynamics = SerialDynamics(numbers, starts, EMT(), settings, starts)
+    dynamics = ChainReplicas(numbers, starts, EMT(), settings, starts)
     dynamics.advance(80)
     frames = []
     for _ in range(count // 20):
         dynamics.advance(15)
-        for position, energy, force in zip(
-            dynamics.positions, dynamics.energies, dynamics._forces, strict=True
-        ):
-            atoms = Atoms(numbers, position)
+        for position in dynamics.positions:
+            atoms = Atoms(numbers, position, calculator=EMT())
+            energy, forces = atoms.get_potential_energy(), atoms.get_forces()
             atoms.info["temperature_K"] = temperature_K
-            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=force)
+            atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
             frames.append(atoms)
     return [frames[i::20][j] for i in range(20) for j in range(count // 20)]
 
@@ -156,16 +154,16 @@ def test_bad_input_is_one_line(
 def test_an_interrupted_run_says_how_to_go_on(
     run, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    real = SerialDynamics.advance
+    real = ChainReplicas.advance
 
-    def interrupted(self: SerialDynamics, n_steps: int) -> None:
+    def interrupted(self: ChainReplicas, n_steps: int) -> None:
         if self.step_count >= 100:
             raise KeyboardInterrupt
         real(self, n_steps)
 
     options = ("--out", tmp_path, "--steps", 150, "--discard", 20, *OPTIONS)
     with monkeypatch.context() as patch:
-        patch.setattr(SerialDynamics, "advance", interrupted)
+        patch.setattr(ChainReplicas, "advance", interrupted)
         code, _, errors = run("sample", "emt", reference, *options)
     assert code == 130
     assert errors.strip().endswith("run the same command again to go on")

@@ -11,7 +11,7 @@ import pytest
 
 from crack_md.models.registry import model_names
 from tests.cli.commands import command, crack_md, one_thread
-from tests.workflows.scale.driver import killed_after, rows_of, write_slabs
+from tests.workflows.screening.workers.driver import killed_after, rows_of, write_slabs
 
 GASES = "H2O=2.2,H2=2.5"
 BASE = ["--model", "emt", "--fmax", "0.1", "--gas-reference", GASES]

@@ -9,8 +9,8 @@ from ase.db import connect
 from ase.io import write
 
 from crack_md.data import read_structures
-from crack_md.data.readers import open_database
 from crack_md.errors import DataError
+from crack_md.structures import open_database
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_folders_are_read_in_the_order_of_names(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"no such file or folder: .*gone\.db"):
+    with pytest.raises(DataError, match=r"no such file: .*gone\.db"):
         list(read_structures(tmp_path / "gone.db"))
 
 
@@ -99,7 +99,7 @@ def test_a_database_without_rows_is_refused(tmp_path):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(DataError, match="has no structure files"):
+    with pytest.raises(DataError, match="holds no structures"):
         list(read_structures(tmp_path))
 
 
@@ -124,3 +124,12 @@ def test_unusable_structures_are_named_by_their_number(tmp_path, atoms, message)
 
     with pytest.raises(DataError, match=f"structure 2: .*{message}"):
         list(read_structures(path))
+
+
+def test_labels_leave_out_starts_beside_relaxed_structures(tmp_path):
+    """Where a relaxation has ended, its start is not read as well."""
+    start, relaxed = bulk("Cu", cubic=True), bulk("Cu", cubic=True, a=3.7)
+    for name, atoms in (("POSCAR", start), ("CONTCAR", relaxed)):
+        write(tmp_path / name, atoms, format="vasp")
+    (only,) = read_structures(tmp_path)
+    assert only.cell.lengths() == pytest.approx([3.7] * 3)

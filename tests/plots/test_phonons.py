@@ -4,7 +4,12 @@ from matplotlib.colors import to_hex
 
 from crack_md.plots.phonons import bands_png, draw_bands
 from crack_md.plots.style import RED
-from crack_md.workflows.phonons.settings import Density, Phonons, Segment, Thermal
+from crack_md.workflows.phonons.settings import (
+    Density,
+    Phonons,
+    Segment,
+    Thermodynamics,
+)
 
 
 def phonons(*, scale: float = 1.0, lowest: float = 0.0) -> Phonons:
@@ -21,7 +26,7 @@ def phonons(*, scale: float = 1.0, lowest: float = 0.0) -> Phonons:
     return Phonons(
         tuple(segments),
         Density(np.linspace(lowest, 8, 9), np.ones(9)),
-        Thermal(zero, zero, zero, zero, 0.0),
+        Thermodynamics(zero, zero, zero, zero, 0.0),
         (),
         0.0,
         0.0,

@@ -9,8 +9,8 @@ from crack_md.plots.residence import (
     draw_timeline,
     residence_png,
 )
-from crack_md.workflows.diffusion import Diffusion
-from crack_md.workflows.residence import Hop, Place, Residence, Stay
+from crack_md.workflows.md.diffusion import Diffusion
+from crack_md.workflows.md.residence import Hop, Place, Residence, Stay
 
 
 def residence() -> Residence:

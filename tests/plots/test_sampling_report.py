@@ -10,9 +10,9 @@ from matplotlib.image import imread
 from crack_md.plots.sampling import draw_chains, draw_energies, draw_ratios
 from crack_md.plots.sampling_bands import density, profile
 from crack_md.plots.sampling_report import write_sampling_report
+from crack_md.workflows.sampling.chains import ChainRestart
 from crack_md.workflows.sampling.check import SamplingCheck, check_halves
-from crack_md.workflows.sampling.dynamics import BlowUp
-from crack_md.workflows.sampling.record import summarise
+from crack_md.workflows.sampling.record import summarize
 from tests.plots.test_evaluation_report import Page
 from tests.workflows.sampling.test_check import check, sampled
 from tests.workflows.sampling.toys import Peroxide
@@ -28,7 +28,7 @@ def checked(tmp_path_factory: pytest.TempPathFactory) -> SamplingCheck:
 
 
 def test_a_page_with_every_part(checked: SamplingCheck, tmp_path: Path):
-    page = write_sampling_report(tmp_path, checked, summarise(checked), command="this")
+    page = write_sampling_report(tmp_path, checked, summarize(checked), command="this")
     assert page == tmp_path / "report.html"
     text = page.read_text(encoding="utf-8")
     shown = Page(text)
@@ -44,7 +44,7 @@ def test_a_page_with_every_part(checked: SamplingCheck, tmp_path: Path):
 
 def test_halves_have_no_chains(tmp_path: Path):
     found = check_halves(sampled(Peroxide(), chains=16))
-    page = write_sampling_report(tmp_path, found, summarise(found), command="this")
+    page = write_sampling_report(tmp_path, found, summarize(found), command="this")
     assert page is not None
     assert "chains" not in Page(page.read_text(encoding="utf-8")).sections
 
@@ -60,7 +60,7 @@ def test_figures_come_without_jinja2(
         return real(name, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", without)
-    record = summarise(checked)
+    record = summarize(checked)
     assert write_sampling_report(tmp_path, checked, record, command="this") is None
     assert {path.stem for path in tmp_path.glob("*.png")} == set(FIGURES)
 
@@ -97,7 +97,7 @@ def test_figures_show_what_is_in_the_check(checked: SamplingCheck):
 
 def test_survival_falls_at_blow_ups(checked: SamplingCheck):
     assert checked.chains is not None
-    torn = replace(checked.chains, blow_ups=(BlowUp(3, 4000, "torn"),))
+    torn = replace(checked.chains, blow_ups=(ChainRestart(3, 4000, "torn"),))
     left = draw_chains(torn, zero=0.0).axes[0]
     assert np.allclose(left.lines[0].get_ydata(), [1.0, 15 / 16, 15 / 16])
     assert np.allclose(left.lines[0].get_xdata(), [0.0, 2.0, 5.0])

@@ -7,15 +7,11 @@ from matplotlib.image import imread
 from matplotlib.text import Text
 
 from crack_md.plots.volcano import draw_volcano, volcano_png
-from crack_md.workflows.rating import rank
-from crack_md.workflows.records import RelaxationRecord
-from crack_md.workflows.results import (
-    ModelInfo,
-    ScreenResult,
-    ScreenSettings,
-    SiteResult,
-    SlabResult,
-)
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.relax.store import RelaxationRecord
+from crack_md.workflows.screening.plan import ScreenSettings
+from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
+from crack_md.workflows.screening.screen import rank
 
 METALS = {
     "Ni(111)": 0.35,

@@ -4,8 +4,8 @@ from crack_md.plots.screening.diagrams import draw_diagram, limiting_step
 from crack_md.plots.screening.markup import Markup, join, tag
 from crack_md.plots.screening.structures import draw_structure
 from crack_md.plots.screening.view import ReportView, SlabView
-from crack_md.workflows.activity import INTERMEDIATES
-from crack_md.workflows.structures import Structures
+from crack_md.workflows.orr.diagram import INTERMEDIATES
+from crack_md.workflows.screening.reader import Structures
 
 SHOWN = 6
 

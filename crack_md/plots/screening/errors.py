@@ -5,7 +5,7 @@ from typing import Any
 
 from crack_md.plots.screening.markup import Markup, join, table, tag
 from crack_md.plots.screening.view import ReportView
-from crack_md.workflows.uncertainty import percent
+from crack_md.workflows.ranking.errors import percent
 
 
 def draw_errors(view: ReportView) -> Markup:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from crack_md.plots.screening.markup import Markup, join, table, tag
 from crack_md.plots.screening.view import ReportView
-from crack_md.workflows.results_folder import Row, number
+from crack_md.workflows.screening.reader import Row, number
 
 HARMLESS = ("", "converged", "plateau", "site_migrated")
 """What a site may be without an anomaly; a plateau counts where forces are small."""

@@ -16,10 +16,10 @@ from crack_md.plots.screening.provenance import draw_provenance
 from crack_md.plots.screening.slab_table import draw_table
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.activity import INTERMEDIATES, Volcano
-from crack_md.workflows.results_folder import read_screening
-from crack_md.workflows.tables import write_atomically
-from crack_md.workflows.uncertainty import percent
+from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano
+from crack_md.workflows.ranking.errors import percent
+from crack_md.workflows.screening.reader import read_screening
+from crack_md.workflows.screening.writer import write_result
 
 FILE_NAME = "report.html"
 SECTIONS = {
@@ -42,7 +42,7 @@ def write_report(folder: Path) -> Path:
         DataError: the folder holds no finished screening, or cannot be written.
     """
     page = build_page(ReportView.of(read_screening(folder)))
-    write_atomically(folder / FILE_NAME, page.encode())
+    write_result(folder / FILE_NAME, page.encode())
     return folder / FILE_NAME
 
 
@@ -164,9 +164,9 @@ def _details(view: ReportView) -> Markup:
     everywhere are left out.
     """
     places = {row["slab"]: place for place, row in enumerate(view.screening.slabs)}
-    columns = _filled(view.screening.slabs)
+    columns = _fill(view.screening.slabs)
     site_columns = [
-        c for c in _filled(view.screening.sites) if c not in ("slab", "formula")
+        c for c in _fill(view.screening.sites) if c not in ("slab", "formula")
     ]
     sites: dict[int, list[list[str]]] = {}
     for row in view.screening.sites:
@@ -184,7 +184,7 @@ def _details(view: ReportView) -> Markup:
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _filled(rows: Any) -> list[str]:
+def _fill(rows: Any) -> list[str]:
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if any(row.get(name) for row in rows)]
 

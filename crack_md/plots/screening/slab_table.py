@@ -4,7 +4,12 @@ from collections import Counter
 from collections.abc import Sequence
 
 from crack_md.plots.screening.markup import Markup, join, tag
-from crack_md.plots.screening.table_columns import NONE, Column, fixed, table_columns
+from crack_md.plots.screening.table_columns import (
+    NONE,
+    TableColumn,
+    fixed,
+    table_columns,
+)
 from crack_md.plots.screening.view import ReportView, SlabView
 
 
@@ -17,7 +22,7 @@ def draw_table(view: ReportView) -> Markup:
     return join([_controls(view), tag("div", table, class_="scroll tall")])
 
 
-def _heading(column: Column) -> Markup:
+def _heading(column: TableColumn) -> Markup:
     numeric = column.digits is not None
     return tag(
         "th",
@@ -35,7 +40,7 @@ def _heading(column: Column) -> Markup:
     )
 
 
-def _row(slab: SlabView, columns: Sequence[Column]) -> Markup:
+def _row(slab: SlabView, columns: Sequence[TableColumn]) -> Markup:
     return tag(
         "tr",
         *(_cell(slab, column) for column in columns),
@@ -53,7 +58,7 @@ def _words(slab: SlabView) -> str:
     return f"{slab.name} {slab.formula} {sites} {slab.status}".lower()
 
 
-def _cell(slab: SlabView, column: Column) -> Markup:
+def _cell(slab: SlabView, column: TableColumn) -> Markup:
     value = column.value(slab)
     if column.digits is None:
         return tag("td", column.shown(slab) if column.shown else value or NONE)

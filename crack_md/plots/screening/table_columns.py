@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 from crack_md.plots.screening.markup import Markup, tag
 from crack_md.plots.screening.view import ReportView, SlabView
-from crack_md.workflows.orr import EQUILIBRIUM_V
-from crack_md.workflows.results_folder import number
-from crack_md.workflows.uncertainty import percent
+from crack_md.workflows.orr.diagram import EQUILIBRIUM_V
+from crack_md.workflows.ranking.errors import percent
+from crack_md.workflows.screening.reader import number
 
 NONE = "–"
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """One column: its title, what it means, and what it shows of a slab."""
 
     title: str
@@ -26,22 +26,22 @@ class Column:
     """Where the cell is more than its value."""
 
 
-def table_columns(view: ReportView) -> tuple[Column, ...]:
+def table_columns(view: ReportView) -> tuple[TableColumn, ...]:
     """Return the columns that have something to show, from left to right."""
     first, *others = view.screening.adsorbates
     columns = [
-        Column("#", "", "rank by limiting potential", lambda s: s.rank, 0),
-        Column("slab", "", "name and formula", lambda s: s.name, shown=_name),
-        Column(
+        TableColumn("#", "", "rank by limiting potential", lambda s: s.rank, 0),
+        TableColumn("slab", "", "name and formula", lambda s: s.name, shown=_name),
+        TableColumn(
             "status", "", "why there is no result", lambda s: s.status, shown=_status
         ),
-        Column("site", "", f"where {first}* ended", _site_of(first)),
+        TableColumn("site", "", f"where {first}* ended", _site_of(first)),
         _decimal(f"ΔE({first}*)", "eV", "against H₂O and H₂", _energy(first)),
         _free_energy(first, view),
         *(_free_energy(name, view) for name in others),
         _decimal("U_L", "V", "limiting potential against RHE", lambda s: s.U_L_V),
         *(_ranking_columns(view) if view.ranking else []),
-        Column(
+        TableColumn(
             "sets",
             "V",
             "range of U_L over all sets of corrections and scalings, as screened",
@@ -62,7 +62,7 @@ def table_columns(view: ReportView) -> tuple[Column, ...]:
             "how much weaker the next distinct site binds",
             lambda s: number(s.row, "gap_to_next_site_eV"),
         ),
-        Column(
+        TableColumn(
             "sites",
             "",
             "valid of all starting sites",
@@ -72,10 +72,10 @@ def table_columns(view: ReportView) -> tuple[Column, ...]:
         ),
         _decimal("θ", "ML", "coverage", lambda s: number(s.row, "coverage_ML")),
     ]
-    return tuple(c for c in columns if any(_filled(c, slab) for slab in view.slabs))
+    return tuple(c for c in columns if any(_fill(c, slab) for slab in view.slabs))
 
 
-def _filled(column: Column, slab: SlabView) -> bool:
+def _fill(column: TableColumn, slab: SlabView) -> bool:
     value = column.value(slab)
     if column.title == "status":
         return slab.rank is None
@@ -84,8 +84,8 @@ def _filled(column: Column, slab: SlabView) -> bool:
 
 def _decimal(
     title: str, unit: str, meaning: str, value: Callable[[SlabView], float | None]
-) -> Column:
-    return Column(title, unit, meaning, value, 2)
+) -> TableColumn:
+    return TableColumn(title, unit, meaning, value, 2)
 
 
 def _site_of(name: str) -> Callable[[SlabView], str | None]:
@@ -96,7 +96,7 @@ def _energy(name: str) -> Callable[[SlabView], float | None]:
     return lambda slab: slab.energies[name].dE_eV if name in slab.energies else None
 
 
-def _free_energy(name: str, view: ReportView) -> Column:
+def _free_energy(name: str, view: ReportView) -> TableColumn:
     """Return the column of ΔG with its interval."""
     level = f" ± half of the {_percent(view)} interval" if view.ranking else ""
 
@@ -109,7 +109,7 @@ def _free_energy(name: str, view: ReportView) -> Column:
         return fixed(energy.dG_eV or 0.0, 2) + half
 
     meaning = f"free energy at 298 K{level}"
-    return Column(f"ΔG({name}*)", "eV", meaning, value, 2, shown)
+    return TableColumn(f"ΔG({name}*)", "eV", meaning, value, 2, shown)
 
 
 def _sets(slab: SlabView) -> str:
@@ -117,7 +117,7 @@ def _sets(slab: SlabView) -> str:
     return " – ".join(NONE if end is None else fixed(end, 2) for end in ends)
 
 
-def _ranking_columns(view: ReportView) -> list[Column]:
+def _ranking_columns(view: ReportView) -> list[TableColumn]:
     """Return the columns that come from ranking.json."""
     assert view.ranking is not None
     top, level = view.ranking["settings"]["top"], percent(view.ranking["rank_level"])
@@ -136,10 +136,10 @@ def _ranking_columns(view: ReportView) -> list[Column]:
     potential, best = "interval of the limiting potential", "probability of being first"
     among = f"probability of being among the best {top}"
     return [
-        Column(_percent(view), "V", potential, of("U_L_low_V"), 2, between),
-        Column("P(best)", "", best, of("p_best"), 2),
-        Column(f"P(top {top})", "", among, of("p_top"), 2),
-        Column("ranks", level, "likely ranks", of("rank_high"), 0, places),
+        TableColumn(_percent(view), "V", potential, of("U_L_low_V"), 2, between),
+        TableColumn("P(best)", "", best, of("p_best"), 2),
+        TableColumn(f"P(top {top})", "", among, of("p_top"), 2),
+        TableColumn("ranks", level, "likely ranks", of("rank_high"), 0, places),
     ]
 
 

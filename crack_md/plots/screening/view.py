@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from crack_md.workflows.activity import INTERMEDIATES, free_energy_levels
-from crack_md.workflows.ranking_files import read_ranking
-from crack_md.workflows.results_folder import Candidate, Row, Screening, number
+from crack_md.workflows.orr.diagram import INTERMEDIATES, free_energy_levels
+from crack_md.workflows.ranking.results import read_ranking
+from crack_md.workflows.screening.reader import Candidate, Row, SavedScreening, number
 
 Interval = tuple[float, float]
 
@@ -86,12 +86,12 @@ class SlabView:
 class ReportView:
     """All that the page is made from."""
 
-    screening: Screening
+    screening: SavedScreening
     ranking: Mapping[str, Any] | None
     """ranking.json; None where there is none, or it belongs to older results."""
 
     @classmethod
-    def of(cls, screening: Screening) -> "ReportView":
+    def of(cls, screening: SavedScreening) -> "ReportView":
         """Return the view of a results folder as it is now."""
         return cls(screening, read_ranking(screening.folder))
 

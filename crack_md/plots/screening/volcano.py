@@ -14,8 +14,7 @@ from crack_md.plots.screening.axes import Axes, line, text, ticks
 from crack_md.plots.screening.markup import Markup, join, tag
 from crack_md.plots.screening.view import Interval, ReportView, SlabView
 from crack_md.plots.screening.volcano_points import FEW, Point, draw_names
-from crack_md.workflows.activity import Volcano
-from crack_md.workflows.orr import EQUILIBRIUM_V
+from crack_md.workflows.orr.diagram import EQUILIBRIUM_V, Volcano
 
 WIDTH, HEIGHT = 1080, 470
 LEFT, TOP, RIGHT, BOTTOM = 70, 44, 66, 56

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from crack_md.plots.screening.axes import Axes
 from crack_md.plots.screening.markup import Markup, tag
 from crack_md.plots.screening.view import Interval, SlabView
-from crack_md.workflows.activity import Volcano
+from crack_md.workflows.orr.diagram import Volcano
 
 FEW = 60
 """Slabs up to which all intervals and most names are drawn."""

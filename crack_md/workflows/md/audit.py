@@ -4,7 +4,7 @@ The energy of a conservative model fluctuates with the square of the time step a
 not drift; the part of a drift that is not conservative stays when the step is halved.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,15 +18,13 @@ from ase.md.velocitydistribution import Stationary
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.folder import package_versions, write_atomically, write_json
-from crack_md.workflows.md.audit_page import audit_page
+from crack_md.files import package_versions, write_atomically, write_json
+from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.md.jacobian import force_asymmetry
 from crack_md.workflows.md.output import THERMO_FILE
-from crack_md.workflows.md.run import MDResult, run_md
+from crack_md.workflows.md.run import MDResult, run_dynamics
 from crack_md.workflows.md.settings import MDSettings
-from crack_md.workflows.md.simulation import Progress
-from crack_md.workflows.md.statistics import fit_line
-from crack_md.workflows.md.summary import FINISHED, read_thermo
+from crack_md.workflows.md.summary import FINISHED, fit_line, read_thermo
 
 NVE_RUNS = ("nve", "nve_half_step")
 LIMITS: Mapping[str, Any] = MappingProxyType(
@@ -37,8 +35,6 @@ LIMITS: Mapping[str, Any] = MappingProxyType(
         "fluctuation_ratio": (3.4, 4.6),
     }
 )
-
-Report = Callable[[str, Progress], None]
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def run_audit(
         folder: for all files.
         precise: the same model in float64, for the Jacobian.
         provenance: what else decides the numbers, such as the model.
-        report: called after every step with the name of the run.
+        report: called after every step, about the name of the run.
 
     Raises:
         DataError: the folder cannot be written or holds another audit.
@@ -164,8 +160,8 @@ def _run_all(
     results: dict[str, MDResult] = {}
     start = atoms
     for name, run in settings.runs().items():
-        tell = None if report is None else partial(report, name)
-        results[name] = run_md(
+        tell = None if report is None else partial(_report_run, report, name)
+        results[name] = run_dynamics(
             start,
             calculator,
             settings=run,
@@ -179,6 +175,10 @@ def _run_all(
             if not start.constraints:
                 Stationary(start)  # a drifting whole holds no heat
     return results
+
+
+def _report_run(report: Report, name: str, event: ProgressEvent) -> None:
+    report(event._replace(what=name))
 
 
 def _require_finished(equilibration: MDResult) -> None:
@@ -247,3 +247,57 @@ def _verdict(measured: Mapping[str, Any]) -> dict[str, bool]:
         "step_scaling": ratio is not None and low <= ratio <= high,
         "asymmetry": measured["asymmetry"]["value"] <= LIMITS["asymmetry"],
     }
+
+
+WORDS = {True: "yes", False: "NO"}
+
+
+def audit_page(audit: Mapping[str, Any]) -> str:
+    """Return the numbers of an audit with what they mean, as plain text."""
+    settings, verdict = audit["settings"], audit["verdict"]
+    whole, half = audit["nve"], audit["nve_half_step"]
+    asymmetry, limits = audit["asymmetry"], audit["limits"]
+    step = settings["timestep_fs"]
+    lines = [
+        f"Energy conservation of {audit.get('model', 'the model')} on "
+        f"{audit['formula']} ({audit['n_atoms']} atoms)",
+        "",
+        f"  velocity Verlet, {whole['duration_ps']:g} ps at {step:g} fs and "
+        f"{half['duration_ps']:g} ps at {step / 2:g} fs from one start at "
+        f"{settings['temperature_K']:g} K",
+        f"  mean temperature {_number(whole['mean_temperature_K'], '.0f')} K",
+        "",
+        f"Drift within {limits['drift_meV_per_atom_ps']:g} meV/atom/ps: "
+        f"{WORDS[verdict['drift']]}",
+        f"  {f'at {step:g} fs':12}{_drift_text(whole)}",
+        f"  {f'at {step / 2:g} fs':12}{_drift_text(half)}",
+        "  drift over the run / spread of the kinetic energy: "
+        f"{_number(whole['drift_over_kinetic_spread'], '.3g')} (below 1 is usable)",
+        "",
+        f"Fluctuation grows as step²: {WORDS[verdict['step_scaling']]}",
+        f"  {_number(audit['fluctuation_at_step_meV_per_atom'], '.4g')} and "
+        f"{_number(audit['fluctuation_at_half_step_meV_per_atom'], '.4g')} meV/atom: "
+        f"ratio {_number(audit['fluctuation_ratio'], '.2f')}",
+        "  (4 is the integrator's own error; less: noise, or forces that are no "
+        "gradient)",
+        "",
+        f"Force Jacobian symmetric to {limits['asymmetry']:g}: "
+        f"{WORDS[verdict['asymmetry']]}",
+        f"  |J - J^T| / |J| = {asymmetry['value']:.2e} in "
+        f"{asymmetry['n_directions']} of {asymmetry['n_coordinates']} directions "
+        f"({audit.get('jacobian_precision', 'precision of the model')})",
+        "",
+    ]
+    lines += [f"{name} ended early, {why}" for name, why in audit["stopped"].items()]
+    end = "This model conserves energy here." if audit["passes"] else "Not passed."
+    return "\n".join([*lines, end, ""])
+
+
+def _drift_text(run: Mapping[str, Any]) -> str:
+    slope = _number(run["drift_meV_per_atom_ps"], "+.5f")
+    error = _number(run["drift_error_meV_per_atom_ps"], ".5f")
+    return f"{slope} ± {error} meV/atom/ps"
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

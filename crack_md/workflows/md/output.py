@@ -28,7 +28,7 @@ COLUMNS = (
 PRESSURE_COLUMNS = ("volume_A3", "pressure_GPa")
 
 
-class FrameFile(Protocol):
+class TrajectoryFile(Protocol):
     """A trajectory that grows and can be cut."""
 
     def append(self, atoms: Atoms) -> None:
@@ -127,7 +127,7 @@ class RunFiles:
     def __init__(self, folder: Path, format: Format, *, with_pressure: bool) -> None:
         path = folder / f"trajectory.{format}"
         self.thermo = ThermoTable(folder / THERMO_FILE, with_pressure=with_pressure)
-        self.frames: FrameFile = (
+        self.frames: TrajectoryFile = (
             ExtxyzFrames(path) if format == "extxyz" else TrajFrames(path)
         )
 

@@ -1,7 +1,7 @@
 """One run of molecular dynamics, from its first step or from its restart file."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,14 @@ from typing import Any
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.workflows.folder import claim_folder, keep_conditions, structure_sha256
+from crack_md.files import claim_folder, keep_conditions
+from crack_md.progress import Report
+from crack_md.structures import structure_sha256
 from crack_md.workflows.md.npt import require_pressure
 from crack_md.workflows.md.settings import MDSettings
-from crack_md.workflows.md.simulation import RESTART_FILE, Progress, Simulation
+from crack_md.workflows.md.simulation import RESTART_FILE, Simulation
 from crack_md.workflows.md.summary import FINISHED, write_summary
+from crack_md.workflows.notebook import html_facts
 
 
 @dataclass(frozen=True)
@@ -28,15 +31,21 @@ class MDResult:
     step: int
     summary: dict[str, Any]
 
+    def _repr_html_(self) -> str:
+        """Return how the run ended, as a table for a notebook."""
+        means = self.summary["second_half"]
+        reason = {"reason": self.reason, "step": self.step}
+        return html_facts({"status": self.status, **reason, **means})
 
-def run_md(
+
+def run_dynamics(
     atoms: Atoms,
     calculator: BaseCalculator,
     *,
     settings: MDSettings,
     folder: Path,
     provenance: Mapping[str, Any] | None = None,
-    report: Callable[[Progress], None] | None = None,
+    report: Report | None = None,
 ) -> MDResult:
     """Return the end of a run of ``settings.steps`` steps; its files are in ``folder``.
 

@@ -6,19 +6,20 @@ forgotten its neighbor lists. So a run that was stopped anywhere continues from 
 restart file to the same bits, and 2 × 500 steps are 1000 steps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.errors import DataError
-from crack_md.workflows.folder import read_json
-from crack_md.workflows.md.dynamics import build_dynamics
-from crack_md.workflows.md.integrators import Dynamics
-from crack_md.workflows.md.motion import (
+from crack_md.files import read_json
+from crack_md.progress import ProgressEvent, Report
+from crack_md.workflows.md.integrators import (
+    Integrator,
+    build_dynamics,
     degrees_of_freedom,
     draw_velocities,
     temperature,
@@ -26,24 +27,16 @@ from crack_md.workflows.md.motion import (
 from crack_md.workflows.md.output import RunFiles, frozen_frame
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.state import State, read_state, write_state
-from crack_md.workflows.md.stops import Stop, StopRules
+from crack_md.workflows.md.stops import StopReason, StopRules
 from crack_md.workflows.md.summary import FINISHED, SUMMARY_FILE
 
 RESTART_FILE = "restart.npz"
 
 
-class Progress(NamedTuple):
-    """Sent after every step."""
-
-    step: int
-    total: int
-    temperature_K: float
-
-
 class Simulation:
     """Atoms on their way, and the files they leave."""
 
-    dynamics: Dynamics
+    dynamics: Integrator
 
     def __init__(
         self,
@@ -92,7 +85,7 @@ class Simulation:
         self.files.frames.append(self._frame())
         self._pass_through_restart_file()
 
-    def advance(self, report: Callable[[Progress], None] | None) -> Stop | None:
+    def advance(self, report: Report | None) -> StopReason | None:
         """Go to the last step; return what stopped the run before, if anything."""
         self.last_good = self._frame()
         settings = self.settings
@@ -108,11 +101,12 @@ class Simulation:
             if self.step % settings.restart_every == 0:
                 self._pass_through_restart_file()
             if report is not None:
-                report(Progress(self.step, settings.steps, self._temperature()))
+                temperature_K = f"{self._temperature():.0f} K"
+                report(ProgressEvent(self.step, settings.steps, temperature_K))
         self.last_good = self._frame()
         return None
 
-    def _try_step(self) -> Stop | None:
+    def _try_step(self) -> StopReason | None:
         try:
             self.dynamics.step()
             self.step += 1
@@ -121,7 +115,7 @@ class Simulation:
                 stop = self.rules.check_bonds(self.atoms)
         except Exception as error:  # whatever a calculator raises, the files stay good
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            return Stop("calculator_failed", text)
+            return StopReason("calculator_failed", text)
         return stop
 
     def _temperature(self) -> float:

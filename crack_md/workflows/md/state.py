@@ -11,7 +11,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from crack_md.errors import DataError
-from crack_md.workflows.folder import write_atomically
+from crack_md.files import write_atomically
 
 FORMAT_VERSION = 1
 

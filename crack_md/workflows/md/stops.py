@@ -10,7 +10,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from crack_md.workflows.slab_checks import NONMETALS
+from crack_md.workflows.surfaces.slab import NONMETALS
 
 HOT_FACTOR = 3.0
 HOT_CHANCE = 1e-12
@@ -21,7 +21,7 @@ BROKEN_SCALE = 1.75
 ALONE_SCALE = 2.5
 
 
-class Stop(NamedTuple):
+class StopReason(NamedTuple):
     """Why a run ended before its time."""
 
     status: str
@@ -57,14 +57,16 @@ class StopRules:
             watches_bonds,
         )
 
-    def check_state(self, atoms: Atoms, temperature_K: float) -> Stop | None:
+    def check_state(self, atoms: Atoms, temperature_K: float) -> StopReason | None:
         """Return why to stop, from what every step has at hand."""
         energy, forces = atoms.get_potential_energy(), atoms.get_forces(md=True)
         positions = np.isfinite(atoms.positions).all()
         if not (np.isfinite(energy) and np.isfinite(forces).all() and positions):
-            return Stop("not_finite", "an energy, force or position is not finite")
+            return StopReason(
+                "not_finite", "an energy, force or position is not finite"
+            )
         if temperature_K > self.max_temperature_K:
-            return Stop(
+            return StopReason(
                 "too_hot",
                 f"the temperature is {temperature_K:.0f} K, above "
                 f"{self.max_temperature_K:.0f} K; a shorter time step may help, or "
@@ -72,7 +74,7 @@ class StopRules:
             )
         return None
 
-    def check_bonds(self, atoms: Atoms) -> Stop | None:
+    def check_bonds(self, atoms: Atoms) -> StopReason | None:
         """Return why to stop, from the distances between atoms."""
         if not self.watches_bonds:
             return None
@@ -81,7 +83,7 @@ class StopRules:
             limit = BROKEN_SCALE * covalent_radii[atoms.numbers[[i, j]]].sum()
             if length > limit:
                 names = " and ".join(f"{atoms.symbols[k]} (atom {k})" for k in (i, j))
-                return Stop(
+                return StopReason(
                     "broken_bonds",
                     f"the bond of {names} is {length:.2f} Å long (limit {limit:.2f} Å)",
                 )
@@ -89,7 +91,7 @@ class StopRules:
         gone = np.setdiff1d(self.bonded, near)
         if len(gone):
             names = ", ".join(f"{atoms.symbols[k]} (atom {k})" for k in gone)
-            return Stop("broken_bonds", f"{names} left all other atoms")
+            return StopReason("broken_bonds", f"{names} left all other atoms")
         return None
 
 

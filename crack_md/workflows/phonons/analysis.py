@@ -16,7 +16,7 @@ from crack_md.workflows.phonons.settings import (
     Phonons,
     PhononSettings,
     Segment,
-    Thermal,
+    Thermodynamics,
 )
 
 KJ_PER_MOL = units.kJ / units.mol
@@ -114,7 +114,7 @@ def _label(name: str) -> str:
     return NAMES.get(base, base) + small
 
 
-def _mesh(phonon: Any, settings: PhononSettings) -> tuple[Density, Thermal]:
+def _mesh(phonon: Any, settings: PhononSettings) -> tuple[Density, Thermodynamics]:
     phonon.run_mesh(settings.mesh_length_A)
     phonon.run_total_dos(freq_pitch=np.ptp(phonon.mesh.frequencies) / N_BINS)
     dos = phonon.total_dos
@@ -128,7 +128,7 @@ def _mesh(phonon: Any, settings: PhononSettings) -> tuple[Density, Thermal]:
     )
     found = phonon.thermal_properties
     free_energy = np.array(found.free_energy) * KJ_PER_MOL
-    return density, Thermal(
+    return density, Thermodynamics(
         np.array(found.temperatures),
         free_energy,
         np.array(found.entropy) * KJ_PER_MOL / 1000.0,

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,9 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 
 from crack_md.errors import MissingDependencyError, StructureError
-from crack_md.workflows.folder import write_atomically
+from crack_md.files import write_atomically
+from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.phonons.settings import Array, PhononSettings
-
-Report = Callable[[int, int], None]
 
 
 def load_phonopy() -> Any:
@@ -97,7 +95,7 @@ def compute_forces(
                 _store(path, found)
         forces.append(found)
         if report is not None:
-            report(number, len(supercells))
+            report(ProgressEvent(number, len(supercells), "displacements"))
     return forces
 
 

@@ -11,16 +11,16 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 
 from crack_md.errors import StructureError
-from crack_md.workflows.folder import (
+from crack_md.files import (
     claim_folder,
     keep_conditions,
     package_versions,
-    structure_sha256,
     write_json,
 )
-from crack_md.workflows.optimize import RelaxSettings, optimize
+from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.settings import Array
-from crack_md.workflows.slab_checks import NONMETALS
+from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
+from crack_md.workflows.surfaces.slab import NONMETALS
 
 MODES_FILE = "modes.json"
 DISPLACEMENT_A = 0.01
@@ -168,7 +168,7 @@ def run_adsorbate_modes(
         has_results = (folder / MODES_FILE).exists()
         keep_conditions(folder, conditions, has_results=has_results)
         if relaxation is not None:
-            atoms = optimize(atoms, calculator, settings=relaxation).atoms
+            atoms = relax_atoms(atoms, calculator, settings=relaxation).atoms
         modes = local_modes(
             atoms, calculator, indices=chosen, displacement_A=displacement_A
         )

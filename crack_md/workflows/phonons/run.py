@@ -11,24 +11,25 @@ from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 from ase.io.trajectory import Trajectory
 
-from crack_md.workflows.folder import (
+from crack_md.files import (
     claim_folder,
     csv_bytes,
     keep_conditions,
     package_versions,
-    structure_sha256,
     write_atomically,
     write_json,
 )
-from crack_md.workflows.optimize import RelaxSettings, optimize
+from crack_md.progress import Report
+from crack_md.structures import structure_sha256
+from crack_md.workflows.notebook import html_facts
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import (
-    Report,
     compute_forces,
     displaced_supercells,
     load_phonopy,
 )
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings
+from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 
 RELAXED_FILE = "relaxed.traj"
 RESIDUAL_FORCE = 0.01
@@ -42,6 +43,12 @@ class PhononResult:
     atoms: Atoms
     phonons: Phonons
     summary: dict[str, Any]
+
+    def _repr_html_(self) -> str:
+        """Return the numbers of the crystal, as a table for a notebook."""
+        plain = {k: v for k, v in self.summary.items() if isinstance(v, str | float)}
+        unstable = len(self.phonons.imaginary)
+        return html_facts({**plain, "imaginary modes": unstable})
 
 
 def run_phonons(
@@ -65,7 +72,7 @@ def run_phonons(
         folder: for all files.
         relaxation: how to relax the crystal first; None to take it as it is.
         provenance: what else decides the numbers, such as the model.
-        report: called after every supercell with how many are done, and of how many.
+        report: called after every supercell.
 
     Raises:
         MissingDependencyError: phonopy is not installed.
@@ -118,7 +125,7 @@ def _at_rest(
         largest = float(np.linalg.norm(crystal.get_forces(), axis=1).max())
         return atoms.copy(), {"relaxed": False, "max_force_eV_per_A": largest}
     if not path.exists():
-        result = optimize(atoms, calculator, settings=relaxation)
+        result = relax_atoms(atoms, calculator, settings=relaxation, with_stress=True)
         temporary = folder / f".{RELAXED_FILE}"
         ase.io.write(temporary, result.atoms)
         temporary.replace(path)

@@ -111,7 +111,7 @@ class Density:
 
 
 @dataclass(frozen=True, eq=False)
-class Thermal:
+class Thermodynamics:
     """Harmonic thermodynamics per primitive cell."""
 
     temperature_K: Float[Array, " temperature"]
@@ -127,7 +127,7 @@ class Phonons:
 
     segments: tuple[Segment, ...]
     density: Density
-    thermal: Thermal
+    thermal: Thermodynamics
     imaginary: tuple[ImaginaryMode, ...]
     """Worst first."""
     asymmetry: float

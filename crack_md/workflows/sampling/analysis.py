@@ -7,36 +7,35 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from crack_md.workflows.sampling.chains import Chains
-from crack_md.workflows.sampling.compare import (
-    N_GROUPS,
-    Comparison,
-    compare,
-    time_blocks,
-)
+from crack_md.progress import ProgressEvent, Report
+from crack_md.workflows.sampling.chains import SampledChains
 from crack_md.workflows.sampling.convergence import (
     effective_sample_size,
     split_r_hat,
 )
 from crack_md.workflows.sampling.limits import Limits, spurious_frames
+from crack_md.workflows.sampling.metrics import (
+    N_GROUPS,
+    Comparison,
+    compare,
+    time_blocks,
+)
 from crack_md.workflows.sampling.observables import (
-    Molecule,
+    MoleculeTopology,
     Observable,
     geometric_observables,
     monitors,
 )
-from crack_md.workflows.sampling.reference import Reference
+from crack_md.workflows.sampling.reference import ReferenceFrames
 
 ENERGY = "energy"
 ENERGY_OF_MODEL = "energy, by the model"
 N_SEGMENTS = 4
 """Parts that one trajectory is cut into, to see whether they agree like chains."""
 
-Report = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
-class Sample:
+class SampleFrames:
     """What is compared with a reference: frames of a model, in chains."""
 
     positions: Float[NDArray[np.floating], "chain frame atom 3"]
@@ -49,14 +48,14 @@ class Sample:
     """Which chains never started again."""
 
     @classmethod
-    def of_chains(cls, chains: Chains, *, offset: float) -> "Sample":
+    def of_chains(cls, chains: SampledChains, *, offset: float) -> "SampleFrames":
         """Return the frames of a model, energies lowered by an offset in eV."""
         return cls(
             chains.positions, chains.energies - offset, chains.counts, chains.survivors
         )
 
     @classmethod
-    def of_reference(cls, frames: Reference) -> "Sample":
+    def of_reference(cls, frames: ReferenceFrames) -> "SampleFrames":
         """Return frames of one trajectory, cut into parts that act as chains."""
         n = len(frames) // N_SEGMENTS
         positions = frames.positions[: n * N_SEGMENTS]
@@ -117,10 +116,10 @@ class Analysis:
 
 
 def analyse(
-    reference: Reference,
-    sample: Sample,
+    reference: ReferenceFrames,
+    sample: SampleFrames,
     *,
-    molecule: Molecule,
+    molecule: MoleculeTopology,
     model_on_reference: Float[NDArray[np.float64], " evaluated"] | None = None,
     report: Report | None = None,
 ) -> Analysis:
@@ -132,7 +131,7 @@ def analyse(
         molecule: its bonds and torsions.
         model_on_reference: energies by the model on (some) frames of the reference, in
             the order of time and on the scale of the reference.
-        report: called with the number of observables done, and of all.
+        report: called after every observable.
     """
     if not sample.counts.any():
         return _empty(reference, molecule)
@@ -153,7 +152,7 @@ def analyse(
             )
         )
         if report is not None:
-            report(done, len(observables))
+            report(ProgressEvent(done, len(observables), "distributions"))
     window = (
         reference.energies if reference.energies is not None else model_on_reference
     )
@@ -176,7 +175,7 @@ def analyse(
     )
 
 
-def _empty(reference: Reference, molecule: Molecule) -> Analysis:
+def _empty(reference: ReferenceFrames, molecule: MoleculeTopology) -> Analysis:
     """Return the analysis of a sample without a frame that counts."""
     return Analysis(
         comparisons=(),
@@ -191,10 +190,10 @@ def _empty(reference: Reference, molecule: Molecule) -> Analysis:
 
 
 def reference_convergence(
-    reference: Reference, molecule: Molecule
+    reference: ReferenceFrames, molecule: MoleculeTopology
 ) -> tuple[Convergence, ...]:
     """Return how well the reference itself is sampled: its quarters as chains."""
-    return _sample_convergence(Sample.of_reference(reference), molecule)
+    return _sample_convergence(SampleFrames.of_reference(reference), molecule)
 
 
 def _energy_observables(
@@ -207,7 +206,9 @@ def _energy_observables(
             yield Observable(name, "energy", energies[:, None], of_sample[:, None])
 
 
-def _sample_convergence(sample: Sample, molecule: Molecule) -> tuple[Convergence, ...]:
+def _sample_convergence(
+    sample: SampleFrames, molecule: MoleculeTopology
+) -> tuple[Convergence, ...]:
     """Return R-hat and effective size over the chains that never started again."""
     inside = sample.counts & sample.whole[:, None]
     n_chains, n_frames = int(sample.whole.sum()), int(inside.sum(axis=1).max(initial=0))
@@ -217,15 +218,15 @@ def _sample_convergence(sample: Sample, molecule: Molecule) -> tuple[Convergence
     return tuple(
         Convergence(
             name,
-            _measured(split_r_hat, values.reshape(n_chains, n_frames)),
-            _measured(effective_sample_size, values.reshape(n_chains, n_frames)),
+            _measure(split_r_hat, values.reshape(n_chains, n_frames)),
+            _measure(effective_sample_size, values.reshape(n_chains, n_frames)),
             values.size,
         )
         for name, values in series.items()
     )
 
 
-def _measured(
+def _measure(
     measure: Callable[[Float[NDArray[np.float64], "chain draw"]], float],
     chains: Float[NDArray[np.float64], "chain draw"],
 ) -> float:

@@ -10,24 +10,27 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.results import ModelInfo
-from crack_md.workflows.sampling.analysis import Analysis, Sample, analyse
-from crack_md.workflows.sampling.chains import Chains, SamplingSettings
-from crack_md.workflows.sampling.dynamics import BuildDynamics
+from crack_md.progress import ProgressEvent, Report
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.notebook import html_facts
+from crack_md.workflows.sampling.analysis import Analysis, SampleFrames, analyse
+from crack_md.workflows.sampling.chains import SampledChains, SamplingSettings
 from crack_md.workflows.sampling.limits import Limits
-from crack_md.workflows.sampling.observables import Molecule, find_molecule
-from crack_md.workflows.sampling.on_reference import OnReference, evaluate_reference
-from crack_md.workflows.sampling.potential import Potential
-from crack_md.workflows.sampling.reference import MIN_FRAMES, Reference
+from crack_md.workflows.sampling.observables import MoleculeTopology, find_molecule
+from crack_md.workflows.sampling.potential import (
+    MoleculePotential,
+    OnReference,
+    evaluate_reference,
+)
+from crack_md.workflows.sampling.reference import MIN_FRAMES, ReferenceFrames
 from crack_md.workflows.sampling.run_chains import run_chains
-from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
 from crack_md.workflows.sampling.starts import starting_positions
-from crack_md.workflows.sampling.thermometers import (
+from crack_md.workflows.sampling.temperature import (
     Thermometers,
     measure_thermometers,
 )
 from crack_md.workflows.sampling.verdict import (
-    Dynamics,
+    ChainSummary,
     Verdict,
     judge,
 )
@@ -35,16 +38,13 @@ from crack_md.workflows.sampling.verdict import (
 CHAINS_FILE = "chains.npz"
 N_RESTART_FRAMES = 100
 
-Report = Callable[[str, int, int], None]
-"""Called with what is being done, how many of it are done, and of how many."""
-
 
 @dataclass(frozen=True)
 class SamplingCheck:
     """Everything that a check found out."""
 
-    reference: Reference
-    molecule: Molecule
+    reference: ReferenceFrames
+    molecule: MoleculeTopology
     thermometers: Thermometers
     analysis: Analysis
     verdict: Verdict
@@ -52,19 +52,26 @@ class SamplingCheck:
     """eV, of the frames that count, on the scale of the reference."""
     on_reference: OnReference | None = None
     """None where one half of the reference was compared with the other."""
-    chains: Chains | None = None
-    dynamics: Dynamics | None = None
+    chains: SampledChains | None = None
+    dynamics: ChainSummary | None = None
     model: ModelInfo | None = None
 
+    def _repr_html_(self) -> str:
+        """Return the verdict with its reasons, as a table for a notebook."""
+        reasons = {
+            "failures": "; ".join(self.verdict.failures),
+            "doubts": "; ".join(self.verdict.doubts),
+        }
+        return html_facts({"verdict": self.verdict.status, **reasons})
 
-def check_sampling(
-    reference: Reference,
+
+def compare_chains(
+    reference: ReferenceFrames,
     calculator: BaseCalculator,
     *,
     model: ModelInfo,
     settings: SamplingSettings,
     folder: Path,
-    build: BuildDynamics = SerialDynamics,
     max_reference_frames: int = 2000,
     report: Report | None = None,
 ) -> SamplingCheck:
@@ -76,7 +83,6 @@ def check_sampling(
         model: what it is, for records and for going on with stopped chains.
         settings: of the chains, at the temperature of the reference.
         folder: for the chains.
-        build: engine of the chains; any calculator works with the default.
         max_reference_frames: on how many frames the model is evaluated.
         report: progress.
 
@@ -88,10 +94,10 @@ def check_sampling(
     _require_comparable(reference, model, settings)
     folder.mkdir(parents=True, exist_ok=True)
     molecule = find_molecule(reference.numbers, reference.positions)
-    potential = Potential(reference.numbers, calculator)
-    thinned = reference.thinned(max_reference_frames)
+    potential = MoleculePotential(reference.numbers, calculator)
+    thin = reference.thin(max_reference_frames)
     on_reference = evaluate_reference(
-        thinned, potential, report=_named(report, "model on reference", len(thinned))
+        thin, potential, report=_count_report(report, "model on reference", len(thin))
     )
     starts = starting_positions(
         reference, molecule, n_chains=settings.n_chains, seed=settings.seed
@@ -102,19 +108,18 @@ def check_sampling(
         calculator,
         settings=settings,
         limits=Limits.of(molecule.graph, reference.positions),
-        restart_frames=reference.thinned(N_RESTART_FRAMES).positions,
+        restart_frames=reference.thin(N_RESTART_FRAMES).positions,
         path=folder / CHAINS_FILE,
         provenance={"model": model.sha256, "reference": reference.sha256},
-        build=build,
-        report=_named(report, "steps of the chains", settings.steps),
+        report=_count_report(report, "steps of the chains", settings.steps),
     )
-    return _checked(
+    return _judge_sample(
         reference,
-        Sample.of_chains(chains, offset=on_reference.offset),
+        SampleFrames.of_chains(chains, offset=on_reference.offset),
         molecule=molecule,
         on_reference=on_reference,
         chains=chains,
-        dynamics=Dynamics(
+        dynamics=ChainSummary(
             chains.survival, chains.kinetic_temperature, potential.forces_kind
         ),
         model=model,
@@ -123,7 +128,7 @@ def check_sampling(
 
 
 def check_halves(
-    reference: Reference, *, report: Report | None = None
+    reference: ReferenceFrames, *, report: Report | None = None
 ) -> SamplingCheck:
     """Return whether the second half of a reference is distributed like the first.
 
@@ -140,9 +145,9 @@ def check_halves(
         )
     molecule = find_molecule(reference.numbers, reference.positions)
     second = reference.select(slice(half, None))
-    return _checked(
+    return _judge_sample(
         reference.select(slice(half)),
-        Sample.of_reference(second),
+        SampleFrames.of_reference(second),
         molecule=molecule,
         thermometers=measure_thermometers(
             reference.positions, reference.forces, molecule.graph
@@ -151,14 +156,14 @@ def check_halves(
     )
 
 
-def _checked(
-    reference: Reference,
-    sample: Sample,
+def _judge_sample(
+    reference: ReferenceFrames,
+    sample: SampleFrames,
     *,
-    molecule: Molecule,
+    molecule: MoleculeTopology,
     on_reference: OnReference | None = None,
-    chains: Chains | None = None,
-    dynamics: Dynamics | None = None,
+    chains: SampledChains | None = None,
+    dynamics: ChainSummary | None = None,
     model: ModelInfo | None = None,
     thermometers: Thermometers | None = None,
     report: Report | None = None,
@@ -171,9 +176,7 @@ def _checked(
         sample,
         molecule=molecule,
         model_on_reference=None if on_reference is None else on_reference.energies,
-        report=None
-        if report is None
-        else lambda done, total: report("distributions", done, total),
+        report=report,
     )
     verdict = judge(
         analysis,
@@ -197,7 +200,7 @@ def _checked(
 
 
 def _require_comparable(
-    reference: Reference, model: ModelInfo, settings: SamplingSettings
+    reference: ReferenceFrames, model: ModelInfo, settings: SamplingSettings
 ) -> None:
     temperature_K = reference.known_temperature
     if settings.temperature_K != temperature_K:
@@ -213,7 +216,9 @@ def _require_comparable(
         )
 
 
-def _named(
+def _count_report(
     report: Report | None, what: str, total: int
 ) -> Callable[[int], None] | None:
-    return None if report is None else lambda done: report(what, done, total)
+    if report is None:
+        return None
+    return lambda done: report(ProgressEvent(done, total, what))

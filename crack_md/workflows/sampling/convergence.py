@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-Chains = Float[NDArray[np.float64], "chain draw"]
+ChainValues = Float[NDArray[np.float64], "chain draw"]
 Halves = Float[NDArray[np.float64], "half half_draw"]
 
 
-def split_r_hat(chains: Chains) -> float:
+def split_r_hat(chains: ChainValues) -> float:
     """Return the rank-normalised split R-hat, the larger of bulk and folded one.
 
     Ranks make it work for heavy tails; folding at the median makes it see chains that
@@ -32,7 +32,7 @@ def split_r_hat(chains: Chains) -> float:
     return max(_r_hat(_normal_scores(halves)), _r_hat(_normal_scores(folded)))
 
 
-def effective_sample_size(chains: Chains) -> float:
+def effective_sample_size(chains: ChainValues) -> float:
     """Return m n / (1 + 2 Σ ρ_t) of the rank-normalised values of all chains.
 
     ρ_t = 1 − (W − mean of the chains' autocovariances at t) / var⁺, with the variance
@@ -72,24 +72,24 @@ def block_error(
     return float(np.std(means, ddof=1) / np.sqrt(n_blocks))
 
 
-def _split(chains: Chains) -> Halves:
+def _split(chains: ChainValues) -> Halves:
     half = chains.shape[1] // 2
     return np.concatenate([chains[:, :half], chains[:, chains.shape[1] - half :]])
 
 
-def _normal_scores(chains: Chains) -> Chains:
+def _normal_scores(chains: ChainValues) -> ChainValues:
     ranks = rankdata(chains, axis=None).reshape(chains.shape)
     return np.asarray(ndtri((ranks - 0.375) / (chains.size + 0.25)))
 
 
-def _r_hat(chains: Chains) -> float:
+def _r_hat(chains: ChainValues) -> float:
     n = chains.shape[1]
     within = chains.var(axis=1, ddof=1).mean()
     between = chains.mean(axis=1).var(ddof=1)
     return float(np.sqrt((n - 1) / n + between / within))
 
 
-def _autocovariance(chains: Chains) -> Float[NDArray[np.float64], "chain lag"]:
+def _autocovariance(chains: ChainValues) -> Float[NDArray[np.float64], "chain lag"]:
     n = chains.shape[1]
     centered = chains - chains.mean(axis=1, keepdims=True)
     # zero padding keeps the end of a chain from meeting its start

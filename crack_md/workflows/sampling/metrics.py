@@ -1,14 +1,25 @@
-"""How far two distributions are apart: three distances, each a pure function.
+"""Distances between distributions of reference and sample, each beside its noise floor.
 
-A distribution over values is a weight per value; here p and q share one array of values
-in ascending order, and each value has a signed weight: positive ones are p, negative
-ones −q. Both sum to one.
+A distribution over values is a weight per value; p and q share one array of values in
+ascending order, and each value has a signed weight: positive ones are p, negative ones
+−q. Both sum to one.
+
+The floor of a metric is the distance between two halves of the reference itself. Frames
+that follow each other are alike, so that random halves understate it; the reference is
+cut into eight blocks in time, and the floor is the mean over all 35 ways to share the
+blocks between two sides. The sample has a floor of its own, from groups of chains.
 """
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from ase import units
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from numpy.typing import NDArray
+
+from crack_md.workflows.sampling.observables import Kind, Observable, bin_edges
 
 Array = NDArray[np.float64]
 
@@ -95,3 +106,197 @@ def _weighted_median(values: Array, weights: Array) -> float:
     reached = np.cumsum(weights[order])
     place = np.searchsorted(reached, 0.5 * reached[-1])
     return float(values[order[min(place, len(values) - 1)]])
+
+
+N_GROUPS = 8
+Quantity = Literal["W1", "JS", "F"]
+QUANTITIES: dict[Kind, tuple[Quantity, ...]] = {
+    "energy": ("W1", "JS"),
+    "distance": ("W1", "JS"),
+    "torsion": ("W1", "JS", "F"),
+}
+UNITS: dict[tuple[Kind, Quantity], tuple[str, float]] = {
+    ("energy", "W1"): ("meV", 1e3),
+    ("distance", "W1"): ("Å", 1.0),
+    ("torsion", "W1"): ("°", 1.0),
+    ("torsion", "F"): ("meV", 1e3),
+}
+"""Unit in which a metric is told, and the factor to it; Jensen–Shannon is in bits."""
+
+Groups = Int[NDArray[np.int64], " frame"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One distance between reference and sample."""
+
+    observable: str
+    kind: Kind
+    quantity: Quantity
+    unit: str
+    value: float
+    floor: float
+    """The same between halves of the reference."""
+    sample_floor: float
+    """The same between halves of the sample."""
+
+    @property
+    def ratio(self) -> float:
+        """Return the distance in units of the floor."""
+        return self.value / self.floor if self.floor > 0 else float("inf")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two distributions of one observable, and how far they are apart."""
+
+    name: str
+    kind: Kind
+    edges: Float[NDArray[np.float64], " edge"]
+    reference: Float[NDArray[np.float64], "group bin"]
+    """Counts, by blocks in time."""
+    sample: Float[NDArray[np.float64], "sample_group bin"]
+    """Counts, by groups of chains."""
+    metrics: tuple[Metric, ...]
+
+
+@dataclass(frozen=True)
+class Pool:
+    """All values of one observable in one set of frames."""
+
+    values: Float[NDArray[np.float64], " value"]
+    """Ascending."""
+    groups: Int[NDArray[np.int64], " value"]
+    counts: Float[NDArray[np.float64], "group bin"]
+    """In frames: the members of a frame share its weight."""
+
+    @property
+    def sizes(self) -> Float[NDArray[np.float64], " group"]:
+        """Return the number of values in every group."""
+        return np.bincount(self.groups, minlength=len(self.counts)).astype(float)
+
+
+def compare(
+    observable: Observable,
+    *,
+    reference_groups: Groups,
+    sample_groups: Int[NDArray[np.int64], " sample"],
+    temperature_K: float,
+) -> Comparison:
+    """Return how far the sample is from the reference in one observable.
+
+    Args:
+        observable: its values.
+        reference_groups: block in time of every frame of the reference.
+        sample_groups: group of every frame of the sample, such as its chain.
+        temperature_K: of both, for free energies.
+    """
+    edges = bin_edges(observable)
+    reference = _pool(observable.reference, reference_groups, edges)
+    sample = _pool(observable.sample, sample_groups, edges)
+    apart = _between(reference, sample, observable.kind, temperature_K)
+    floor = _floors(reference, observable.kind, temperature_K)
+    sample_floor = _floors(sample, observable.kind, temperature_K)
+    metrics = []
+    for quantity in QUANTITIES[observable.kind]:
+        unit, factor = UNITS.get((observable.kind, quantity), ("bit", 1.0))
+        metrics.append(
+            Metric(
+                observable.name,
+                observable.kind,
+                quantity,
+                unit,
+                factor * apart[quantity],
+                factor * floor[quantity],
+                factor * sample_floor[quantity],
+            )
+        )
+    return Comparison(
+        observable.name,
+        observable.kind,
+        edges,
+        reference.counts,
+        sample.counts,
+        tuple(metrics),
+    )
+
+
+def time_blocks(n_frames: int, n_blocks: int = N_GROUPS) -> Groups:
+    """Return the block of every frame: equal parts, in order."""
+    return np.arange(n_frames) * n_blocks // n_frames
+
+
+def balanced_splits(n_groups: int) -> Float[NDArray[np.float64], "split group"]:
+    """Return all ways to share groups between two sides of equal number, as ±1."""
+    signs = []
+    for others in combinations(range(1, n_groups), n_groups // 2 - 1):
+        sign = np.full(n_groups, -1.0)
+        sign[[0, *others]] = 1.0
+        signs.append(sign)
+    return np.array(signs)
+
+
+def _pool(
+    values: Float[NDArray[np.float64], "frame member"],
+    groups: Groups,
+    edges: Float[NDArray[np.float64], " edge"],
+) -> Pool:
+    members = values.shape[1]
+    by_value = np.repeat(groups, members)
+    flat = values.ravel()
+    bins = np.clip(np.searchsorted(edges, flat, side="right") - 1, 0, len(edges) - 2)
+    n_bins, n_groups = len(edges) - 1, int(groups.max()) + 1
+    counts = np.bincount(by_value * n_bins + bins, minlength=n_groups * n_bins)
+    order = np.argsort(flat, kind="stable")
+    return Pool(
+        flat[order], by_value[order], counts.reshape(n_groups, n_bins) / members
+    )
+
+
+def _between(
+    p: Pool, q: Pool, kind: Kind, temperature_K: float
+) -> dict[Quantity, float]:
+    values = np.concatenate([p.values, q.values])
+    weights = np.concatenate(
+        [
+            np.full(len(p.values), 1.0 / len(p.values)),
+            np.full(len(q.values), -1.0 / len(q.values)),
+        ]
+    )
+    order = np.argsort(values, kind="stable")
+    both = p.counts.sum(axis=0), q.counts.sum(axis=0)
+    return _distances(values[order], weights[order], *both, kind, temperature_K)
+
+
+def _floors(pool: Pool, kind: Kind, temperature_K: float) -> dict[Quantity, float]:
+    """Return the mean distances between halves of a pool, over all splits."""
+    found = []
+    for sign in balanced_splits(len(pool.counts)):
+        sides = [np.where(sign == side, pool.sizes, 0.0).sum() for side in (1, -1)]
+        weights = np.where(sign > 0, 1.0 / sides[0], -1.0 / sides[1])
+        p, q = pool.counts[sign > 0].sum(axis=0), pool.counts[sign < 0].sum(axis=0)
+        found.append(
+            _distances(pool.values, weights[pool.groups], p, q, kind, temperature_K)
+        )
+    return {
+        quantity: float(np.mean([one[quantity] for one in found]))
+        for quantity in QUANTITIES[kind]
+    }
+
+
+def _distances(
+    values: Float[NDArray[np.float64], " value"],
+    weights: Float[NDArray[np.float64], " value"],
+    p: Float[NDArray[np.float64], " bin"],
+    q: Float[NDArray[np.float64], " bin"],
+    kind: Kind,
+    temperature_K: float,
+) -> dict[Quantity, float]:
+    period = 360.0 if kind == "torsion" else None
+    found: dict[Quantity, float] = {
+        "W1": wasserstein_1(values, weights, period=period),
+        "JS": jensen_shannon(p, q),
+    }
+    if kind == "torsion":
+        found["F"] = free_energy_rmse(p, q, temperature_K)
+    return found

@@ -14,10 +14,12 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from crack_md.data.bonds import distances
-from crack_md.workflows.sampling.bond_graph import BondGraph, Positions, find_bonds
-from crack_md.workflows.sampling.torsions import (
+from crack_md.workflows.sampling.molecule import (
+    BondGraph,
+    Positions,
     Torsion,
     dihedral_angles,
+    find_bonds,
     find_torsions,
 )
 
@@ -40,7 +42,7 @@ class Observable:
 
 
 @dataclass(frozen=True)
-class Molecule:
+class MoleculeTopology:
     """What is found out about a molecule once: bonds, torsions, mirror symmetry."""
 
     graph: BondGraph
@@ -56,18 +58,18 @@ class Molecule:
 
 def find_molecule(
     numbers: Int[NDArray[np.int64], " atom"], frames: Positions
-) -> Molecule:
+) -> MoleculeTopology:
     """Return bonds, torsions and pairs of a molecule.
 
     Raises:
         StructureError: the atoms are not those of one molecule.
     """
     graph = find_bonds(numbers, frames)
-    return Molecule(graph, find_torsions(graph, frames), _pairs(numbers))
+    return MoleculeTopology(graph, find_torsions(graph, frames), _pairs(numbers))
 
 
 def geometric_observables(
-    molecule: Molecule,
+    molecule: MoleculeTopology,
     reference: Positions,
     sample: Float[NDArray[np.float64], "sample atom 3"],
 ) -> Iterator[Observable]:
@@ -93,7 +95,7 @@ def torsion_angles(frames: Positions, torsion: Torsion, *, mirrored: bool) -> Va
 
 
 def monitors(
-    molecule: Molecule, positions: Positions
+    molecule: MoleculeTopology, positions: Positions
 ) -> dict[str, Float[NDArray[np.float64], " frame"]]:
     """Return what has to converge, by the name of the observable it stands for.
 

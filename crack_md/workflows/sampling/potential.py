@@ -1,8 +1,8 @@
-"""Energies and forces of many copies of one molecule, by any ASE calculator."""
+"""Energies and forces of copies of a molecule, and of frames of the reference."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -10,10 +10,15 @@ from ase.calculators.calculator import BaseCalculator, CalculationFailed
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from crack_md.calculators.batched import calculate_each
 from crack_md.errors import CrackError
+from crack_md.workflows.sampling.reference import ReferenceFrames
+from crack_md.workflows.sampling.temperature import (
+    Temperature,
+    virial_temperature,
+)
 
 Positions = Float[NDArray[np.float64], "copy atom 3"]
-Report = Callable[[int], None]
 CHUNK = 64
 
 
@@ -27,7 +32,7 @@ class Evaluated:
     """Why there are none, by copy."""
 
 
-class Potential:
+class MoleculePotential:
     """A calculator and the molecule it is asked about.
 
     A calculator with a method ``calculate_many(structures, properties)``, which returns
@@ -62,7 +67,8 @@ class Potential:
         copies = [Atoms(self.numbers, frame) for frame in positions]
         energies, forces = np.full(len(copies), np.nan), np.full_like(positions, np.nan)
         errors: dict[int, CrackError | CalculationFailed] = {}
-        for place, answer in enumerate(self._answers(copies)):
+        answers = calculate_each(copies, self.calculator, ("energy", "forces"))
+        for place, answer in enumerate(answers):
             if isinstance(answer, CrackError | CalculationFailed):
                 errors[place] = answer
             elif isinstance(answer, Exception):
@@ -72,7 +78,7 @@ class Potential:
         return Evaluated(energies, forces, errors)
 
     def evaluate_all(
-        self, positions: Positions, *, report: Report | None = None
+        self, positions: Positions, *, report: Callable[[int], None] | None = None
     ) -> Evaluated:
         """Return energies and forces of many frames, none of which may fail.
 
@@ -97,17 +103,41 @@ class Potential:
             {},
         )
 
-    def _answers(self, copies: list[Atoms]) -> list[dict[str, Any] | Exception]:
-        many = getattr(self.calculator, "calculate_many", None)
-        if many is not None:
-            return list(many(copies, properties=("energy", "forces")))
-        return [self._answer(atoms) for atoms in copies]
 
-    def _answer(self, atoms: Atoms) -> dict[str, Any] | Exception:
-        try:
-            return {
-                name: self.calculator.get_property(name, atoms)
-                for name in ("energy", "forces")
-            }
-        except (CrackError, CalculationFailed) as error:
-            return error
+@dataclass(frozen=True)
+class OnReference:
+    """The model on frames of the reference, energies on the reference's scale."""
+
+    energies: Float[NDArray[np.float64], " frame"]
+    """eV; the median difference from the reference's energies is taken off."""
+    offset: float
+    """eV: this difference."""
+    energy_mae: float | None
+    """eV, after that; None where the reference has no energies."""
+    force_mae: float | None
+    """eV/Å per component; None where the reference has no forces."""
+    virial: Temperature
+    """Virial temperature of these frames with the model's forces."""
+
+
+def evaluate_reference(
+    frames: ReferenceFrames,
+    potential: MoleculePotential,
+    *,
+    report: Callable[[int], None] | None = None,
+) -> OnReference:
+    """Return what a model says about frames of the reference.
+
+    Raises:
+        CrackError: it cannot be applied to one of them.
+    """
+    found = potential.evaluate_all(frames.positions, report=report)
+    offset, energy_mae, force_mae = 0.0, None, None
+    if frames.energies is not None:
+        difference = found.energies - frames.energies
+        offset = float(np.median(difference))
+        energy_mae = float(np.abs(difference - offset).mean())
+    if frames.forces is not None:
+        force_mae = float(np.abs(found.forces - frames.forces).mean())
+    virial = virial_temperature(frames.positions, found.forces)
+    return OnReference(found.energies - offset, offset, energy_mae, force_mae, virial)

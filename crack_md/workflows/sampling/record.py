@@ -10,14 +10,14 @@ from ase import Atoms, units
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from crack_md.workflows.folder import package_versions
+from crack_md.files import package_versions
 from crack_md.workflows.sampling import verdict
 from crack_md.workflows.sampling.analysis import Convergence
-from crack_md.workflows.sampling.chains import Chains
+from crack_md.workflows.sampling.chains import SampledChains
 from crack_md.workflows.sampling.check import SamplingCheck
-from crack_md.workflows.sampling.compare import Metric
-from crack_md.workflows.sampling.reference import Reference
-from crack_md.workflows.sampling.thermometers import Temperature, count_vibrations
+from crack_md.workflows.sampling.metrics import Metric
+from crack_md.workflows.sampling.reference import ReferenceFrames
+from crack_md.workflows.sampling.temperature import Temperature, count_vibrations
 
 FORMAT_VERSION = 1
 MAX_BLOW_UPS = 50
@@ -35,7 +35,7 @@ LIMITS = {
 }
 
 
-def summarise(check: SamplingCheck, **provenance: Any) -> dict[str, Any]:
+def summarize(check: SamplingCheck, **provenance: Any) -> dict[str, Any]:
     """Return a check as numbers, strings, lists and None, ready for JSON."""
     analysis, judged = check.analysis, check.verdict
     record = {
@@ -127,7 +127,7 @@ def _reference(check: SamplingCheck) -> dict[str, Any]:
     }
 
 
-def formula_of(reference: Reference) -> str:
+def formula_of(reference: ReferenceFrames) -> str:
     """Return the formula of the molecule, C2H6O."""
     return str(Atoms(reference.numbers).get_chemical_formula(mode="hill"))
 
@@ -148,7 +148,7 @@ def _model(check: SamplingCheck) -> dict[str, Any] | None:
     }
 
 
-def _chains(check: SamplingCheck, chains: Chains) -> dict[str, Any]:
+def _chains(check: SamplingCheck, chains: SampledChains) -> dict[str, Any]:
     assert check.dynamics is not None, "chains come with what became of them"
     events = chains.blow_ups
     return {

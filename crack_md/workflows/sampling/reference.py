@@ -1,19 +1,34 @@
-"""Frames that a model should reproduce: one molecule, sampled at one temperature."""
+"""Reference frames of one molecule, read from rMD17's .npz, databases, extended XYZ.
+
+rMD17 has two sets of labels. Its frames were sampled with MD17's own potential, whose
+energies and forces are the `old` ones; only a model trained on these can be expected to
+sample alike. With the `recomputed` labels the virial temperature is negative.
+
+The splits of rMD17 share frames, and lie in no order. Frames are known by their place
+in MD17's trajectory (`old_indices`), by which they are sorted and told apart; in other
+files the order is that of the file, and frames with equal positions are one.
+"""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from crack_md.data.prepare.rmd17_files import LabelSet, Molecule, find_molecules
 from crack_md.errors import ConfigError, DataError
 
 MIN_FRAMES = 16
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceFrames:
     """Frames of one molecule in vacuum, in the order of time.
 
     Raises:
@@ -75,7 +90,9 @@ class Reference:
                 digest.update(np.asarray(values, dtype="<f8").tobytes())
         return digest.hexdigest()
 
-    def select(self, frames: slice | Int[NDArray[np.int64], " chosen"]) -> "Reference":
+    def select(
+        self, frames: slice | Int[NDArray[np.int64], " chosen"]
+    ) -> "ReferenceFrames":
         """Return some of the frames, with everything else as it is."""
         return replace(
             self,
@@ -84,8 +101,156 @@ class Reference:
             forces=None if self.forces is None else self.forces[frames],
         )
 
-    def thinned(self, most: int) -> "Reference":
+    def thin(self, most: int) -> "ReferenceFrames":
         """Return at most so many frames, evenly spread over time."""
         if len(self) <= most:
             return self
         return self.select(np.linspace(0, len(self) - 1, most).round().astype(np.int64))
+
+
+KCAL_PER_MOL = units.kcal / units.mol
+MD17_THERMOSTAT_K = 500.0
+
+
+def md17_temperature(n_atoms: int) -> float:
+    """Return the temperature in K at which MD17 was sampled: 500 K · 3N/(3N − 6).
+
+    The thermostat held the kinetic energy of 3N degrees of freedom at 500 K, but the
+    molecule neither moved nor turned as a whole, so that all of it was in 3N − 6. The
+    frames agree: bonds of ethanol show 650 ± 14 K where this gives 643, those of
+    aspirin 549 ± 10 K where it gives 553 (see `temperature`).
+    """
+    return MD17_THERMOSTAT_K * 3 * n_atoms / (3 * n_atoms - 6)
+
+
+def read_reference(
+    path: Path,
+    *,
+    temperature_K: float | None = None,
+    labels: LabelSet = "old",
+    molecule: str | None = None,
+) -> ReferenceFrames:
+    """Return the frames of a file, or of all rMD17 files in a folder.
+
+    Args:
+        path: what to read.
+        temperature_K: replaces what the file says.
+        labels: which labels of rMD17.
+        molecule: which one, in a folder with several.
+
+    Raises:
+        DataError: the file cannot be read, or is not of one molecule in vacuum.
+    """
+    if not path.exists():
+        raise DataError(
+            f"no such file: '{path}'; expected frames as rMD17's npz, an ASE database, "
+            "extxyz or a trajectory"
+        )
+    is_npz = path.is_dir() or path.name.endswith((".npz", ".tar", ".bz2", ".gz"))
+    found = _rmd17(path, labels, molecule) if is_npz else _structures(path)
+    if temperature_K is None:
+        return found
+    return replace(found, temperature_K=temperature_K, temperature_source="as given")
+
+
+def _rmd17(path: Path, labels: LabelSet, name: str | None) -> ReferenceFrames:
+    # every file is named one by one: the splits of a folder are read together
+    named = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+    parts = find_molecules(
+        named or [path], labels, name=name, index_folder=None, number=1
+    )
+    _require_same_atoms(path, [part.numbers.tolist() for part in parts])
+    rows: dict[int, tuple[Molecule, int]] = {}
+    for part in parts:
+        for place, index in enumerate(part.indices):
+            rows.setdefault(int(index), (part, place))
+    ordered = [rows[index] for index in sorted(rows)]
+    numbers = parts[0].numbers.astype(np.int64)
+    n_found = sum(len(part.indices) for part in parts)
+    return ReferenceFrames(
+        where=str(path),
+        numbers=numbers,
+        positions=np.array([p.positions[i] for p, i in ordered], dtype=np.float64),
+        energies=np.array([p.energies[i] for p, i in ordered]) * KCAL_PER_MOL,
+        forces=np.array([p.forces[i] for p, i in ordered]) * KCAL_PER_MOL,
+        labels=f"rMD17, {labels}",
+        n_duplicates=n_found - len(ordered),
+        **_md17(len(numbers)),
+    )
+
+
+def _md17(n_atoms: int) -> dict[str, Any]:
+    return {
+        "temperature_K": md17_temperature(n_atoms),
+        "temperature_source": "MD17: 500 K · 3N/(3N−6)",
+    }
+
+
+def _structures(path: Path) -> ReferenceFrames:
+    # the readers of datasets load PyTorch with the models
+    from crack_md.data.dataset import read_metadata
+    from crack_md.data.readers import read_structures
+
+    frames = list(read_structures(path))
+    _require_same_atoms(path, [frame.numbers.tolist() for frame in frames])
+    if any(frame.pbc.any() for frame in frames):
+        raise DataError(
+            f"{path} is periodic; the sampling check is made for one molecule in "
+            "vacuum (virial and torsions have no meaning otherwise): set pbc to False "
+            "if the cell is a box around a molecule"
+        )
+    indices = [frame.info.get("old_index") for frame in frames]
+    if all(index is not None for index in indices):
+        unique = {
+            int(i): f for i, f in zip(indices, frames, strict=True) if i is not None
+        }
+        kept = [unique[index] for index in sorted(unique)]
+    else:
+        kept = list({frame.positions.tobytes(): frame for frame in frames}.values())
+    metadata = read_metadata(path)
+    return ReferenceFrames(
+        where=str(path),
+        numbers=kept[0].numbers.astype(np.int64),
+        positions=np.array([frame.positions for frame in kept]),
+        energies=_property(kept, "energy"),
+        forces=_property(kept, "forces"),
+        labels=" ".join(str(metadata.get(key, "")) for key in ("dataset", "labels")),
+        n_duplicates=len(frames) - len(kept),
+        **_stated_temperature(frames, metadata),
+    )
+
+
+def _stated_temperature(
+    frames: Sequence[Atoms], metadata: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what the file says of its temperature, in its metadata or its frames."""
+    if metadata.get("dataset") == "rMD17":
+        return _md17(len(frames[0]))
+    said = {frame.info.get("temperature_K") for frame in frames}
+    said.add(metadata.get("temperature_K"))
+    values = {float(value) for value in said if value is not None}
+    if len(values) > 1:
+        several = ", ".join(f"{value:g} K" for value in sorted(values))
+        raise DataError(
+            f"the frames are of several temperatures ({several}); compare one at a time"
+        )
+    if not values:
+        return {}
+    return {"temperature_K": values.pop(), "temperature_source": "the file"}
+
+
+def _property(frames: Sequence[Atoms], name: str) -> Any:
+    """Return energies or forces of all frames, or None where one has none."""
+    try:
+        values = [frame.calc.results[name] for frame in frames if frame.calc]
+    except (KeyError, PropertyNotImplementedError):
+        return None
+    return np.array(values, dtype=np.float64) if len(values) == len(frames) else None
+
+
+def _require_same_atoms(path: Path, all_numbers: Sequence[list[int]]) -> None:
+    if any(numbers != all_numbers[0] for numbers in all_numbers):
+        raise DataError(
+            f"{path} has frames of several molecules, or with atoms in another order; "
+            "expected the same atoms throughout"
+        )

@@ -14,24 +14,23 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 
 from crack_md.errors import DataError
-from crack_md.workflows.folder import write_atomically
-from crack_md.workflows.sampling.chains import Chains, SamplingSettings
-from crack_md.workflows.sampling.dynamics import (
-    BuildDynamics,
-    ChainDynamics,
+from crack_md.files import differences, write_atomically
+from crack_md.workflows.sampling.chains import (
+    ChainReplicas,
     RestartFrames,
+    SampledChains,
+    SamplingSettings,
     Structures,
 )
 from crack_md.workflows.sampling.limits import Limits
-from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
 
 FORMAT_VERSION = 1
+ENGINE = "ReplicaDynamics"
+"""What chains.npz calls the engine, so that chains of earlier versions go on."""
 HOPELESS = 10
 """Blow-ups per chain after which no more time is spent."""
 STATE = "state_"
 RECORDED = ("positions", "energies", "temperatures", "ages")
-
-Report = Callable[[int], None]
 
 
 def run_chains(
@@ -44,10 +43,9 @@ def run_chains(
     restart_frames: RestartFrames,
     path: Path,
     provenance: Mapping[str, Any],
-    build: BuildDynamics = SerialDynamics,
     save_every_s: float = 30.0,
-    report: Report | None = None,
-) -> Chains:
+    report: Callable[[int], None] | None = None,
+) -> SampledChains:
     """Return chains of the model, from their starts or from where a file ends.
 
     They end early where chains do nothing but blow up.
@@ -61,15 +59,16 @@ def run_chains(
         restart_frames: what it starts again from.
         path: `chains.npz`, written every now and then and at the end.
         provenance: what else decides the numbers: model, reference.
-        build: the engine.
         save_every_s: seconds between writes; a large file is written less often.
         report: called with the number of steps done.
 
     Raises:
         DataError: the file is of other chains, or cannot be written.
     """
-    dynamics = build(numbers, starts, calculator, settings.langevin(), restart_frames)
-    conditions = {**settings.conditions(), **provenance, "engine": build.__name__}
+    dynamics = ChainReplicas(
+        numbers, starts, calculator, settings.langevin(), restart_frames
+    )
+    conditions = {**settings.conditions(), **provenance, "engine": ENGINE}
     record = _Record(path, json.loads(json.dumps(conditions)), save_every_s)
     record.load(dynamics)
     try:
@@ -107,7 +106,7 @@ class _Record:
     saved_at: float = field(default_factory=time.monotonic)
     took_s: float = 0.0
 
-    def add(self, dynamics: ChainDynamics) -> None:
+    def add(self, dynamics: ChainReplicas) -> None:
         """Record all chains as they are now, and save if it is time."""
         for name in RECORDED:
             values = np.array(getattr(dynamics, name))
@@ -117,7 +116,7 @@ class _Record:
         if time.monotonic() - self.saved_at > pause:
             self.save(dynamics)
 
-    def save(self, dynamics: ChainDynamics) -> None:
+    def save(self, dynamics: ChainReplicas) -> None:
         """Write everything that is known, if there is news."""
         if len(self.frames["ages"]) == self.n_saved:
             return
@@ -134,7 +133,7 @@ class _Record:
         self.n_saved, self.saved_at = len(self.frames["ages"]), time.monotonic()
         self.took_s = self.saved_at - start
 
-    def load(self, dynamics: ChainDynamics) -> None:
+    def load(self, dynamics: ChainReplicas) -> None:
         """Go on with what the file holds, if there is one.
 
         Raises:
@@ -163,7 +162,9 @@ class _Record:
         dynamics.load_state_dict(state)
         self.frames, self.n_saved = frames, len(frames["ages"])
 
-    def chains(self, dynamics: ChainDynamics, settings: SamplingSettings) -> Chains:
+    def chains(
+        self, dynamics: ChainReplicas, settings: SamplingSettings
+    ) -> SampledChains:
         """Return the frames up to the last step that is asked for."""
         n_frames = settings.steps // settings.record_every
         arrays = {
@@ -171,16 +172,11 @@ class _Record:
             for name, values in self.frames.items()
         }
         events = (e for e in dynamics.blow_ups if e.step <= settings.steps)
-        return Chains(settings, **arrays, blow_ups=tuple(events))
+        return SampledChains(settings, **arrays, blow_ups=tuple(events))
 
     def _conflict(self, found: Mapping[str, Any]) -> str:
-        names = sorted({*found, *self.conditions})
-        differences = [
-            f"{name} {found.get(name)!r} (now {self.conditions.get(name)!r})"
-            for name in names
-            if found.get(name) != self.conditions.get(name)
-        ]
+        changed = differences(found, self.conditions)
         return (
-            f"'{self.path}' holds other chains: {', '.join(differences) or 'format'}; "
+            f"'{self.path}' holds other chains: {changed or 'format'}; "
             "give another --out, or remove the file"
         )

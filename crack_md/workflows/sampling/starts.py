@@ -11,10 +11,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.data.bonds import distances
-from crack_md.workflows.sampling.bond_graph import BondGraph
 from crack_md.workflows.sampling.limits import free_pairs
-from crack_md.workflows.sampling.observables import Molecule
-from crack_md.workflows.sampling.reference import Reference
+from crack_md.workflows.sampling.molecule import BondGraph
+from crack_md.workflows.sampling.observables import MoleculeTopology
+from crack_md.workflows.sampling.reference import ReferenceFrames
 
 TRIES = 200
 NEAR = 0.9
@@ -25,7 +25,7 @@ Structures = Float[NDArray[np.float64], "chain atom 3"]
 
 
 def starting_positions(
-    reference: Reference, molecule: Molecule, *, n_chains: int, seed: int
+    reference: ReferenceFrames, molecule: MoleculeTopology, *, n_chains: int, seed: int
 ) -> Structures:
     """Return the first positions of all chains: typical ones, then spread ones."""
     rng = np.random.default_rng(seed)
@@ -67,7 +67,7 @@ def turn_bond(
 
 def _turned(
     start: Structure,
-    molecule: Molecule,
+    molecule: MoleculeTopology,
     nearest: Float[NDArray[np.float64], " pair"],
     rng: np.random.Generator,
 ) -> Structure:
@@ -86,7 +86,7 @@ def _turned(
 
 
 def _nearest(
-    reference: Reference, molecule: Molecule
+    reference: ReferenceFrames, molecule: MoleculeTopology
 ) -> Float[NDArray[np.float64], " pair"]:
     """Return how near atoms that are not bonded may come, from pairs of their kind."""
     pairs = free_pairs(molecule.graph)
@@ -97,7 +97,7 @@ def _nearest(
 
 
 def _of_high_energy(
-    reference: Reference, count: int, rng: np.random.Generator
+    reference: ReferenceFrames, count: int, rng: np.random.Generator
 ) -> Structures:
     if reference.energies is None:
         return reference.positions[rng.choice(len(reference), count)]

@@ -16,8 +16,8 @@ from crack_md.workflows.sampling.analysis import (
     Analysis,
     Convergence,
 )
-from crack_md.workflows.sampling.compare import Metric
-from crack_md.workflows.sampling.thermometers import Temperature, Thermometers
+from crack_md.workflows.sampling.metrics import Metric
+from crack_md.workflows.sampling.temperature import Temperature, Thermometers
 
 Status = Literal["PASS", "FAIL", "INCONCLUSIVE"]
 EXIT_CODES: dict[Status, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2}
@@ -38,7 +38,7 @@ KINETIC_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
-class Dynamics:
+class ChainSummary:
     """How the chains fared; None in `judge` for frames that are no chains."""
 
     survival: float
@@ -67,7 +67,7 @@ def judge(
     *,
     thermometers: Thermometers,
     temperature_K: float,
-    dynamics: Dynamics | None = None,
+    dynamics: ChainSummary | None = None,
 ) -> Verdict:
     """Return the verdict on a sample.
 
@@ -78,32 +78,32 @@ def judge(
         dynamics: of the chains; None where another trajectory is compared.
     """
     failures: list[str] = []
-    is_off = list(_about_temperature(thermometers, temperature_K))
+    is_off = list(_doubts_about_temperature(thermometers, temperature_K))
     doubts = [
         *is_off,
-        *_about_reference(analysis.reference_convergence),
-        *_about_sample(analysis.sample_convergence),
+        *_doubts_about_reference(analysis.reference_convergence),
+        *_doubts_about_sample(analysis.sample_convergence),
     ]
     for metric in (m for c in analysis.comparisons for m in c.metrics):
         if not metric.ratio <= MAX_RATIO:
             excuse = _excuse(metric, analysis, is_off=bool(is_off))
-            (doubts if excuse else failures).append(_tell(metric) + excuse)
+            (doubts if excuse else failures).append(_describe(metric) + excuse)
     if analysis.n_frames == 0:
         doubts.append("no frame counts: no chain outlived the steps to discard")
     elif not analysis.spurious_fraction <= MAX_SPURIOUS:
         is_sure = not is_off and _has_spurious_states(analysis)
-        told = (
+        reason = (
             f"{analysis.n_spurious['any']} of {analysis.n_frames} frames are spurious: "
             f"{analysis.spurious_fraction:.2g}, not at most {MAX_SPURIOUS:g}"
         )
-        (failures if is_sure else doubts).append(told)
+        (failures if is_sure else doubts).append(reason)
     if dynamics is not None:
         if not dynamics.survival >= MIN_SURVIVAL:
             failures.append(
                 f"{dynamics.survival:.2f} of the chains lived to the end, not "
                 f"{MIN_SURVIVAL}"
             )
-        doubts += _about_dynamics(dynamics, temperature_K)
+        doubts += _doubts_about_chains(dynamics, temperature_K)
     status: Status = "FAIL" if failures else "INCONCLUSIVE" if doubts else "PASS"
     return Verdict(status, tuple(failures), tuple(doubts))
 
@@ -143,7 +143,7 @@ def _monitors(
     return [one for one in convergence if one.name != ENERGY]
 
 
-def _tell(metric: Metric) -> str:
+def _describe(metric: Metric) -> str:
     what = {"W1": "Wasserstein distance", "JS": "Jensen–Shannon", "F": "RMSE of F"}
     return (
         f"{metric.observable}: {what[metric.quantity]} {metric.value:.3g} "
@@ -151,7 +151,7 @@ def _tell(metric: Metric) -> str:
     )
 
 
-def _about_temperature(
+def _doubts_about_temperature(
     thermometers: Thermometers, temperature_K: float
 ) -> Iterator[str]:
     virial, bonds = thermometers.virial, thermometers.bonds
@@ -176,7 +176,7 @@ def _about_temperature(
         )
 
 
-def _about_reference(convergence: tuple[Convergence, ...]) -> Iterator[str]:
+def _doubts_about_reference(convergence: tuple[Convergence, ...]) -> Iterator[str]:
     for one in convergence:
         if _is_short(one):
             yield (
@@ -186,7 +186,7 @@ def _about_reference(convergence: tuple[Convergence, ...]) -> Iterator[str]:
             )
 
 
-def _about_sample(convergence: tuple[Convergence, ...]) -> Iterator[str]:
+def _doubts_about_sample(convergence: tuple[Convergence, ...]) -> Iterator[str]:
     for one in convergence:
         if not one.r_hat < MAX_R_HAT:
             yield (
@@ -200,7 +200,7 @@ def _about_sample(convergence: tuple[Convergence, ...]) -> Iterator[str]:
             )
 
 
-def _about_dynamics(dynamics: Dynamics, temperature_K: float) -> Iterator[str]:
+def _doubts_about_chains(dynamics: ChainSummary, temperature_K: float) -> Iterator[str]:
     if dynamics.forces_kind == "direct":
         yield (
             "forces are direct, not the gradient of the energy: the chains are not "

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflows.screenings import run_screening
+from tests.workflows.ranking.screenings import run_screening
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,11 @@ import pytest
 from matplotlib.image import imread
 
 from crack_md.plots.screening.report import write_report
-from crack_md.workflows.chances import rank_slabs
-from crack_md.workflows.ranking_files import write_ranking
-from crack_md.workflows.ranking_records import RankSettings
-from crack_md.workflows.results_folder import read_screening
+from crack_md.workflows.ranking.rank import rank_slabs
+from crack_md.workflows.ranking.results import RankSettings, write_ranking
+from crack_md.workflows.screening.reader import read_screening
 from tests.plots.browser import Browser, open_browser
-from tests.workflows.screenings import write_screening
+from tests.workflows.ranking.screenings import write_screening
 
 NASTY = "<img src=x onerror=\"document.title='run'\">"
 ENERGIES = {

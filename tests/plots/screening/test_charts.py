@@ -11,11 +11,11 @@ from crack_md.plots.screening.axes import Axes, ticks
 from crack_md.plots.screening.diagrams import draw_diagram, levels, limiting_step
 from crack_md.plots.screening.view import EnergyView, ReportView, SlabView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.activity import Volcano
-from crack_md.workflows.chances import rank_slabs
-from crack_md.workflows.ranking_files import write_ranking
-from crack_md.workflows.results_folder import read_screening
-from tests.workflows.screenings import ENERGIES, write_screening
+from crack_md.workflows.orr.diagram import Volcano
+from crack_md.workflows.ranking.rank import rank_slabs
+from crack_md.workflows.ranking.results import write_ranking
+from crack_md.workflows.screening.reader import read_screening
+from tests.workflows.ranking.screenings import ENERGIES, write_screening
 
 VOLCANO = Volcano.named("O", "man-2011")
 

@@ -10,13 +10,11 @@ import pytest
 
 from crack_md.errors import DataError
 from crack_md.plots.screening.report import write_report
-from crack_md.workflows.chances import rank_slabs
-from crack_md.workflows.dft_values import ReferenceValue
-from crack_md.workflows.ranking_files import write_ranking
-from crack_md.workflows.ranking_records import RankSettings
-from crack_md.workflows.rescored import Rescored
-from crack_md.workflows.results_folder import read_rows, read_screening
-from tests.workflows.screenings import write_csv, write_screening
+from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.rank import rank_slabs
+from crack_md.workflows.ranking.results import RankSettings, Rescored, write_ranking
+from crack_md.workflows.screening.reader import read_rows, read_screening
+from tests.workflows.ranking.screenings import write_csv, write_screening
 
 SECTIONS = ["volcano", "slabs", "candidates", "errors", "failures", "provenance"]
 VOID = ("meta", "img", "input")

@@ -7,11 +7,9 @@ from crack_md.errors import ConfigError
 from crack_md.workflows.md.integrators import (
     SplitDynamics,
     bussi_bath,
-    langevin_bath,
-)
-from crack_md.workflows.md.motion import (
     degrees_of_freedom,
     draw_velocities,
+    langevin_bath,
     temperature,
 )
 from tests.workflows.harmonic import Harmonic, NoForces

@@ -12,8 +12,8 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.md.motion import temperature
-from crack_md.workflows.md.run import MDResult, run_md
+from crack_md.workflows.md.integrators import temperature
+from crack_md.workflows.md.run import MDResult, run_dynamics
 from crack_md.workflows.md.settings import ENSEMBLES, Ensemble, MDSettings
 from crack_md.workflows.md.summary import read_thermo
 from tests.workflows.harmonic import Harmonic
@@ -49,7 +49,7 @@ def settings(ensemble: Ensemble = "langevin", **changes: object) -> MDSettings:
 
 def run(folder: Path, chosen: MDSettings, atoms: Atoms | None = None) -> MDResult:
     start = structure(chosen.ensemble) if atoms is None else atoms
-    return run_md(start, EMT(), settings=chosen, folder=folder)
+    return run_dynamics(start, EMT(), settings=chosen, folder=folder)
 
 
 @pytest.mark.parametrize("ensemble", ENSEMBLES)
@@ -148,7 +148,7 @@ def test_heat_bath_brings_the_temperature(tmp_path: Path):
             initial_temperature_K=100.0,
             stop_at_broken_bonds=False,
         )
-        result = run_md(
+        result = run_dynamics(
             atoms,
             Harmonic(sites, stiffness),
             settings=chosen,
@@ -189,7 +189,7 @@ def test_npt_of_what_has_no_pressure_is_refused(
 def test_npt_without_stress_is_refused(tmp_path: Path):
     calculator = Harmonic(np.zeros((4, 3)), 1.0)
     with pytest.raises(ConfigError, match="forces are direct"):
-        run_md(
+        run_dynamics(
             bulk("Cu", cubic=True),
             calculator,
             settings=settings("npt"),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from crack_md.workflows.md.statistics import fit_line, statistical_inefficiency
+from crack_md.workflows.md.summary import fit_line, statistical_inefficiency
 
 
 def test_a_straight_line_has_its_slope_and_no_error():

@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, fcc111
 from scipy.stats import chi2
 
-from crack_md.workflows.md.run import MDResult, run_md
+from crack_md.workflows.md.run import MDResult, run_dynamics
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.stops import StopRules
 from tests.workflows.harmonic import Scripted
@@ -24,7 +24,7 @@ def run(atoms: Atoms, forces: object, folder: Path, **changes: object) -> MDResu
         **changes,  # type: ignore[arg-type]
     )
     calculator = Scripted(after=40, forces=forces)
-    return run_md(atoms, calculator, settings=settings, folder=folder)
+    return run_dynamics(atoms, calculator, settings=settings, folder=folder)
 
 
 def lattice() -> Atoms:

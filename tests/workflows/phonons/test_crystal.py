@@ -10,10 +10,10 @@ from ase.build import bulk, make_supercell
 from ase.calculators.emt import EMT
 
 from crack_md.errors import ConfigError, DataError, StructureError
-from crack_md.workflows.optimize import RelaxSettings
 from crack_md.workflows.phonons.analysis import analyse, bands
 from crack_md.workflows.phonons.run import PhononResult, run_phonons
 from crack_md.workflows.phonons.settings import PhononSettings
+from crack_md.workflows.relax.relax import RelaxSettings
 from tests.workflows.phonons.crystals import (
     STIFFNESS,
     SpringCrystal,

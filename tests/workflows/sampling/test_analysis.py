@@ -1,15 +1,17 @@
 import numpy as np
 import pytest
 
-from crack_md.workflows.sampling.analysis import Sample, reference_convergence
+from crack_md.workflows.sampling.analysis import SampleFrames, reference_convergence
 from crack_md.workflows.sampling.observables import find_molecule
-from crack_md.workflows.sampling.reference import Reference
+from crack_md.workflows.sampling.reference import ReferenceFrames
 from tests.workflows.sampling.toys import HYDROGEN_PEROXIDE, peroxide_start
 
 
-def sample(n_chains: int, n_frames: int, counts: np.ndarray | None = None) -> Sample:
+def sample(
+    n_chains: int, n_frames: int, counts: np.ndarray | None = None
+) -> SampleFrames:
     shape = (n_chains, n_frames)
-    return Sample(
+    return SampleFrames(
         np.zeros((*shape, 4, 3)),
         None,
         np.ones(shape, dtype=bool) if counts is None else counts,
@@ -41,8 +43,8 @@ def test_frames_that_do_not_count_have_no_group():
 def test_a_reference_is_cut_into_quarters():
     rng = np.random.default_rng(0)
     positions = peroxide_start() + 0.05 * rng.normal(size=(402, 4, 3))
-    frames = Reference("here", HYDROGEN_PEROXIDE, positions, np.arange(402.0))
-    cut = Sample.of_reference(frames)
+    frames = ReferenceFrames("here", HYDROGEN_PEROXIDE, positions, np.arange(402.0))
+    cut = SampleFrames.of_reference(frames)
     assert cut.positions.shape == (4, 100, 4, 3)
     assert cut.energies is not None
     assert cut.energies[:, 0].tolist() == [0.0, 100.0, 200.0, 300.0]

@@ -1,14 +1,12 @@
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.emt import EMT
 
 from crack_md.calculators import CrackCalculator
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.sampling.dynamics import ChainDynamics, LangevinSettings
-from crack_md.workflows.sampling.engines import engine_for
-from crack_md.workflows.sampling.potential import Potential
-from crack_md.workflows.sampling.replica_dynamics import ReplicaDynamics
-from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
+from crack_md.workflows.sampling.chains import ChainReplicas, LangevinSettings
+from crack_md.workflows.sampling.potential import MoleculePotential
 from tests.factories import tiny_model
 from tests.workflows.sampling.toys import (
     HYDROGEN_PEROXIDE,
@@ -24,10 +22,10 @@ K, T = 30.0, 500.0
 
 def oscillators(
     timestep_fs: float, *, chains: int = 40, atoms: int = 40, seed: int = 0
-) -> SerialDynamics:
+) -> ChainReplicas:
     numbers, starts = np.full(atoms, 1), np.zeros((chains, atoms, 3))
     settings = LangevinSettings(T, timestep_fs, 10.0, seed)
-    return SerialDynamics(numbers, starts, Spring(K), settings, starts)
+    return ChainReplicas(numbers, starts, Spring(K), settings, starts)
 
 
 @pytest.mark.parametrize("timestep_fs", [0.5, 3.0])
@@ -66,7 +64,7 @@ def test_the_same_seed_is_the_same_trajectory():
     assert not np.allclose(more.positions[0], more.positions[1])
 
 
-def going_on(dynamics: ChainDynamics, again: ChainDynamics) -> None:
+def going_on(dynamics: ChainReplicas, again: ChainReplicas) -> None:
     """Check that a run of 40 steps is one of 15 and 25, blow-ups included."""
     dynamics.advance(15)
     dynamics.restart({1: "because"})
@@ -87,31 +85,27 @@ def test_a_run_goes_on_to_the_last_bit():
 
 
 def test_replicas_go_on_to_the_last_bit():
-    pytest.importorskip("crack_md.calculators.replicas")
     starts = np.stack([peroxide_start(a) for a in (90.0, 110.0, 130.0)])
     settings = LangevinSettings(T, seed=3)
     made = [
-        ReplicaDynamics(HYDROGEN_PEROXIDE, starts, Peroxide(), settings, starts)
+        ChainReplicas(HYDROGEN_PEROXIDE, starts, Peroxide(), settings, starts)
         for _ in range(2)
     ]
     going_on(*made)
     assert made[0].temperatures.mean() == pytest.approx(T, rel=0.5)
 
 
-def test_replicas_agree_with_the_serial_engine_in_distribution():
-    pytest.importorskip("crack_md.calculators.replicas")
-    starts = np.repeat(peroxide_start()[None], 100, axis=0)
+def test_a_calculator_of_one_structure_moves_as_one_of_many():
+    starts = np.stack([peroxide_start(angle) for angle in (90.0, 110.0, 130.0)])
     settings = LangevinSettings(T, seed=3)
-    means = []
-    for engine in (SerialDynamics, ReplicaDynamics):
-        dynamics = engine(HYDROGEN_PEROXIDE, starts, Peroxide(), settings, starts)
-        dynamics.advance(400)
-        energies = []
-        for _ in range(20):
-            dynamics.advance(20)
-            energies.append(dynamics.energies.mean())
-        means.append(np.mean(energies))
-    assert means[0] == pytest.approx(means[1], rel=0.06)
+    many, alone = (
+        ChainReplicas(HYDROGEN_PEROXIDE, starts, calculator, settings, starts)
+        for calculator in (Peroxide(), Alone(Peroxide()))
+    )
+    for dynamics in (many, alone):
+        dynamics.advance(50)
+    assert np.allclose(many.positions, alone.positions, atol=1e-10)
+    assert many.temperatures.mean() == pytest.approx(T, rel=0.7)
 
 
 class Cliff(Spring):
@@ -138,7 +132,7 @@ def test_a_blow_up_is_counted_and_touches_no_other_chain(refuses: bool):
     numbers, starts = np.array([1]), np.zeros((8, 1, 3))
     settings = LangevinSettings(T)
     made = [
-        SerialDynamics(numbers, starts, spring, settings, np.full((1, 1, 3), 0.01))
+        ChainReplicas(numbers, starts, spring, settings, np.full((1, 1, 3), 0.01))
         for spring in (Cliff(refuses=refuses), Spring(K))
     ]
     for dynamics in made:
@@ -151,7 +145,7 @@ def test_a_blow_up_is_counted_and_touches_no_other_chain(refuses: bool):
     assert np.array_equal(cliff.positions[others], spring.positions[others])
     assert np.isfinite(cliff.positions).all()
     first = cliff.blow_ups[0]
-    reason = "too far out" if refuses else "a force of 1732 eV/Å"
+    reason = "too far out" if refuses else "positions, energy or forces are not finite"
     assert first.reason == reason
     assert cliff.ages[first.chain] <= 30 - first.step
 
@@ -159,9 +153,9 @@ def test_a_blow_up_is_counted_and_touches_no_other_chain(refuses: bool):
 def test_any_calculator_gives_the_same_as_one_that_takes_many():
     toy = Peroxide(tilt=0.1)
     frames = np.stack([peroxide_start(angle) for angle in (60.0, 90.0, 150.0)])
-    many = Potential(HYDROGEN_PEROXIDE, toy).evaluate_all(frames)
+    many = MoleculePotential(HYDROGEN_PEROXIDE, toy).evaluate_all(frames)
     assert toy.n_batches == 1
-    alone = Potential(HYDROGEN_PEROXIDE, Alone(toy)).evaluate_all(frames)
+    alone = MoleculePotential(HYDROGEN_PEROXIDE, Alone(toy)).evaluate_all(frames)
     assert np.array_equal(many.energies, alone.energies)
     assert np.array_equal(many.forces, alone.forces)
 
@@ -177,21 +171,50 @@ def test_forces_of_the_toy_are_gradients():
         assert forces[0, atom, axis] == pytest.approx(-(high - low) / 2e-5, abs=1e-6)
 
 
-def test_replicas_are_for_calculators_that_take_many():
-    pytest.importorskip("crack_md.calculators.replicas")
-    assert engine_for(Peroxide()) is ReplicaDynamics
-    assert engine_for(Alone(Peroxide())) is SerialDynamics
+def test_a_calculator_that_was_used_before_moves_too():
+    """EMT keeps an array ``forces``, which looks like the method of a formula."""
+    numbers, start = np.array([29, 29]), np.array([[0.0, 0, 0], [2.3, 0, 0]])
+    calculator = EMT()
+    calculator.get_potential_energy(Atoms(numbers, start))
+    dynamics = ChainReplicas(
+        numbers, start[None], calculator, LangevinSettings(T), start[None]
+    )
+    dynamics.advance(3)
+    assert dynamics.ages.tolist() == [3]
+
+
+class Hot(Spring):
+    """A spring that pushes outwards far out, with forces that stay finite."""
+
+    def energies_and_forces(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        energies, forces = super().energies_and_forces(x)
+        far = np.abs(x) > 0.08
+        return energies, np.where(far, np.sign(x) * 100.0, forces)
+
+
+def test_the_rule_of_blow_ups_is_the_same_for_every_calculator():
+    """By temperature, (3 + 30/f) times the bath's; not by the size of forces."""
+    numbers, starts = np.array([1]), np.zeros((8, 1, 3))
+    restarts, settings = np.full((1, 1, 3), 0.01), LangevinSettings(T)
+    reasons = []
+    for calculator in (Hot(K), Alone(Hot(K))):
+        dynamics = ChainReplicas(numbers, starts, calculator, settings, restarts)
+        dynamics.advance(60)
+        reasons.append([(e.chain, e.step, e.reason) for e in dynamics.blow_ups])
+    assert reasons[0] == reasons[1]
+    assert reasons[0][0][2].endswith("above 6500 K")
 
 
 def test_students_and_direct_forces_are_known():
     starts = np.stack([peroxide_start(angle) for angle in (90.0, 120.0)])
     for forces in ("gradient", "direct"):
         calculator = CrackCalculator(tiny_model(forces=forces), device="cpu")
-        potential = Potential(HYDROGEN_PEROXIDE, calculator)
+        potential = MoleculePotential(HYDROGEN_PEROXIDE, calculator)
         assert potential.forces_kind == forces
         settings = LangevinSettings(T)
-        engine = engine_for(calculator)
-        dynamics = engine(HYDROGEN_PEROXIDE, starts, calculator, settings, starts)
+        dynamics = ChainReplicas(
+            HYDROGEN_PEROXIDE, starts, calculator, settings, starts
+        )
         dynamics.advance(3)
         again = potential.evaluate_all(dynamics.positions)
         assert np.allclose(again.energies, dynamics.energies, atol=1e-4)
@@ -216,8 +239,8 @@ def test_errors_of_the_calculator_reach_the_user():
         (Picky(Peroxide()), StructureError),
     ):
         with pytest.raises(error):
-            SerialDynamics(HYDROGEN_PEROXIDE, starts, calculator, settings, starts)
-    assert Potential(HYDROGEN_PEROXIDE, Peroxide()).forces_kind == "gradient"
+            ChainReplicas(HYDROGEN_PEROXIDE, starts, calculator, settings, starts)
+    assert MoleculePotential(HYDROGEN_PEROXIDE, Peroxide()).forces_kind == "gradient"
     assert Atoms(HYDROGEN_PEROXIDE).get_chemical_formula() == "H2O2"
 
 

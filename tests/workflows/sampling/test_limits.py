@@ -5,13 +5,11 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from crack_md.workflows.sampling.bond_graph import find_bonds
 from crack_md.workflows.sampling.limits import Limits, spurious_frames
+from crack_md.workflows.sampling.molecule import dihedral_angles, find_bonds
 from crack_md.workflows.sampling.observables import find_molecule
-from crack_md.workflows.sampling.reference import Reference
-from crack_md.workflows.sampling.reference_files import read_reference
+from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
 from crack_md.workflows.sampling.starts import starting_positions, turn_bond
-from crack_md.workflows.sampling.torsions import dihedral_angles
 
 
 @pytest.fixture
@@ -113,7 +111,7 @@ def test_turned_bonds_turn_their_torsion_and_nothing_else(ethanol: Atoms):
 
 
 def test_half_of_the_chains_start_where_the_reference_never_was(ethanol: Atoms):
-    reference = Reference("here", ethanol.numbers, rattled(ethanol))
+    reference = ReferenceFrames("here", ethanol.numbers, rattled(ethanol))
     found = find_molecule(reference.numbers, reference.positions)
     starts = starting_positions(reference, found, n_chains=32, seed=0)
     again = starting_positions(reference, found, n_chains=32, seed=0)
@@ -138,7 +136,7 @@ def test_half_of_the_chains_start_where_the_reference_never_was(ethanol: Atoms):
 def test_without_torsions_chains_start_high():
     water = molecule("H2O")
     energies = np.arange(1000.0)
-    reference = Reference("here", water.numbers, rattled(water), energies)
+    reference = ReferenceFrames("here", water.numbers, rattled(water), energies)
     found = find_molecule(reference.numbers, reference.positions)
     starts = starting_positions(reference, found, n_chains=8, seed=0)
     highest = reference.positions[950:]

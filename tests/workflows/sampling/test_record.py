@@ -7,26 +7,26 @@ import pytest
 from ase import units
 
 from crack_md.workflows.sampling.check import SamplingCheck, check_halves
-from crack_md.workflows.sampling.record import energy_columns, summarise
-from crack_md.workflows.sampling.reference import Reference
+from crack_md.workflows.sampling.record import energy_columns, summarize
+from crack_md.workflows.sampling.reference import ReferenceFrames
 from tests.workflows.sampling.test_check import check, sampled
 from tests.workflows.sampling.toys import Peroxide
 
 
 @pytest.fixture(scope="module")
-def reference() -> Reference:
+def reference() -> ReferenceFrames:
     return sampled(Peroxide())
 
 
 @pytest.fixture(scope="module")
 def checked(
-    reference: Reference, tmp_path_factory: pytest.TempPathFactory
+    reference: ReferenceFrames, tmp_path_factory: pytest.TempPathFactory
 ) -> SamplingCheck:
     return check(reference, tmp_path_factory.mktemp("out"), Peroxide(tilt=0.12))
 
 
 def test_a_record_is_strict_json_and_says_it_all(checked: SamplingCheck):
-    record = summarise(checked, command="crack-md sample", seconds=1.0)
+    record = summarize(checked, command="crack-md sample", seconds=1.0)
     assert json.loads(json.dumps(record, allow_nan=False)) == record
     assert record["verdict"] == checked.verdict.status
     assert record["reference"]["formula"] == "H2O2"
@@ -51,9 +51,9 @@ def test_three_columns_of_energies_by_hand(checked: SamplingCheck):
         checked.reference.energies.mean() - zero
     )
     by_model, _ = Peroxide(tilt=0.12).energies_and_forces(
-        checked.reference.thinned(2000).positions
+        checked.reference.thin(2000).positions
     )
-    by_reference = checked.reference.thinned(2000).energies
+    by_reference = checked.reference.thin(2000).energies
     shift = np.median(by_model - by_reference)
     assert on_reference.offset == pytest.approx(shift)
     assert rows["model on the reference"]["mean_eV"] == pytest.approx(
@@ -64,8 +64,8 @@ def test_three_columns_of_energies_by_hand(checked: SamplingCheck):
     assert rows["harmonic oscillators"]["std_eV"] == pytest.approx(spread)
 
 
-def test_halves_have_no_model(reference: Reference):
-    record = summarise(check_halves(reference))
+def test_halves_have_no_model(reference: ReferenceFrames):
+    record = summarize(check_halves(reference))
     assert record["model"] is None
     assert record["chains"] is None
     assert [row["what"] for row in record["energies"]] == [
@@ -75,11 +75,11 @@ def test_halves_have_no_model(reference: Reference):
     ]
 
 
-def test_bare_frames_are_compared_too(reference: Reference, tmp_path: Path):
+def test_bare_frames_are_compared_too(reference: ReferenceFrames, tmp_path: Path):
     bare = replace(reference, energies=None, forces=None)
     found = check(bare, tmp_path)
     assert found.verdict.status == "INCONCLUSIVE"
-    record = summarise(found)
+    record = summarize(found)
     assert record["reference"]["virial_temperature_K"] is None
     assert record["model"]["force_mae_eV_per_A"] is None
     assert "energy, by the model" in {row["observable"] for row in record["metrics"]}

@@ -10,8 +10,8 @@ from ase.db import connect
 
 from crack_md.data.prepare.rmd17 import prepare_rmd17
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.sampling.reference import Reference
-from crack_md.workflows.sampling.reference_files import (
+from crack_md.workflows.sampling.reference import (
+    ReferenceFrames,
     md17_temperature,
     read_reference,
 )
@@ -151,24 +151,24 @@ def test_what_is_no_reference(tmp_path: Path):
     broken = np.ones((20, 3, 3))
     broken[4] = np.nan
     with pytest.raises(DataError, match="not finite"):
-        Reference("here", np.array([8, 1, 1]), broken)
+        ReferenceFrames("here", np.array([8, 1, 1]), broken)
 
 
 def test_some_of_the_frames():
     positions = np.arange(100.0)[:, None, None] * np.ones((100, 3, 3))
-    whole = Reference("here", np.array([8, 1, 1]), positions, np.arange(100.0))
-    few = whole.thinned(20)
+    whole = ReferenceFrames("here", np.array([8, 1, 1]), positions, np.arange(100.0))
+    few = whole.thin(20)
     assert len(few) == 20
     assert few.energies is not None
     assert (few.energies[0], few.energies[-1]) == (0.0, 99.0)
-    assert whole.thinned(500) is whole
+    assert whole.thin(500) is whole
     assert few.sha256 != whole.sha256
-    assert few.sha256 == whole.thinned(20).sha256
+    assert few.sha256 == whole.thin(20).sha256
 
 
 @pytest.mark.parametrize(("molecule", "virial_K"), [("ethanol", 621), ("aspirin", 526)])
 def test_rmd17_itself(references: Path, molecule: str, virial_K: int):
-    from crack_md.workflows.sampling.thermometers import virial_temperature
+    from crack_md.workflows.sampling.temperature import virial_temperature
 
     found = read_reference(references / "data" / "rmd17", molecule=molecule)
     assert len(found) == 5902

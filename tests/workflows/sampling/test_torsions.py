@@ -6,10 +6,11 @@ from ase import Atoms
 from ase.build import molecule
 
 from crack_md.errors import StructureError
-from crack_md.workflows.sampling.bond_graph import BondGraph, find_bonds
-from crack_md.workflows.sampling.torsions import (
+from crack_md.workflows.sampling.molecule import (
+    BondGraph,
     Torsion,
     dihedral_angles,
+    find_bonds,
     find_torsions,
 )
 

@@ -7,8 +7,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from crack_md.workflows.sampling.potential import Evaluated, Potential
-from crack_md.workflows.sampling.serial_dynamics import SerialDynamics
+from crack_md.calculators.batch_forces import ForceBatch
 
 HYDROGEN_PEROXIDE = np.array([8, 8, 1, 1])
 
@@ -94,6 +93,11 @@ class Peroxide(Toy):
         super().__init__()
         self.barrier, self.tilt, self.stiffness = barrier, tilt, stiffness
 
+    def forces(self, positions: np.ndarray) -> ForceBatch:
+        """Return forces of replicas as a formula for arrays, without structures."""
+        energies, forces = self.energies_and_forces(positions.reshape(-1, 4, 3))
+        return ForceBatch(energies, forces.reshape(-1, 3))
+
     def energies_and_forces(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         energy, forces = np.zeros(len(x)), np.zeros_like(x)
         for i, j, k, length in (*self.BONDS, *self.ANGLES):
@@ -131,19 +135,3 @@ def peroxide_start(degrees: float = 110.0) -> np.ndarray:
     )
     o1, o2 = np.zeros(3), np.array([0.0, 0.0, 1.45])
     return np.array([o1, o2, o1 + arm, o2 + far])
-
-
-class ToyPotential(Potential):
-    """A formula asked for arrays, without structures on the way."""
-
-    calculator: Toy
-
-    def evaluate(self, positions: np.ndarray) -> Evaluated:
-        return Evaluated(*self.calculator.energies_and_forces(positions), {})
-
-
-class ToyDynamics(SerialDynamics):
-    """The engine for any calculator, as fast as a formula allows."""
-
-    def _connect(self, numbers: np.ndarray, calculator: Toy) -> Potential:  # type: ignore[override]
-        return ToyPotential(numbers, calculator)

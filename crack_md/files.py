@@ -1,0 +1,198 @@
+"""Files and folders: whole or absent, one run at a time, one set of conditions.
+
+Everything the package writes goes through `write_atomically` or `replaced`: under a
+temporary name, flushed to disk, then moved into place, so that a kill or a full disk
+leaves the old file or the new one.
+"""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from crack_md.errors import DataError
+
+LOCK_FILE = ".lock"
+SETTINGS_FILE = "settings.json"
+PACKAGES = ("crack-md", "ase", "numpy", "torch", "phonopy")
+"""What decides the numbers of most results."""
+
+
+@contextlib.contextmanager
+def claim_folder(folder: Path) -> Iterator[None]:
+    """Make a folder and keep other runs out of it.
+
+    The lock is one of the operating system on ``.lock`` (POSIX and Windows), so that a
+    killed run leaves none behind.
+
+    Raises:
+        DataError: it cannot be written, or another run is writing to it.
+    """
+    lock = FileLock(folder / LOCK_FILE, mode=0o644)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(
+            f"another run is writing to '{folder}'; wait for it, or give another --out"
+        ) from error
+    except (OSError, NotImplementedError) as error:  # no locks on some network disks
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"cannot write to '{folder}': {reason}; give another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def keep_conditions(
+    folder: Path, conditions: Mapping[str, Any], *, has_results: bool
+) -> None:
+    """Store what decides the numbers of a run, or check that it has not changed.
+
+    Args:
+        folder: of the run.
+        conditions: ready for JSON.
+        has_results: whether the folder holds anything that depends on them yet.
+
+    Raises:
+        DataError: the folder holds the run of other conditions.
+    """
+    path = folder / SETTINGS_FILE
+    now = json.loads(json.dumps(conditions))
+    if not (has_results and path.exists()):
+        write_json(path, now)
+        return
+    changed = differences(read_json(path), now)
+    if changed:
+        raise DataError(
+            f"'{folder}' holds a run of other settings: {changed}; give "
+            "another --out, or remove the folder"
+        )
+
+
+def differences(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return in words which values two sets of conditions do not share."""
+    return ", ".join(
+        f"{name} {found.get(name)!r} (now {now.get(name)!r})"
+        for name in sorted({*found, *now})
+        if found.get(name) != now.get(name)
+    )
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside a file, and move what is written there into place.
+
+    An error inside leaves the file as it was.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write '{path}': {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, put it on disk and move it into place.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with replaced(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON for people: indented, with every letter as it is.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    text = json.dumps(
+        content, indent=2, ensure_ascii=False, allow_nan=False, default=as_plain
+    )
+    write_atomically(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file that this package wrote.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read '{path}': {error}; it is damaged: remove it, or give "
+            "another --out"
+        ) from error
+
+
+def as_plain(value: Any) -> Any:
+    """Return what JSON does not know, such as an array, as lists or text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def csv_bytes(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    decimals: int | None = None,
+    columns: Iterable[str] = (),
+) -> bytes:
+    """Return a table whose columns are the keys of the first row.
+
+    Args:
+        rows: of equal keys.
+        decimals: of floating-point numbers; None writes them in full.
+        columns: the header of a table without rows.
+    """
+    names = list(rows[0]) if rows else list(columns)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_cell(row[name], decimals) for name in names])
+    return buffer.getvalue().encode()
+
+
+def _cell(value: Any, decimals: int | None) -> Any:
+    if decimals is None or not isinstance(value, float):
+        return value
+    # adding zero turns -0.0 into 0.0
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def package_versions(packages: Iterable[str] = PACKAGES) -> dict[str, str]:
+    """Return the version of Python and of those packages that are installed."""
+    found = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found

@@ -1,0 +1,315 @@
+"""Structures from anything ASE reads: one entry per row, good or bad.
+
+The rule for folders is here, for every command: which files count as structures, and
+that a CONTCAR stands for the POSCAR beside it.
+"""
+
+import hashlib
+import json
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+from ase.db import connect
+
+from crack_md.errors import ConfigError, DataError, MissingDependencyError
+from crack_md.files import as_plain, file_sha256
+
+DATABASES = frozenset({".db", ".json", ".aselmdb"})
+IN_FOLDERS = frozenset(
+    [".db", ".aselmdb", ".extxyz", ".xyz", ".traj", ".cif", ".vasp", ".poscar", ".xsf"]
+)
+"""Endings that are read from a folder, and .json where it is an ASE database."""
+VASP_NAME = re.compile(r"(POSCAR|CONTCAR)(?![a-z])", re.IGNORECASE)
+"""What VASP's names begin with: POSCAR, CONTCAR, POSCAR_Pd, CONTCAR.1."""
+NAME_KEYS = ("name", "slab", "label", "slab_id")
+EXPECTED = "an ASE database, extxyz, traj, cif, POSCAR, or a folder of these"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of the input; ``atoms`` is None where the row cannot be read."""
+
+    name: str
+    atoms: Atoms | None
+    error: str = ""
+    status: str = "unreadable"
+    """What the table says where there are no atoms."""
+    notes: tuple[str, ...] = ()
+    """What was done to get here, in words for the table."""
+
+
+def read_entries(path: Path, *, select: str | None = None) -> tuple[Entry, ...]:
+    """Return all structures of a file or folder under unique names.
+
+    A row that cannot be read becomes an entry with an error; the rest goes on. So does
+    a file of a folder.
+
+    Args:
+        path: a file, or a folder that is searched to its depth.
+        select: which rows of ASE databases to take, in ASE's words: ``metal=Pt,z<9``.
+
+    Raises:
+        DataError: the file is missing, empty, or nothing ASE can read.
+        ConfigError: ``select`` makes no sense, or there is no database to select from.
+    """
+    files = structure_files(path)
+    if select is not None and not any(file.suffix in DATABASES for file in files):
+        raise ConfigError(
+            f"--select works on ASE databases, and '{path}' holds none; leave it out"
+        )
+    if path.is_dir():
+        entries = tuple(
+            entry for file in files for entry in _of_folder(file, path, select)
+        )
+    else:
+        entries = tuple(_rows(path, select))
+    if not entries:
+        chosen = f" that match --select '{select}'" if select is not None else ""
+        raise DataError(
+            f"'{path}' holds no structures{chosen}; expected at least one slab"
+        )
+    return _with_unique_names(entries)
+
+
+def structure_files(
+    path: Path, *, also: frozenset[str] = frozenset()
+) -> tuple[Path, ...]:
+    """Return the file, or the structure files in a folder, by name.
+
+    Where a folder holds both a POSCAR and a CONTCAR (of one suffix: POSCAR_Pd and
+    CONTCAR_Pd), the latter is taken, unless it is empty: it is where the relaxation
+    ended. Hidden files are left out.
+
+    Args:
+        path: a file, or a folder that is searched to its depth.
+        also: names of further files that count.
+
+    Raises:
+        DataError: there is none.
+    """
+    if not path.exists():
+        raise DataError(f"no such file: '{path}'; expected structures in {EXPECTED}")
+    if not path.is_dir():
+        return (path,)
+    files = tuple(
+        file
+        for file in sorted(path.rglob("*"))
+        if file.name in also or _is_structure_file(file, path)
+    )
+    if not files:
+        raise DataError(
+            f"the folder '{path}' holds no structures; expected files named "
+            f"POSCAR, CONTCAR or *{', *'.join(sorted(IN_FOLDERS))}"
+        )
+    return files
+
+
+def _is_structure_file(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    if hidden or not file.is_file():
+        return False
+    vasp = VASP_NAME.match(file.name)
+    if vasp is not None:
+        rest = file.name[vasp.end() :]
+        relaxed = file.with_name(f"CONTCAR{rest}")
+        ended = relaxed.exists() and relaxed.stat().st_size > 0
+        return (vasp[1].upper() == "CONTCAR") == ended
+    if file.suffix.lower() == ".json":
+        return _is_json_database(file)
+    return file.suffix.lower() in IN_FOLDERS
+
+
+def _is_json_database(file: Path) -> bool:
+    """Return whether a JSON file ends as ASE's databases do; summaries do not."""
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - 100))
+        return b'"nextid"' in opened.read()
+
+
+def input_sha256(path: Path) -> str:
+    """Return the hash of a file, or of the names and content of a folder's files."""
+    if not path.is_dir():
+        return file_sha256(path)
+    total = hashlib.sha256()
+    for file in structure_files(path):
+        total.update(str(file.relative_to(path)).encode() + b"\0")
+        total.update(bytes.fromhex(file_sha256(file)))
+    return total.hexdigest()
+
+
+def structure_sha256(atoms: Atoms) -> str:
+    """Return the fingerprint of a structure: species, geometry, motion, constraints."""
+    content = hashlib.sha256()
+    for array in (
+        atoms.numbers,
+        atoms.positions,
+        atoms.cell.array,
+        atoms.pbc,
+        atoms.get_momenta(),
+        atoms.get_masses(),
+    ):
+        content.update(array.tobytes())
+    held = [constraint.todict() for constraint in atoms.constraints]
+    content.update(json.dumps(held, sort_keys=True, default=as_plain).encode())
+    return content.hexdigest()
+
+
+def open_database(path: Path, *, readonly: bool = True) -> Any:
+    """Return an ASE database; LMDB files are checked to be whole before.
+
+    Raises:
+        DataError: an LMDB file is damaged or cut short.
+        MissingDependencyError: the backend of LMDB files is not installed.
+    """
+    if path.suffix != ".aselmdb":
+        return connect(path, use_lock_file=False)
+    try:
+        from ase_db_backends.aselmdb import LMDBDatabase
+    except ImportError as error:
+        raise MissingDependencyError.of(
+            "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
+        ) from error
+    if path.exists():
+        _check_lmdb(path)
+    return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
+
+
+def _check_lmdb(path: Path) -> None:
+    """Raise DataError for a file whose pages do not all exist."""
+    import lmdb
+
+    expected = "expected an LMDB file as crack-md or fairchem writes it"
+    try:
+        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    except lmdb.Error as error:
+        if "already open" in str(error):  # by this process, which has checked it
+            return
+        # here, because LMDBDatabase would fail again in its destructor
+        raise DataError(f"cannot read '{path}': {error}; {expected}") from error
+    with environment:
+        pages = environment.info()["last_pgno"] + 1
+        size = pages * environment.stat()["psize"]
+    if path.stat().st_size < size:  # reading past the end would kill the process
+        raise DataError(
+            f"cannot read '{path}': it has {path.stat().st_size} of {size} bytes; copy "
+            "the whole file again"
+        )
+
+
+def is_locked(error: Exception) -> bool:
+    """Return whether somebody else holds an SQLite file."""
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
+
+
+def _rows(path: Path, select: str | None) -> Iterator[Entry]:
+    if path.suffix in DATABASES:
+        return _database_rows(path, select)
+    return _file_frames(path)
+
+
+def _of_folder(file: Path, folder: Path, select: str | None) -> Iterator[Entry]:
+    """Yield the entries of one file under names that say where it lies."""
+    inside = file.relative_to(folder)
+    is_vasp = VASP_NAME.fullmatch(file.name) is not None
+    stem = inside.parent if is_vasp else inside.with_suffix("")
+    place = str(stem) if str(stem) != "." else file.name
+    try:
+        entries = list(_rows(file, select))
+    except DataError as error:
+        yield Entry(place, None, str(error))
+        return
+    if not entries and select is None:
+        yield Entry(place, None, f"'{file}' holds no structures")
+    for entry in entries:
+        unnamed = entry.name.startswith(f"{file.stem}-")
+        number = entry.name.removeprefix(f"{file.stem}-")
+        several = f"{place}-{number}" if len(entries) > 1 else place
+        yield replace(entry, name=several if unnamed else entry.name)
+
+
+def _database_rows(path: Path, select: str | None) -> Iterator[Entry]:
+    try:
+        database = open_database(path)
+        ids = [row.id for row in database.select(columns=["id"])]
+    except (DataError, MissingDependencyError):
+        raise
+    except Exception as error:
+        if is_locked(error):
+            raise DataError(
+                f"'{path}' is being written by another program, which has locked it; "
+                "wait for it, or give a copy"
+            ) from error
+        raise _unreadable(path, error) from error
+    if select is not None:
+        try:
+            chosen = {row.id for row in database.select(select, columns=["id"])}
+        except Exception as error:  # ASE raises what its parser happens to raise
+            raise ConfigError(
+                f"cannot read --select '{select}': {_short(error)}; expected "
+                "conditions on columns such as metal=Pt,coverage<0.5 or a formula"
+            ) from error
+        ids = [number for number in ids if number in chosen]
+    for row_id in ids:
+        name = f"{path.stem}-{row_id}"
+        try:
+            row = database.get(id=row_id)
+            given = [row.get(key) for key in NAME_KEYS]
+            name = next((str(value) for value in given if value is not None), name)
+            atoms = row.toatoms()
+        except Exception as error:  # one damaged row must not end the others
+            yield Entry(name, None, f"row {row_id} cannot be read: {_short(error)}")
+        else:
+            yield Entry(name, atoms)
+
+
+def _file_frames(path: Path) -> Iterator[Entry]:
+    """Yield frames one by one: those before a damaged frame are good."""
+    frames = ase.io.iread(path, index=":")
+    number = 0
+    while True:
+        number += 1
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            return
+        except Exception as error:
+            if number == 1:
+                raise _unreadable(path, error) from error
+            message = f"frame {number} cannot be read: {_short(error)}"
+            yield Entry(f"{path.stem}-{number}", None, message)
+            return
+        given = [atoms.info.get(key) for key in NAME_KEYS]
+        fallback = f"{path.stem}-{number}"
+        name = next((str(value) for value in given if value is not None), fallback)
+        yield Entry(name, atoms)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"cannot read '{path}': {_short(error)}; expected slabs in {EXPECTED}"
+    )
+
+
+def _short(error: Exception) -> str:
+    """Return an error as one line, with its type where it has no words."""
+    text = " ".join(str(error).split())
+    return text[:300] if text else type(error).__name__
+
+
+def _with_unique_names(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    counts = Counter(entry.name for entry in entries)
+    seen: Counter[str] = Counter()
+    unique = []
+    for entry in entries:
+        seen[entry.name] += 1
+        several = counts[entry.name] > 1
+        name = f"{entry.name} #{seen[entry.name]}" if several else entry.name
+        unique.append(replace(entry, name=" ".join(name.split())))
+    return tuple(unique)

@@ -1,0 +1,40 @@
+"""What a workflow has to know about the model behind a calculator."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a workflow has to know about the model behind a calculator."""
+
+    name: str
+    sha256: str
+    energy_reference: str
+    """``total`` or ``adsorption`` (energies are adsorption energies already)."""
+    gas_references: Mapping[str, float] = field(default_factory=dict)
+    """Energies in eV of gas molecules by this model, by name."""
+    elements: frozenset[str] | None = None
+    """Symbols the model knows; None where it does not say."""
+    forces: str = "gradient"
+    """``gradient``, or ``direct`` for forces that may have no zero to relax to."""
+    spin_polarised: bool | None = None
+    """Whether its training data were; None where it does not say."""
+    dtype: str | None = None
+    """Precision of a network; None where there is none, or it does not say."""
+
+    def refusal(self, symbols: Iterable[str], *, of: str = "") -> str:
+        """Return in words which elements the model does not know; empty for none.
+
+        Args:
+            symbols: of a structure or an adsorbate.
+            of: what holds them, such as ``", which OH holds"``.
+        """
+        needed = set(symbols)
+        unknown = sorted(needed - (self.elements or needed))
+        if not unknown:
+            return ""
+        known = ", ".join(sorted(self.elements or ()))
+        return (
+            f"the model was not trained on {', '.join(unknown)}{of}; it knows {known}"
+        )

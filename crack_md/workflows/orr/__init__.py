@@ -1,0 +1,1 @@
+"""Oxygen reduction: gas references, constants, free energies, potentials."""

@@ -1,0 +1,1 @@
+"""The ranking of a screening under uncertainty, calibrated and re-scored."""

@@ -1,0 +1,212 @@
+"""A handful of DFT values: a linear correction of the model, with honest errors.
+
+    offset   E = x + a            fewer than four values, or all close together
+    line     E = c + b (x - x̄)    four values or more
+
+by least squares, weighted by 1/spread² where a committee gives a spread. The error of a
+new prediction holds the scatter and the uncertainty of a, c and b,
+
+    s² (v² + 1/W + (x - x̄)²/S),    W = Σ w,  S = Σ w (x - x̄)²,  s² = Σ w r² / (n - p)
+
+with v the spread of the new slab (1 without a committee), and is Student-t distributed
+with n - p degrees of freedom.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from crack_md.errors import DataError
+from crack_md.workflows.ranking.errors import (
+    DEFAULT_LEVEL,
+    SPREAD_FLOOR_EV,
+    AssumedErrors,
+    ErrorPart,
+    Estimates,
+    student_quantile,
+)
+
+Kind = Literal["none", "offset", "line"]
+LINE_FROM = 4
+NARROW_EV = 0.1
+"""A slope from energies closer together than this would be noise."""
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Each reference value predicted from the others."""
+
+    rmse_eV: float
+    n_inside: int | None
+    """How many lie in the interval that the others give; None for too few."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A linear correction and its errors."""
+
+    kind: Kind
+    n: int
+    pivot_eV: float
+    """x̄, the weighted mean of the predictions."""
+    value_eV: float
+    """The corrected energy there."""
+    slope: float
+    residual: float
+    """s: in eV, or a factor on the spread of a committee."""
+    value_error_eV: float
+    slope_error: float
+    degrees_of_freedom: float
+    rmse_before_eV: float
+    left_out: LeaveOneOut | None
+    """None where one value less leaves nothing to fit."""
+
+    @property
+    def offset(self) -> float:
+        """Return a in E = a + b·x, in eV."""
+        return self.value_eV - self.slope * self.pivot_eV
+
+    def apply(
+        self, predicted: Estimates, spread_eV: Float[ndarray, " slab"] | None = None
+    ) -> Estimates:
+        """Return corrected energies; errors of the predictions are carried along."""
+        away = predicted.center_eV - self.pivot_eV
+        spread = np.ones_like(away) if spread_eV is None else _apply_floor(spread_eV)
+        shared = [np.full_like(away, self.value_error_eV), self.slope_error * away]
+        part = ErrorPart(
+            np.stack(shared, axis=1), self.residual * spread, self.degrees_of_freedom
+        )
+        carried = [before.times(self.slope) for before in predicted.parts]
+        return Estimates(self.value_eV + self.slope * away, (*carried, part))
+
+
+def calibrate(
+    predicted_eV: Float[ndarray, " value"],
+    reference_eV: Float[ndarray, " value"],
+    *,
+    spread_eV: Float[ndarray, " value"] | None = None,
+    kind: Kind | None = None,
+    assumed: AssumedErrors | None = None,
+    level: float = DEFAULT_LEVEL,
+) -> Calibration:
+    """Return the correction that takes predictions to reference values.
+
+    Args:
+        predicted_eV: what the model says of some slabs.
+        reference_eV: what DFT says of the same.
+        spread_eV: disagreement of a committee on them; s is then a factor on it.
+        kind: which correction; None takes a line from four values on. ``none`` corrects
+            nothing and measures the errors alone.
+        assumed: gives the scatter where a single value cannot.
+        level: probability of the intervals that leaving one out is tested with.
+
+    Raises:
+        DataError: no values, or too few for the kind that is asked for.
+    """
+    x, y = np.asarray(predicted_eV, float), np.asarray(reference_eV, float)
+    v = np.ones_like(x) if spread_eV is None else _apply_floor(spread_eV)
+    chosen = _chosen(x, kind)
+    fit = _Fit.of(x, y, v, chosen)
+    left_out = _leave_one_out(fit, v, level)
+    s, freedom = fit.scatter, float(fit.freedom)
+    if not fit.freedom:  # one value tells an offset, and nothing about the scatter
+        s, freedom = (assumed or AssumedErrors()).independent_eV / float(v[0]), np.inf
+    total = float(np.sum(1 / v**2))
+    spread_of_x = float(np.sum(((x - fit.pivot) / v) ** 2))
+    return Calibration(
+        kind=chosen,
+        n=len(x),
+        pivot_eV=fit.pivot,
+        value_eV=fit.value,
+        slope=fit.slope,
+        residual=s,
+        value_error_eV=0.0 if chosen == "none" else s / total**0.5,
+        slope_error=s / spread_of_x**0.5 if chosen == "line" else 0.0,
+        degrees_of_freedom=freedom,
+        rmse_before_eV=float(np.sqrt(np.mean((y - x) ** 2))),
+        left_out=left_out,
+    )
+
+
+def _chosen(x: Float[ndarray, " value"], kind: Kind | None) -> Kind:
+    """Return the kind of correction that these values allow."""
+    wide = len(x) > 0 and np.ptp(x) >= NARROW_EV
+    chosen: Kind = kind or ("line" if len(x) >= LINE_FROM and wide else "offset")
+    needed = 3 if chosen == "line" else 1
+    if len(x) < needed or (chosen == "line" and np.ptp(x) == 0.0):
+        raise DataError(
+            f"{len(x)} reference values do not make a correction of kind '{chosen}'; "
+            f"expected at least {needed}, at different energies for a line"
+        )
+    return chosen
+
+
+class _Fit(NamedTuple):
+    """A weighted least-squares fit of one of the kinds."""
+
+    design: Float[ndarray, "value coefficient"]
+    """Divided by the spread, as is the rest."""
+    rest: Float[ndarray, " value"]
+    pivot: float
+    value: float
+    slope: float
+
+    @property
+    def freedom(self) -> int:
+        return self.design.shape[0] - self.design.shape[1]
+
+    @property
+    def scatter(self) -> float:
+        return float(np.sqrt(np.sum(self.rest**2) / max(self.freedom, 1)))
+
+    @classmethod
+    def of(
+        cls,
+        x: Float[ndarray, " value"],
+        y: Float[ndarray, " value"],
+        v: Float[ndarray, " value"],
+        kind: Kind,
+    ) -> "_Fit":
+        pivot = float(np.average(x, weights=1 / v**2))
+        away = x - pivot
+        if kind == "none":
+            return cls(np.zeros((len(x), 0)), (y - x) / v, 0.0, 0.0, 1.0)
+        if kind == "offset":
+            offset = float(np.average(y - x, weights=1 / v**2))
+            rest = (y - x - offset) / v
+            return cls(1 / v[:, None], rest, pivot, pivot + offset, 1.0)
+        # around x̄ the two coefficients are independent
+        value = float(np.average(y, weights=1 / v**2))
+        slope = float(np.sum(away * y / v**2) / np.sum((away / v) ** 2))
+        design = np.stack([1 / v, away / v], axis=1)
+        return cls(design, (y - value - slope * away) / v, pivot, value, slope)
+
+
+def _leave_one_out(
+    fit: _Fit, v: Float[ndarray, " value"], level: float
+) -> LeaveOneOut | None:
+    """Return leave-one-out errors in closed form, from the leverages h.
+
+    Left out, a value misses its prediction by r/(1 - h); without it the scatter is
+    s² (n - p) - r²/(v² (1 - h)), over one degree of freedom less.
+    """
+    q = np.linalg.qr(fit.design)[0]
+    keeps = 1 - (q**2).sum(axis=1)
+    if fit.freedom < 1 or keeps.min() < 1e-9:
+        return None
+    missed = fit.rest * v / keeps
+    rmse = float(np.sqrt(np.mean(missed**2)))
+    freedom = float(fit.freedom - 1)
+    if freedom < 1:
+        return LeaveOneOut(rmse, None)
+    squares = np.sum(fit.rest**2) - fit.rest**2 / keeps
+    others = np.maximum(squares, 0.0) / freedom
+    half = student_quantile(level, freedom) * np.sqrt(others / keeps) * v
+    return LeaveOneOut(rmse, int(np.sum(np.abs(missed) <= half + 1e-9)))
+
+
+def _apply_floor(spread_eV: Float[ndarray, " value"]) -> Float[ndarray, " value"]:
+    return np.maximum(np.asarray(spread_eV, float), SPREAD_FLOOR_EV)

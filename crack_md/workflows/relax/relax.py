@@ -1,0 +1,323 @@
+"""Relaxation with any ASE calculator and optimizer: positions, cell, symmetry."""
+
+import inspect
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+import ase.optimize
+import numpy as np
+from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.calculator import BaseCalculator
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixSymmetry
+from ase.data import atomic_numbers, reference_states
+from ase.filters import FrechetCellFilter
+from ase.io.trajectory import Trajectory
+from ase.optimize.ode import ODE12r
+from ase.optimize.optimize import Optimizer
+
+from crack_md.errors import ConfigError, StructureError
+
+MAXSTEP_A = 0.1
+"""Half of ASE's default: an adsorbate must not jump over a 0.8 Å wide basin."""
+DEFAULT_OPTIMIZER = "LBFGS"
+PLATEAU_STEPS = 60
+"""Direct forces that have not fallen for so long will not fall any more."""
+PLATEAU_FALL = 0.95
+"""What counts as falling: the smallest force so far must shrink by 5 %."""
+PLATEAU_FMAX = 0.1
+"""eV/Å, largest force of a plateau whose energy still counts."""
+
+Cell = Literal["none", "isotropic", "full", "xy"]
+CELL_FILTERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "isotropic": {"hydrostatic_strain": True},
+        "full": {},
+        "xy": {"mask": [True, True, False, False, False, True]},  # Voigt order
+    }
+)
+
+
+@dataclass(frozen=True)
+class RelaxSettings:
+    """How structures are relaxed.
+
+    Raises:
+        ConfigError: no such optimizer or cell.
+    """
+
+    optimizer: str = DEFAULT_OPTIMIZER
+    """Name of a class in ``ase.optimize``."""
+    fmax: float = 0.03
+    """eV/Å that no force on a free atom may exceed at the end."""
+    steps: int = 300
+    """Most steps of the optimizer."""
+    maxstep: float = MAXSTEP_A
+    """Å that an atom may move in a step, for optimizers that have such a limit; line
+    searches of ASE take it for each trial."""
+    cell: Cell = "none"
+    pressure_GPa: float = 0.0
+    symmetry: bool = False
+    symmetry_tolerance_A: float = 0.01
+    plateau_steps: int | None = None
+    """Give up when the smallest force has not fallen for so many steps: forces that
+    are no gradient may have no zero. None never gives up."""
+
+    def __post_init__(self) -> None:
+        """Refuse what ASE does not have."""
+        optimizer_named(self.optimizer)
+        if self.cell not in get_args(Cell):
+            raise ConfigError(
+                f"cell is {self.cell!r}; expected one of {', '.join(get_args(Cell))}"
+            )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the settings; without ``plateau_steps`` where nothing gives up."""
+        # folders of earlier versions, which did not have it, go on
+        kept = asdict(self)
+        if self.plateau_steps is None:
+            del kept["plateau_steps"]
+        return kept
+
+    def conditions(self) -> dict[str, Any]:
+        """Return what two runs must share for one to continue the other."""
+        return {"command": "relax", **self.as_dict()}
+
+
+@dataclass(frozen=True)
+class RelaxResult:
+    """Where a relaxation ended."""
+
+    atoms: Atoms
+    """Carries energy, forces and, where asked for, stress."""
+    energy: float
+    """eV, whatever the calculator's zero is."""
+    max_force: float
+    """eV/Å, largest force on a free atom."""
+    n_steps: int
+    converged: bool
+    plateau: bool = False
+    """Whether it was given up because forces no longer fell; ``atoms`` is then the
+    frame of the smallest forces."""
+
+    @property
+    def status(self) -> str:
+        """Return ``converged``, ``plateau`` or ``not_converged``."""
+        if self.converged:
+            return "converged"
+        return "plateau" if self.plateau else "not_converged"
+
+
+def is_settled(status: str, max_force: float | None) -> bool:
+    """Return whether an energy is that of a minimum, as far as forces can tell.
+
+    The one rule for ranking, re-scoring and calibration: a converged relaxation, or a
+    plateau whose largest force is at most 0.1 eV/Å.
+    """
+    small = max_force is not None and max_force <= PLATEAU_FMAX
+    return status == "converged" or (status == "plateau" and small)
+
+
+def optimizer_named(name: str) -> type[Optimizer]:
+    """Return an optimizer of ``ase.optimize``.
+
+    Raises:
+        ConfigError: ASE has none of that name that can be watched at every step.
+    """
+    known = {
+        key: value
+        for key, value in vars(ase.optimize).items()
+        if inspect.isclass(value)
+        and issubclass(value, Optimizer)
+        # The first needs a cell of its own kind, the second cannot be watched.
+        and not issubclass(value, ase.optimize.CellAwareBFGS | ODE12r)
+    }
+    if name not in known:
+        raise ConfigError(
+            f"unknown optimizer '{name}'; expected one of: {', '.join(sorted(known))}"
+        )
+    return known[name]
+
+
+def require_stress(calculator: BaseCalculator, cell: Cell) -> None:
+    """Refuse to relax a cell without stress.
+
+    Raises:
+        ConfigError: the calculator has none.
+    """
+    if cell != "none" and "stress" not in calculator.implemented_properties:
+        raise ConfigError(
+            f"cell '{cell}' needs stress, and this model has none: its forces are "
+            "direct, not the gradient of an energy; relax with cell 'none'"
+        )
+
+
+def relax_atoms(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    *,
+    settings: RelaxSettings | None = None,
+    trajectory: Path | None = None,
+    with_stress: bool = False,
+) -> RelaxResult:
+    """Return ``atoms`` relaxed; the input is not changed.
+
+    With a cell, convergence means the gradient of the strain as well (ASE's cell
+    filter).
+
+    Args:
+        atoms: where to start.
+        calculator: of energies and forces.
+        settings: optimizer, limits, cell.
+        trajectory: a file for every step.
+        with_stress: keep the stress of the end, where the model has it; with a cell it
+            is always kept.
+
+    Raises:
+        StructureError: the cell cannot relax, or the calculator returned an energy or
+            force that is not finite.
+    """
+    chosen = settings or RelaxSettings()
+    moving = atoms.copy()
+    if chosen.symmetry:
+        _require_periodic(moving, np.ones(3, dtype=bool), "symmetry")
+        held = FixSymmetry(moving, symprec=chosen.symmetry_tolerance_A)
+        moving.set_constraint([*moving.constraints, held])
+    moving.calc = calculator
+    optimizer = _build_optimizer(moving, chosen)
+    optimizer.attach(lambda: require_finite(moving))
+    watch = _PlateauWatch(chosen.plateau_steps)
+    converged = False
+    with ExitStack() as stack:
+        if trajectory is not None:
+            file = stack.enter_context(Trajectory(trajectory, "w", moving))
+            optimizer.attach(file)
+        for converged in optimizer.irun(fmax=chosen.fmax, steps=chosen.steps):
+            if not converged and watch.sees_plateau(moving):
+                break
+    plateau = watch.gave_up and not converged
+    if plateau and watch.best is not None:
+        final, largest = watch.best, _largest_force(watch.best)
+    else:
+        largest = _largest_force(moving)
+        moving.set_constraint(atoms.constraints)
+        keeps_stress = with_stress or chosen.cell != "none"
+        final = _with_results(moving, with_stress=keeps_stress)
+    return RelaxResult(
+        atoms=final,
+        energy=float(final.get_potential_energy()),
+        max_force=largest,
+        n_steps=optimizer.nsteps,
+        converged=bool(converged),
+        plateau=plateau,
+    )
+
+
+class _PlateauWatch:
+    """Remembers the frame of smallest forces, and for how long they have not fallen."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience = patience
+        self.best: Atoms | None = None
+        self.gave_up = False
+        self._smallest = np.inf
+        self._mark = np.inf
+        self._waited = 0
+
+    def sees_plateau(self, moving: Atoms) -> bool:
+        """Return whether forces have stopped falling, this frame included."""
+        if self.patience is None:
+            return False
+        largest = _largest_force(moving)
+        if largest < self._smallest:
+            self._smallest, self.best = largest, _with_results(moving)
+        if largest < PLATEAU_FALL * self._mark:
+            self._mark, self._waited = largest, 0
+        else:
+            self._waited += 1
+        self.gave_up = self._waited >= self.patience
+        return self.gave_up
+
+
+def _build_optimizer(moving: Atoms, settings: RelaxSettings) -> Optimizer:
+    target: Any = moving
+    if settings.cell != "none":
+        along = np.array([True, True, settings.cell != "xy"])
+        _require_periodic(moving, along, f"cell '{settings.cell}'")
+        target = FrechetCellFilter(
+            moving,
+            scalar_pressure=settings.pressure_GPa * units.GPa,
+            **CELL_FILTERS[settings.cell],
+        )
+    kind = optimizer_named(settings.optimizer)
+    # RFO and LBFGSLineSearch hand the limit on to a parent class
+    takes_maxstep = any(
+        "maxstep" in inspect.signature(parent).parameters
+        for parent in kind.__mro__
+        if issubclass(parent, Optimizer)
+    )
+    options = {"maxstep": settings.maxstep} if takes_maxstep else {}
+    return kind(target, logfile=None, **options)  # type: ignore[arg-type]
+
+
+def _require_periodic(atoms: Atoms, along: np.ndarray, what: str) -> None:
+    if not atoms.pbc[along].all():
+        raise StructureError(
+            f"{what} needs a structure that is periodic along "
+            f"{'all' if along.all() else 'the first two'} cell vectors; its pbc is "
+            f"{atoms.pbc.tolist()}"
+        )
+
+
+def _with_results(moving: Atoms, *, with_stress: bool = False) -> Atoms:
+    """Return a copy that carries what the model says now, without the model."""
+    final = moving.copy()
+    results: dict[str, Any] = {
+        "energy": float(moving.get_potential_energy()),
+        "forces": moving.get_forces(apply_constraint=False),
+    }
+    has_volume = abs(float(moving.cell.volume)) > 0
+    known = getattr(moving.calc, "implemented_properties", ())
+    if with_stress and has_volume and "stress" in known:
+        results["stress"] = moving.get_stress(apply_constraint=False)
+    final.calc = SinglePointCalculator(final, **results)
+    return final
+
+
+def _largest_force(atoms: Atoms) -> float:
+    return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
+
+
+def relax_fcc_constant(symbol: str, calculator: BaseCalculator) -> float:
+    """Return the lattice constant in Å that minimises the energy of an fcc crystal."""
+    state: dict[str, Any] = dict(reference_states[atomic_numbers[symbol]] or {})
+    expected = float(state["a"])
+
+    def energy(constant: float) -> float:
+        crystal = bulk(symbol, "fcc", a=constant)
+        crystal.calc = calculator
+        return float(crystal.get_potential_energy())
+
+    best = expected
+    for width in (0.04, 0.01, 0.002):
+        constants = best * (1.0 + width * np.array([-1.0, 0.0, 1.0]))
+        curve = np.polyfit(constants - best, [energy(a) for a in constants], 2)
+        # A parabola turned upside down, or a minimum far outside, is not trusted.
+        downhill = -curve[1] / (2 * curve[0]) if curve[0] > 0 else -np.sign(curve[1])
+        best += float(np.clip(downhill, -2 * width * best, 2 * width * best))
+    return best
+
+
+def require_finite(atoms: Atoms) -> None:
+    """Raise StructureError where the model has no number for these atoms."""
+    energy, forces = atoms.get_potential_energy(), atoms.get_forces()
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise StructureError(
+            "the model returned an energy or force that is not finite (NaN or "
+            "infinity); the structure is outside what the model can describe"
+        )

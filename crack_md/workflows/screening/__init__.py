@@ -1,0 +1,1 @@
+"""Screening of surfaces: plan, relaxations, ranking by potential, tables."""

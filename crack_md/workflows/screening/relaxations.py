@@ -1,0 +1,231 @@
+"""The relaxations of a screening: what one is, which are left to do, and where.
+
+`relax_site` does one relaxation and never raises; a `Runner` decides where it is done
+and how several share a calculator. The one here does them one after the other; those in
+`crack_md.workflows.screening.workers` use batches, processes and clusters. A runner is
+given the function and the tasks, passes the function a calculator, and yields what it
+returns, in any order. It takes a task only when it has room for one, because there may
+be a million. `RelaxationQueue` gives it what the store does not have yet.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
+
+from crack_md.progress import ProgressEvent, Report
+from crack_md.workflows.relax.relax import RelaxResult, relax_atoms
+from crack_md.workflows.relax.store import RelaxationRecord, ResultsStore
+from crack_md.workflows.screening.plan import ScreenSettings, SlabPlan
+from crack_md.workflows.surfaces.adsorbates import Start
+from crack_md.workflows.surfaces.outcome import (
+    DISQUALIFYING,
+    DomainDistance,
+    adsorbate_anomalies,
+    find_final_site,
+)
+
+FARTHEST_DISTANCE = 999.0
+"""What an infinite distance is stored as."""
+
+
+@dataclass(frozen=True, eq=False)
+class SiteRelaxation:
+    """One relaxation that is to be done."""
+
+    key: str
+    plan: SlabPlan
+    start: Start | None
+    """None for the clean slab."""
+    initial: Atoms
+    clean: Atoms
+    """The slab alone, relaxed where the model can; the surface is compared with it."""
+
+    @property
+    def record(self) -> RelaxationRecord:
+        """Return what is known of it beforehand."""
+        empty = RelaxationRecord(self.key, self.plan.name, "", "failed")
+        if self.start is None:
+            return empty
+        return replace(
+            empty,
+            site=self.start.site.label,
+            adsorbate=self.start.adsorbate.name,
+            azimuth_deg=self.start.azimuth_deg,
+        )
+
+
+class RelaxationOutcome(NamedTuple):
+    """What became of a task; the record carries its key."""
+
+    record: RelaxationRecord
+    atoms: Atoms
+
+
+RelaxFunction = Callable[..., RelaxationOutcome]
+"""Of a task and a calculator; ``distance=`` replaces what it was made with."""
+Runner = Callable[
+    [RelaxFunction, Iterable[SiteRelaxation]], Iterable[RelaxationOutcome]
+]
+
+
+def serial_runner(calculator: BaseCalculator) -> Runner:
+    """Return a runner that does one relaxation after the other."""
+
+    def run(
+        function: RelaxFunction, tasks: Iterable[SiteRelaxation]
+    ) -> Iterator[RelaxationOutcome]:
+        return (function(task, calculator) for task in tasks)
+
+    return run
+
+
+def relax_site(
+    task: SiteRelaxation,
+    calculator: BaseCalculator,
+    *,
+    settings: ScreenSettings,
+    direct_forces: bool,
+    distance: DomainDistance,
+) -> RelaxationOutcome:
+    """Return the relaxed structure and what is to be said about it.
+
+    An error of any kind becomes a record with the status ``failed``: one bad site must
+    not end a night's screening.
+    """
+    try:
+        # what a calculator keeps of the last structure, such as neighbor lists, would
+        # decide in which order it sums, and with it the last bits
+        getattr(calculator, "reset", lambda: None)()
+        result = relax_atoms(
+            task.initial,
+            calculator,
+            settings=settings.relaxation(direct_forces=direct_forces),
+        )
+        return RelaxationOutcome(_judge(task, result, distance), result.atoms)
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return RelaxationOutcome(replace(task.record, error=text), task.initial)
+
+
+def _judge(
+    task: SiteRelaxation, result: RelaxResult, distance: DomainDistance
+) -> RelaxationRecord:
+    """Return the record of a relaxation that ended, anomalies included."""
+    found: list[str] = []
+    notes: dict[str, Any] = {}
+    if task.start is not None and task.plan.slab is not None:
+        found += adsorbate_anomalies(
+            result.atoms, initial=task.initial, clean=task.clean
+        )
+        sites = task.plan.sites[task.start.adsorbate.binding]
+        end = find_final_site(
+            result.atoms, slab=task.plan.slab, start=task.start, sites=sites
+        )
+        on_surface = "desorbed" not in found
+        notes = {
+            "final_site": end.site if on_surface else None,
+            "migrated": end.migrated and on_surface and "intercalated" not in found,
+            "height": end.height,
+            "final_coordination": end.coordination,
+            "final_elements": end.elements,
+        }
+    far, reason = distance(result.atoms)
+    if far > 1:
+        found.append("out_of_domain")
+    worst = next((name for name in DISQUALIFYING if name in found), None)
+    found += ["site_migrated"] if notes.get("migrated") else []
+    found += [result.status] if result.status != "converged" else []
+    return replace(
+        task.record,
+        status=worst or result.status,
+        energy=result.energy,
+        max_force=result.max_force,
+        n_steps=result.n_steps,
+        anomalies=",".join(found),
+        domain_distance=min(far, FARTHEST_DISTANCE),
+        error=reason if worst == "out_of_domain" else "",
+        **notes,
+    )
+
+
+def bind_settings(
+    settings: ScreenSettings, *, direct_forces: bool, distance: DomainDistance
+) -> RelaxFunction:
+    """Return `relax_site` with its settings; it crosses process boundaries."""
+    return partial(
+        relax_site, settings=settings, direct_forces=direct_forces, distance=distance
+    )
+
+
+@dataclass
+class RelaxationQueue:
+    """Which relaxations are done, which were there before, and who is told."""
+
+    store: ResultsStore
+    runner: Runner
+    function: RelaxFunction
+    report: Report | None
+    total: int = 0
+    n_relaxed: int = 0
+    n_reused: int = 0
+
+    def complete(self, tasks: Iterable[SiteRelaxation]) -> None:
+        """Do what is not in the store yet, each structure once, and store it."""
+        waiting: dict[str, SiteRelaxation] = {}
+        repeated: list[SiteRelaxation] = []
+        outcomes = self.runner(
+            self.function, self._yield_missing(tasks, waiting, repeated)
+        )
+        try:
+            for record, atoms in outcomes:
+                shown = {"adsorbate": record.adsorbate} if record.adsorbate else {}
+                self.store.put(record, atoms, **shown)
+                self._report(waiting.pop(record.key), reused=False)
+        finally:
+            # a runner that is left in the middle has relaxations to end
+            getattr(outcomes, "close", lambda: None)()
+        for task in repeated:
+            self._report(task, reused=True)
+
+    def _yield_missing(
+        self,
+        tasks: Iterable[SiteRelaxation],
+        waiting: dict[str, SiteRelaxation],
+        repeated: list[SiteRelaxation],
+    ) -> Iterator[SiteRelaxation]:
+        """Yield what is to be done, when it is asked for."""
+        for task in tasks:
+            if self.store.record(task.key) is not None:
+                self._report(task, reused=True)
+            elif task.key in waiting:
+                repeated.append(task)
+            else:
+                waiting[task.key] = task
+                yield task
+
+    def record(self, key: str, slab: str) -> RelaxationRecord:
+        """Return a finished relaxation; one structure may come under two names."""
+        found = self.store.record(key)
+        assert found is not None, "it was completed"
+        return replace(found, slab=slab)
+
+    def _report(self, task: SiteRelaxation, *, reused: bool) -> None:
+        self.n_reused += reused
+        self.n_relaxed += not reused
+        if self.report is None:
+            return
+        record = self.record(task.key, task.plan.name)
+        start = " ".join(part for part in (record.adsorbate, record.site) if part)
+        self.report(
+            ProgressEvent(
+                self.n_relaxed + self.n_reused,
+                self.total,
+                f"{record.slab} {start or 'clean'}",
+                record.status,
+                reused,
+            )
+        )

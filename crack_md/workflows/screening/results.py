@@ -1,0 +1,102 @@
+"""Records of a screening. Energies are eV, lengths Å, potentials V."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.orr.diagram import FreeEnergyDiagram
+from crack_md.workflows.relax.store import RelaxationRecord
+from crack_md.workflows.screening.plan import ScreenSettings
+
+
+@dataclass(frozen=True)
+class SiteResult:
+    """One starting site: where the adsorbate went and how strongly it binds."""
+
+    record: RelaxationRecord
+    elements: str
+    multiplicity: int
+    adsorption_energy: float | None
+    """ΔE against gas-phase H2O and H2 (CO, N2)."""
+    free_energy: float | None
+    """ΔG at 298 K; None for adsorbates without corrections."""
+    environment: str = ""
+    """Kind and contacts of the starting site: ``fcc-Pt2Ru``."""
+
+    @property
+    def is_valid(self) -> bool:
+        """Return whether the energy may decide about the slab."""
+        return self.record.is_settled and self.adsorption_energy is not None
+
+
+@dataclass(frozen=True)
+class SlabResult:
+    """One slab: its best sites and what they mean for oxygen reduction."""
+
+    name: str
+    formula: str
+    status: str
+    """``ok``, ``no_valid_site``, ``clean_not_converged`` or why it was left out."""
+    error: str = ""
+    sites: tuple[SiteResult, ...] = ()
+    clean: RelaxationRecord | None = None
+    coverage: float | None = None
+    """Monolayers: one adsorbate per exposed atom is 1."""
+    rank: int | None = None
+    diagram: FreeEnergyDiagram | None = None
+    limiting_potential: float | None = None
+    overpotential: float | None = None
+    limiting_potential_band: tuple[float, float] | None = None
+    """Lowest and highest limiting potential over all corrections and scalings."""
+    energies_vs_pt111: Mapping[str, float] = field(default_factory=dict)
+    """By adsorbate: how much weaker than on Pt(111) by the same model."""
+    preparation: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def best_of(self, adsorbate: str) -> SiteResult | None:
+        """Return the valid site where an adsorbate has its lowest energy."""
+        valid = [site for site in self.of(adsorbate) if site.is_valid]
+        return min(valid, key=lambda site: site.adsorption_energy or 0.0, default=None)
+
+    def of(self, adsorbate: str) -> tuple[SiteResult, ...]:
+        """Return all sites of an adsorbate."""
+        return tuple(s for s in self.sites if s.record.adsorbate == adsorbate)
+
+    @property
+    def best(self) -> SiteResult | None:
+        """Return the valid site of lowest energy of the first adsorbate."""
+        return self.best_of(self.sites[0].record.adsorbate) if self.sites else None
+
+    @property
+    def n_valid(self) -> int:
+        """Return how many sites have energies that count."""
+        return sum(site.is_valid for site in self.sites)
+
+    @property
+    def gap_to_next(self) -> float | None:
+        """Return how much weaker the next distinct final site binds."""
+        best = self.best
+        if best is None or best.adsorption_energy is None:
+            return None
+        others = [
+            site.adsorption_energy - best.adsorption_energy
+            for site in self.of(best.record.adsorbate)
+            if site.is_valid
+            and site.adsorption_energy is not None
+            and site.record.final_site != best.record.final_site
+        ]
+        return min(others, default=None)
+
+
+@dataclass(frozen=True)
+class ScreenResult:
+    """All slabs, best first, then those without a result in the order given."""
+
+    slabs: tuple[SlabResult, ...]
+    model: ModelInfo
+    settings: ScreenSettings
+    pt111: SlabResult | None
+    """Where distances to Pt(111) are measured from; None where it could not be had."""
+    pt111_source: str
+    n_relaxed: int
+    n_reused: int

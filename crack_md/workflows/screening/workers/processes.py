@@ -1,0 +1,175 @@
+"""Workers that are processes on this machine, each with a model of its own."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import NamedTuple
+
+from crack_md.errors import CrackError, WorkerError
+from crack_md.workflows.screening.relaxations import (
+    RelaxationOutcome,
+    RelaxFunction,
+    SiteRelaxation,
+)
+from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
+from crack_md.workflows.screening.workers.worker import LoadModel, RelaxationWorker
+
+GRACE_S = 2.0
+"""How long a process that was told to end may take."""
+Message = str | RelaxationOutcome | CrackError
+"""Of a worker: it is ready, one relaxation has ended, or the model cannot be loaded."""
+
+
+class _WorkerProcess(NamedTuple):
+    process: BaseProcess
+    connection: "Connection[SiteRelaxation, Message]"
+
+
+class Processes:
+    """Workers that are fresh processes: nothing is inherited but the environment.
+
+    Args:
+        load: makes the potential of a worker; importable by name.
+        workers: how many.
+        width: relaxations at a time in each.
+    """
+
+    def __init__(self, load: LoadModel, *, workers: int, width: int = 1) -> None:
+        self.load, self.n_workers, self.width = load, workers, width
+        self._workers: dict[int, _WorkerProcess] = {}
+        # a forked child of a process that ran PyTorch can hang in its thread pool
+        self._context = multiprocessing.get_context("spawn")
+
+    def start(self, worker: int, function: RelaxFunction) -> None:
+        """Start a process."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=serve,
+            args=(theirs, self.load, worker, function, self.width),
+            name=f"crack-md worker {worker}",
+            daemon=True,
+        )
+        with _interrupts_held():
+            process.start()
+        theirs.close()  # then the end of the worker is the end of the connection
+        self._workers[worker] = _WorkerProcess(process, ours)
+
+    def send(self, worker: int, task: SiteRelaxation) -> None:
+        """Give a task to a worker; one that is lost is noticed by `wait`."""
+        try:
+            self._workers[worker].connection.send(task)
+        except OSError:
+            return
+
+    def wait(self) -> list[Event]:
+        """Return what happened; wait until something does."""
+        by_connection = {w.connection: number for number, w in self._workers.items()}
+        return [
+            self._event(by_connection[connection])
+            for connection in wait(list(by_connection))
+            if isinstance(connection, Connection)
+        ]
+
+    def _event(self, worker: int) -> Event:
+        process, connection = self._workers[worker]
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            connection.close()
+            process.join(GRACE_S)
+            del self._workers[worker]
+            return Lost(
+                worker, f"a process ended with {_describe_exit(process.exitcode)}"
+            )
+        if isinstance(message, str):
+            return Ready(worker, message)
+        if isinstance(message, CrackError):
+            return Lost(worker, str(message), message)
+        return Done(worker, message)
+
+    def stop(self) -> None:
+        """End all processes."""
+        for process, _ in self._workers.values():
+            process.terminate()
+        for process, connection in self._workers.values():
+            process.join(GRACE_S)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            connection.close()
+        self._workers.clear()
+
+
+def serve(
+    connection: "Connection[Message, SiteRelaxation]",
+    load: LoadModel,
+    number: int,
+    function: RelaxFunction,
+    width: int,
+) -> None:
+    """Do relaxations for the process at the other end, as long as there is one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends what it started
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    try:
+        potential = load(number)
+    except CrackError as error:
+        connection.send(error)
+        return
+    except Exception as error:
+        connection.send(WorkerError(f"{type(error).__name__}: {error}"))
+        return
+    worker = RelaxationWorker(
+        potential, function, width=width, send_back=connection.send
+    )
+    receiver = threading.Thread(target=_receive, args=(connection, worker), daemon=True)
+    receiver.start()
+    connection.send(potential.fingerprint)
+    worker.work()
+
+
+def _receive(
+    connection: "Connection[Message, SiteRelaxation]", worker: RelaxationWorker
+) -> None:
+    """Take what comes at once: two ends that both wait to send would wait for ever."""
+    while True:
+        try:
+            worker.put(connection.recv())
+        except (EOFError, OSError):
+            os._exit(1)
+
+
+def _end_with_parent() -> None:
+    """End this process when a killed driver can no longer ask it to."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _describe_exit(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"signal {-exit_code} ({signal.Signals(-exit_code).name})"
+    return f"exit code {exit_code}"
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep Ctrl-C from a process that starts, which it would meet half awake.
+
+    A blocked signal stays blocked in the child; here it arrives a moment later.
+    """
+    resource_tracker.ensure_running()  # would unblock it
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,1 @@
+"""Slabs, their surfaces, sites and adsorbates, and what a relaxation made of them."""

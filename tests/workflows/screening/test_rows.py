@@ -1,0 +1,90 @@
+import pytest
+
+from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.relax.store import RelaxationRecord
+from crack_md.workflows.screening.plan import ScreenSettings
+from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
+from crack_md.workflows.screening.screen import rank
+from crack_md.workflows.screening.writer import site_rows, slab_rows, summarize
+from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
+
+SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"))
+ENERGIES = {"O": 1.6, "OH": 0.4, "OOH": 3.4}
+CORRECTIONS = {"O": 0.04, "OH": 0.34, "OOH": 0.41}
+
+
+def screening() -> ScreenResult:
+    sites = tuple(
+        SiteResult(
+            RelaxationRecord(
+                name, "Pt", "fcc", "converged", final_site="hcp", adsorbate=name
+            ),
+            "Pt3/Pt",
+            4,
+            energy,
+            energy + CORRECTIONS[name],
+            "fcc-Pt3",
+        )
+        for name, energy in ENERGIES.items()
+    )
+    slab = SlabResult("Pt", "Pt16", "ok", sites=sites, preparation=("a", "b"))
+    (ranked,) = rank([slab], SETTINGS, slab)
+    bad = SlabResult("bulk", "Pt4", "no_surface", "no vacuum")
+    model = ModelInfo("test", "0", "total")
+    return ScreenResult((ranked, bad), model, SETTINGS, ranked, "x", 3, 0)
+
+
+def test_both_scales_of_every_adsorbate() -> None:
+    """ΔE against ½O2 is lower by 2.76 eV for every oxygen atom."""
+    row, _ = slab_rows(screening())
+    for name, n_oxygen in (("O", 1), ("OH", 1), ("OOH", 2)):
+        assert row[f"dE_{name}_H2O_H2_eV"] == ENERGIES[name]
+        half = ENERGIES[name] - 2.76 * n_oxygen
+        assert row[f"dE_{name}_halfO2_eV"] == pytest.approx(half)
+        assert row[f"dE_{name}_vs_Pt111_eV"] == 0.0
+
+
+def test_potentials_by_hand() -> None:
+    """ΔG 1.64, 0.74, 3.81: steps -1.11, -2.17, -0.90, -0.74 eV."""
+    row, bad = slab_rows(screening())
+    assert row["U_L_V"] == pytest.approx(0.74)
+    assert row["overpotential_V"] == pytest.approx(0.49)
+    assert row["limiting_step"] == 4
+    assert (row["U_L_low_V"], row["U_L_high_V"]) == pytest.approx((0.74, 0.75))
+    assert row["inferred"] == ""
+    assert row["preparation"] == "a; b"
+    assert bad["U_L_V"] is None
+    assert bad["error"] == "no vacuum"
+    assert list(bad) == list(row)
+
+
+def test_columns_of_the_first_adsorbate_keep_their_names() -> None:
+    row, _ = slab_rows(screening())
+    expected = "rank slab formula status best_site final_site dE_O_H2O_H2_eV dG_O_eV"
+    assert list(row)[:8] == expected.split()
+    assert row["OH_best_site"] == "fcc"
+    assert row["OH_final_site"] == "hcp"
+
+
+def test_sites_fill_the_columns_of_their_adsorbate_only() -> None:
+    oxygen, hydroxyl, _ = site_rows(screening())
+    assert oxygen["dE_O_H2O_H2_eV"] == 1.6
+    assert oxygen["dE_OH_H2O_H2_eV"] is None
+    assert hydroxyl["dE_O_H2O_H2_eV"] is None
+    assert hydroxyl["environment"] == "fcc-Pt3"
+
+
+def test_summary_has_diagrams_and_sources() -> None:
+    summary = summarize(screening())
+    best = summary["ranking"][0]
+    assert best["free_energies_eV"] == {
+        "O2": 4.92,
+        "OOH*": 3.81,
+        "O*": 1.64,
+        "OH*": 0.74,
+        "H2O": 0.0,
+    }
+    assert best["steps_eV"] == [-1.11, -2.17, -0.9, -0.74]
+    for name in ("reference", "corrections", "scaling"):
+        assert summary["settings"][f"{name}_source"]
+    assert summary["settings"]["adsorbates"] == ["O", "OH", "OOH"]
