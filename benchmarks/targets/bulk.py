@@ -9,7 +9,11 @@ from ase.calculators.calculator import BaseCalculator
 from ase.units import GPa
 
 from benchmarks.targets.record import Check, Details, Subjects, knows
-from crack_md.workflows.relax import relax, relax_fcc_constant
+from crack_md.workflows.relax.relax import (
+    RelaxSettings,
+    relax_atoms,
+    relax_fcc_constant,
+)
 
 METALS = ("Pt", "Pd", "Cu")
 STRAINS = 0.01 * np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
@@ -117,6 +121,6 @@ def _shear_modulus(crystal: Atoms, calculator: BaseCalculator) -> float:
 
 def _vacancy(crystal: Atoms, calculator: BaseCalculator) -> float:
     whole = _energy(crystal.copy(), calculator)
-    vacant = crystal[1:]
-    relaxed = relax(vacant, calculator, fmax=0.01, steps=100).energy
+    vacant, settings = crystal[1:], RelaxSettings(fmax=0.01, steps=100)
+    relaxed = relax_atoms(vacant, calculator, settings=settings).energy
     return relaxed - whole * len(vacant) / len(crystal)

@@ -82,6 +82,7 @@ def describe_calculator(
         forces=calculator.forces_kind,
         spin_polarised=_spin_polarised(known.energy_reference, known.provenance),
         dtype=str(first.dtype).removeprefix("torch."),
+        limits=known.limits,
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -75,8 +76,9 @@ def rank(
         float | None,
         typer.Option(
             min=0,
-            help="Error of one energy, different for each slab, eV. Default: 0.12; DFT "
-            "values replace it.",
+            help="Error of one energy, different for each slab, eV. Default: the "
+            "spread of the model's labels where it carries them, else 0.12; DFT values "
+            "replace it.",
         ),
     ] = None,
     shared_error: Annotated[
@@ -114,7 +116,7 @@ def rank(
         level=level,
         seed=seed,
         correction=None if correction == "auto" else correction,
-        assumed=_assumed(error, shared_error),
+        assumed=_assumed(screening, error, shared_error),
     )
     spread = _committee(screening, committee or [], device)
     rescored = _rescore(screening, rescore, top, relax, device)
@@ -144,13 +146,21 @@ def register(app: typer.Typer) -> None:
     app.command()(rank)
 
 
-def _assumed(error: float | None, shared_error: float | None) -> "AssumedErrors":
-    """Return the errors that are taken for granted, where given as given."""
-    from crack_md.workflows.ranking.errors import AssumedErrors
+def _assumed(
+    screening: "SavedScreening", error: float | None, shared_error: float | None
+) -> "AssumedErrors":
+    """Return the errors that are taken for granted, where given as given.
 
-    default = AssumedErrors()
+    Without an error by hand, slabs have the spread of the labels of their metals where
+    the model of the screening carried it.
+    """
+    from crack_md.workflows.ranking.errors import AssumedErrors, from_labels
+
+    default = from_labels(screening.label_spreads)
     if error is None and shared_error is None:
         return default
+    if error is None and shared_error is not None and default.by_slab_eV:
+        return replace(default, shared_eV=shared_error)
     return AssumedErrors(
         independent_eV=default.independent_eV if error is None else error,
         shared_eV=default.shared_eV if shared_error is None else shared_error,

@@ -56,7 +56,7 @@ def explanation(ranking: Ranking) -> list[str]:
         assumed = settings.assumed
         lines.append(
             f"errors of {' and '.join(f'{name}*' for name in bare)} are assumed: "
-            f"{assumed.independent_eV:.2f} eV for each slab and "
+            f"{assumed.independent_text} for each slab and "
             f"{assumed.shared_eV:.2f} eV common to all"
             + (", and the spread of the committee" if ranking.has_committee else "")
             + "; --calibrate measures them"

@@ -2,6 +2,10 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from crack_md.models.limits import Limits
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class ModelInfo:
     """Whether its training data were; None where it does not say."""
     dtype: str | None = None
     """Precision of a network; None where there is none, or it does not say."""
+    limits: "Limits | None" = None
+    """What it may be asked for; None where it does not say."""
 
     def refusal(self, symbols: Iterable[str], *, of: str = "") -> str:
         """Return in words which elements the model does not know; empty for none.

@@ -5,7 +5,7 @@ from typing import Any
 
 from crack_md.plots.screening.markup import Markup, join, table, tag
 from crack_md.plots.screening.view import ReportView
-from crack_md.workflows.ranking.errors import percent
+from crack_md.workflows.ranking.errors import AssumedErrors, percent
 
 
 def draw_errors(view: ReportView) -> Markup:
@@ -46,7 +46,7 @@ def _shortlist(told: Mapping[str, Any]) -> Markup:
 
 def _sentences(told: Mapping[str, Any]) -> list[str]:
     settings = told["settings"]
-    assumed, sentences = settings["assumed"], []
+    assumed, sentences = AssumedErrors(**settings["assumed"]), []
     between, corrections = told["between_models"], told["corrections"]
     for name, found in between.items():
         sentences.append(
@@ -61,8 +61,8 @@ def _sentences(told: Mapping[str, Any]) -> list[str]:
     if bare:
         sentences.append(
             f"Errors of {' and '.join(f'{name}*' for name in bare)} are assumed, not "
-            f"measured: {assumed['independent_eV']:.2f} eV for each slab and "
-            f"{assumed['shared_eV']:.2f} eV common to all ({assumed['source']})"
+            f"measured: {assumed.independent_text} for each slab and "
+            f"{assumed.shared_eV:.2f} eV common to all ({assumed.source})"
             + (", and the spread of the committee." if told["has_committee"] else ".")
         )
     sentences.append(

@@ -9,7 +9,7 @@ independent does not.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -119,17 +119,52 @@ class AssumedErrors:
         "shared: published O*/Pt(111) lie between 1.42 and 1.62 eV; independent: the "
         "packaged student against GPAW-RPBE on alloys, relative to Pt(111)"
     )
+    by_slab_eV: Mapping[str, float] = field(default_factory=dict)
+    """Independent errors of single slabs, in place of that of all."""
+
+    @property
+    def independent_text(self) -> str:
+        """Return the independent error in eV, or its range, in words."""
+        low, high = self.independent_eV, self.independent_eV
+        if self.by_slab_eV:
+            low, high = min(self.by_slab_eV.values()), max(self.by_slab_eV.values())
+        both = f"{low:.2f}", f"{high:.2f}"
+        return f"{' to '.join(dict.fromkeys(both))} eV"
 
     def apply(
-        self, predicted: Estimates, spread_eV: Float[ndarray, " slab"] | None = None
+        self,
+        predicted: Estimates,
+        spread_eV: Float[ndarray, " slab"] | None = None,
+        *,
+        slabs: Sequence[str] = (),
     ) -> Estimates:
-        """Return the predictions with these errors on top of theirs."""
+        """Return the predictions with these errors on top of theirs.
+
+        Args:
+            predicted: by the model.
+            spread_eV: of a committee.
+            slabs: their names, for errors of single ones.
+        """
         n = len(predicted.center_eV)
         spread = np.zeros(n) if spread_eV is None else spread_eV
-        part = ErrorPart(
-            np.full((n, 1), self.shared_eV), np.hypot(self.independent_eV, spread)
-        )
+        own = [self.by_slab_eV.get(slab, self.independent_eV) for slab in slabs]
+        independent = np.array(own or self.independent_eV)
+        part = ErrorPart(np.full((n, 1), self.shared_eV), np.hypot(independent, spread))
         return Estimates(predicted.center_eV, (*predicted.parts, part))
+
+
+def from_labels(spreads_eV: Mapping[str, float]) -> AssumedErrors:
+    """Return the assumed errors with the spread of the labels of each slab.
+
+    Args:
+        spreads_eV: by slab; the usual errors where there are none.
+    """
+    usual = AssumedErrors()
+    if not spreads_eV:
+        return usual
+    shared = usual.source.partition(";")[0]
+    source = f"{shared}; independent: the spread of the labels of the slab's metals"
+    return replace(usual, by_slab_eV=dict(spreads_eV), source=source)
 
 
 def student_quantile(

@@ -132,7 +132,7 @@ def _correct(
 ) -> tuple[Estimates, Calibration | None]:
     """Return what DFT would give, by its values where there are any."""
     if not reference:
-        return settings.assumed.apply(predicted, spread), None
+        return settings.assumed.apply(predicted, spread, slabs=slabs), None
     at = np.array([slabs.index(value.slab) for value in reference])
     model = np.array([value.model_eV for value in reference])
     if between is not None:

@@ -226,6 +226,8 @@ def _warnings(
             f"{', '.join(magnetic)}: the training data of the model {unsure} "
             "spin-polarised, and adsorption on magnetic metals depends on it"
         )
+    if model.limits is not None:
+        yield from model.limits.warnings(slab.atoms.numbers.tolist())
     reduced, _ = minkowski_reduce(slab.atoms.cell, pbc=[True, True, False])
     apart = float(np.linalg.norm(np.asarray(reduced)[:2], axis=1).min())
     if apart < CROWDED_A:

@@ -25,6 +25,10 @@ from crack_md.workflows.relax.store import FILE_NAME
 Row = Mapping[str, str]
 
 
+LABEL_SPREAD = "label_spread_eV"
+"""Column of results.csv, where the model carries the spread of its labels."""
+
+
 @dataclass(frozen=True)
 class Adsorbed:
     """An adsorbate on the site of a slab that binds it most strongly."""
@@ -96,6 +100,15 @@ class SavedScreening:
         """
         known = [name for name in self.adsorbates if name in INTERMEDIATES]
         return Volcano.named((*known, self.adsorbates[0])[0], self.scaling)
+
+    @property
+    def label_spreads(self) -> dict[str, float]:
+        """Return how far the teachers of a slab's metals disagree in eV, by slab.
+
+        Empty where the model does not say.
+        """
+        found = {row["slab"]: number(row, LABEL_SPREAD) for row in self.slabs}
+        return {slab: value for slab, value in found.items() if value is not None}
 
     @cached_property
     def candidates(self) -> tuple[Candidate, ...]:

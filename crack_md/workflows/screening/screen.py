@@ -210,7 +210,9 @@ class _ScreeningRun:
 def _without_site(slab: SlabResult, adsorbate: str) -> str:
     counts = Counter(site.record.status for site in slab.of(adsorbate))
     statuses = ", ".join(f"{count} {status}" for status, count in counts.items())
-    return f"{adsorbate}* has no valid site: {statuses or 'none was found'}"
+    why = next((site.record.error for site in slab.of(adsorbate)), "")
+    reason = f" ({why})" if why else ""
+    return f"{adsorbate}* has no valid site: {statuses or 'none was found'}{reason}"
 
 
 def rank(

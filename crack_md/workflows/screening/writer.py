@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ase.symbols import Symbols
+
 from crack_md.errors import DataError
 from crack_md.files import csv_bytes, package_versions, write_atomically
 from crack_md.workflows.orr.constants import (
@@ -16,6 +18,7 @@ from crack_md.workflows.orr.constants import (
 )
 from crack_md.workflows.orr.diagram import STATES
 from crack_md.workflows.screening.plan import ScreenSettings
+from crack_md.workflows.screening.reader import LABEL_SPREAD
 from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
 from crack_md.workflows.surfaces.adsorbates import Adsorbate
 
@@ -24,7 +27,18 @@ Row = dict[str, Any]
 
 def slab_rows(result: ScreenResult) -> list[Row]:
     """Return one row per slab, best first, units in the column names."""
-    return [_slab_row(slab, result.settings) for slab in result.slabs]
+    limits = result.model.limits
+    if limits is None or not limits.label_spreads:
+        return [_slab_row(slab, result.settings) for slab in result.slabs]
+    return [
+        _slab_row(slab, result.settings)
+        | {LABEL_SPREAD: limits.label_spread(_numbers(slab.formula))}
+        for slab in result.slabs
+    ]
+
+
+def _numbers(formula: str) -> list[int]:
+    return Symbols.fromsymbols(formula).numbers.tolist()
 
 
 def site_rows(result: ScreenResult) -> list[Row]:
