@@ -24,6 +24,12 @@ def _random_state() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Round to bfloat16 where tests ask for it, on processors without it too."""
+    monkeypatch.setattr("crack_md.models.bfloat16.slowdown", lambda _device: 0.5)
+
+
 @pytest.fixture(scope="session")
 def references() -> Path:
     """Return the folder of golden files and real data, or skip."""

@@ -20,7 +20,7 @@ class CrackCalculator(Calculator):
     """Energies in eV, forces in eV/Å and, from gradient models, stress in eV/Å³.
 
     ``metadata.energy_reference`` says what the energy is: a total energy, or an
-    adsorption energy in the sense of OC20.
+    adsorption energy in the sense of OC20; "energies" are its parts by atoms.
 
     Args:
         model: a file (`student.pt` or a public EquiformerV2 checkpoint), a name

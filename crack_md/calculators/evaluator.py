@@ -68,7 +68,7 @@ class BatchEvaluator:
         self.forces_kind: Literal["gradient", "direct"] = (
             "gradient" if conservative else "direct"
         )
-        self.implemented_properties = ["energy", "free_energy", "forces"]
+        self.implemented_properties = ["energy", "energies", "free_energy", "forces"]
         if conservative:
             self.implemented_properties.append("stress")
         self.skin = skin
@@ -101,11 +101,11 @@ class BatchEvaluator:
     ) -> list[Results | Exception]:
         """Return ASE's results of every structure, or the error that it alone causes.
 
-        Energies are in eV, forces in eV/Å, constraints not applied. Stress (eV/Å³,
-        Voigt order) is there if wanted, with a cell and gradient forces; ``energy_std``
-        and ``forces_std`` are there for committees, and ``domain_distance`` for models
-        that know the shortest distances of their training data (above 1: atoms are
-        nearer to each other than any of them).
+        Energies, those of atoms too, are in eV, forces in eV/Å, constraints not
+        applied. Stress (eV/Å³, Voigt order) is there if wanted, with a cell and
+        gradient forces; ``energy_std`` and ``forces_std`` are there for committees, and
+        ``domain_distance`` for models that know the shortest distances of their
+        training data (above 1: atoms are nearer to each other than any of them).
 
         Args:
             structures: of any sizes, in any order.

@@ -11,7 +11,7 @@ from crack_md.errors import StructureError
 from crack_md.models.base import Prediction
 
 Arrays = dict[str, np.ndarray]
-"""Energy, forces and perhaps stress of one structure, by one model."""
+"""Energy, energies, forces and perhaps stress of one structure, by one model."""
 
 
 def arrays_of(
@@ -21,7 +21,9 @@ def arrays_of(
     *,
     domain_distances: Float[np.ndarray, " structure"] | None = None,
 ) -> list[Arrays | Exception]:
-    """Return energy, forces and stress of every structure, or why they are unusable.
+    """Return what ASE calls results of every structure, or why they are unusable.
+
+    They are the energy and its parts by atoms ("energies"), forces and stress.
 
     Args:
         prediction: of a batch.
@@ -31,6 +33,8 @@ def arrays_of(
     """
     energies = prediction.energy.double().cpu().numpy()
     forces = prediction.forces.double().cpu().numpy()
+    atomic = prediction.node_energy
+    parts = None if atomic is None else atomic.double().cpu().numpy()
     tensors = prediction.stress
     stress = None if tensors is None else tensors.double().cpu().numpy()
     ends = np.cumsum(sizes)
@@ -40,6 +44,8 @@ def arrays_of(
             "energy": energies[row, ...],
             "forces": forces[end - size : end].copy(),
         }
+        if parts is not None:
+            arrays["energies"] = parts[end - size : end].copy()
         if stress is not None and has_stress[row]:
             arrays["stress"] = full_3x3_to_voigt_6_stress(stress[row])
         if domain_distances is not None:

@@ -11,7 +11,8 @@ from crack_md.progress import show_progress
 Features = Literal["invariant", "all", "none"]
 TEACHER_HELP = (
     "Who labels: nequix:WEIGHTS.nqx, tensornet:FOLDER, eqv2:CHECKPOINT.pt, "
-    "fairchem:CHECKPOINT.pt#TASK, recipe:FILE.yaml, a student.pt, or emt (trials)."
+    "fairchem:CHECKPOINT.pt#TASK, recipe:FILE.yaml, a student.pt, default (the "
+    "packaged student), or emt (trials)."
 )
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bar.", callback=hush)]
 WORKERS_HELP = "Processes, each with a teacher of its own; at most one per core."
@@ -187,6 +188,8 @@ def label(
             report=show,
         )
     typer.echo(f"{counts.labelled} structures in {out}")
+    for line in counts.lines():
+        typer.echo(line)
     if counts.dropped:
         typer.echo(f"{counts.dropped} left out: forces above {largest_force} eV/Å")
 

@@ -32,11 +32,11 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane, FixScaled
 from numpy.typing import NDArray
 
+from crack_md.data.own_labels import own_labels
 from crack_md.data.packed import manifest_of
 from crack_md.data.readers import read_structures
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
@@ -128,8 +128,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
         # a file that is still being written says so under the job it belongs to
         return dict(metadata.get("job", metadata))
     if path.suffix in (".xyz", ".extxyz"):
-        first = next(read_structures(path))
-        return dict(_as_dict(first.info.get("metadata", {})))
+        return _as_dict(next(read_structures(path)).info.get("metadata"), path)
     return {}
 
 
@@ -173,19 +172,16 @@ def fingerprint(structures: Iterable[LabelledStructure]) -> str:
 
 def labelled_structure(atoms: Atoms, where: str) -> LabelledStructure:
     """Return a structure as read from a file with its labels; `where` names it."""
-    teacher = teacher_labels(_with_arrays(atoms))
     try:
-        energy = float(atoms.get_potential_energy())
-        forces = np.asarray(atoms.get_forces(apply_constraint=False), dtype=np.float64)
-    except (RuntimeError, PropertyNotImplementedError) as error:
-        raise DataError(
-            f"{where} has no energy and forces; label it first with: crack-md label"
-        ) from error
-    if not (np.isfinite(energy) and np.isfinite(forces).all()):
-        raise DataError(f"{where} has an energy or a force that is not finite")
-    split = atoms.info.get("split")
-    if split is not None and split not in SPLITS:
-        raise DataError(f"{where}: split is '{split}'; expected one of {SPLITS}")
+        teacher = teacher_labels(_with_arrays(atoms), len(atoms))
+        own = own_labels(atoms)
+    except DataError as error:
+        raise DataError(f"{where} has {error}") from error
+    if own.energy is None or own.forces is None:
+        lacks = "no energy and forces" if own.kind == "no label" else f"only {own.kind}"
+        raise DataError(f"{where} has {lacks}; label it first with: crack-md label")
+    energy, forces = own.energy, own.forces
+    split = check_split(atoms, where)
     free = free_atoms(atoms)
     plain = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     group = str(atoms.info.get("group", atoms.get_chemical_formula(empirical=True)))
@@ -193,12 +189,31 @@ def labelled_structure(atoms: Atoms, where: str) -> LabelledStructure:
     return LabelledStructure(plain, energy, forces, teacher, group, kind, free, split)
 
 
+def check_split(atoms: Atoms, where: str) -> str | None:
+    """Return the split that a structure says it belongs to, if it says so.
+
+    Raises:
+        DataError: it is none of train, val and test.
+    """
+    split = atoms.info.get("split")
+    if split is not None and str(split) not in SPLITS:
+        raise DataError(f"{where}: split is '{split}'; expected one of {SPLITS}")
+    return None if split is None else str(split)
+
+
+HOLDING = (FixAtoms, FixCartesian, FixScaled, FixedPlane, FixedLine)
+"""Constraints on single atoms; an atom that none of them lets move is held."""
+
+
 def free_atoms(atoms: Atoms) -> NDArray[np.bool_]:
-    """Return (atom,) True for atoms that no constraint holds in place."""
-    free = np.ones(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            free[constraint.get_indices()] = False
+    """Return (atom,) True for atoms that their constraints leave any direction."""
+    free = np.zeros(len(atoms), dtype=bool)
+    holding = [one for one in atoms.constraints if isinstance(one, HOLDING)]
+    for axis in np.eye(3):
+        moved = atoms.positions + axis
+        for constraint in holding:
+            constraint.adjust_positions(atoms, moved)
+        free |= np.abs(moved - atoms.positions).max(axis=1) > 1e-6
     return free
 
 
@@ -212,5 +227,14 @@ def _with_arrays(atoms: Atoms) -> dict[str, Any]:
     return {**atoms.info, **teacher}
 
 
-def _as_dict(value: Any) -> dict[str, Any]:
-    return json.loads(value) if isinstance(value, str) else dict(value)
+def _as_dict(value: Any, path: Path) -> dict[str, Any]:
+    """Return the metadata of extended XYZ; what others call by that name is none."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise DataError(
+                f"{path}: the metadata of its first frame are damaged ({error}); "
+                "remove them, or label the structures again"
+            ) from error
+    return dict(value) if isinstance(value, dict) else {}

@@ -1,8 +1,9 @@
 """`crack-md label`: structures and a teacher in, a labelled dataset out."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,24 +15,29 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from crack_md.data.dataset import (
     FORMAT_VERSION,
+    check_split,
     fingerprint,
     group_of,
     labelled_structure,
     read_metadata,
 )
 from crack_md.data.gas_references import gas_references
-from crack_md.data.origin import label_origin, own_labels, with_own_labels
+from crack_md.data.origin import label_origin, with_own_labels
+from crack_md.data.own_labels import own_labels, without_reference
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import contents_of, read_structures
 from crack_md.data.splits import ElementSet, check_shares, is_held_out, split_of
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import CONTENTS, RowWriter
+from crack_md.errors import DataError
 from crack_md.models.teachers import Teacher, TeacherLabels
 from crack_md.models.teachers.jacobian import STEP_A
 
 CHUNK = 32
 """Structures per write; a kill loses at most these."""
+REPLACED = "replaced"
+"""Among the kinds of labels: structures of which some were replaced."""
 LABEL_PREFIX = "teacher_"
 
 _teacher: Teacher | None = None
@@ -59,6 +65,20 @@ class LabelCounts:
     labelled: int
     dropped: int
     """Left out because a force exceeded the limit."""
+    own: Mapping[str, int] = field(default_factory=dict)
+    """How many structures brought which labels, "energy" alone, say."""
+
+    def lines(self) -> list[str]:
+        """Return what was kept and what was replaced, in words."""
+        words = {
+            "energy and forces": "keep the energy and forces they came with",
+            "energy": "came with an energy alone: it is kept, forces are the teacher's",
+            "forces": "came with forces alone: they are kept, the energy is the "
+            "teacher's",
+            REPLACED: "have other values under REF_energy or REF_forces: those are "
+            "taken",
+        }
+        return [f"{self.own[kind]} {words[kind]}" for kind in words if kind in self.own]
 
 
 def label_structures(
@@ -77,8 +97,9 @@ def label_structures(
 ) -> LabelCounts:
     """Write the sources with a teacher's energies, forces and features to a file.
 
-    Energies and forces that came with a structure stay its task labels; others get the
-    teacher's. Labels that `augment` stored with the same weights are kept.
+    Each label that came with a structure stays its task label, an energy without forces
+    too; what is missing is the teacher's. Labels that `augment` stored with the same
+    weights are kept. REF_energy and REF_forces go before those of a calculator.
 
     Args:
         sources: Files and folders with structures.
@@ -128,14 +149,14 @@ def label_structures(
         workers=workers,
         start=partial(_start, teacher, wanted),
     )
-    done = writer.done
-    for count, rows in results:
-        done += count
-        writer.append(rows, done=done)
+    done, kinds = writer.done, Counter(writer.notes)
+    for count, rows, found in results:
+        done, kinds = done + count, kinds + found
+        writer.append(rows, done=done, notes=dict(kinds))
         report(done)
     rows = writer.rows()
     writer.finish(_metadata(rows, served, job, origin))
-    return LabelCounts(labelled=len(rows), dropped=done - len(rows))
+    return LabelCounts(len(rows), done - len(rows), dict(kinds))
 
 
 def _metadata(
@@ -179,6 +200,12 @@ def _with_provenance(
                 _forget_labels(atoms, LABEL_PREFIX)
             elif not same_step:
                 _forget_labels(atoms, f"{LABEL_PREFIX}jacobian")
+            where = f"{source}, structure {number + 1}"
+            check_split(atoms, where)
+            try:
+                own_labels(atoms)
+            except DataError as error:
+                raise DataError(f"{where} has {error}") from error
             atoms.info["group"] = group_of(atoms, number)
             atoms.info.setdefault("kind", "given")
             yield atoms
@@ -203,9 +230,11 @@ def _label_chunk(
     wanted: Wanted,
     largest_force: float,
     only_features: bool,
-) -> tuple[int, list[Atoms]]:
+) -> tuple[int, list[Atoms], Counter[str]]:
     assert _teacher is not None
-    known = [teacher_labels({**atoms.info, **atoms.arrays}) for atoms in chunk]
+    known = [
+        teacher_labels({**atoms.info, **atoms.arrays}, len(atoms)) for atoms in chunk
+    ]
     complete = [wanted.are_in(labels, _teacher) for labels in known]
     missing = [a for a, there in zip(chunk, complete, strict=True) if not there]
     fresh = iter(ask(_teacher, missing, wanted))
@@ -223,15 +252,20 @@ def _label_chunk(
         for atoms, label in zip(chunk, labels, strict=True)
         if label.largest_force <= largest_force
     ]
-    return len(chunk), rows
+    own = [own_labels(atoms) for atoms in chunk]
+    kinds = Counter(one.kind for one in own)
+    kinds[REPLACED] = sum(one.replaced for one in own)
+    return len(chunk), rows, +kinds
 
 
 def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
-    row = atoms.copy()
+    row = without_reference(atoms)
     _forget_labels(row, LABEL_PREFIX)
     group = str(row.info["group"])
     row.info.setdefault("split", split_of(row, group, **_split_options(split)))
-    energy, forces = own_labels(atoms) or (labels.energy, labels.forces)
+    own = own_labels(atoms)
+    energy = labels.energy if own.energy is None else own.energy
+    forces = labels.forces if own.forces is None else own.forces
     row.calc = SinglePointCalculator(row, energy=energy, forces=np.array(forces))
     row.info |= teacher_data(labels)
     return row

@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import PropertyNotImplementedError
-from numpy.typing import NDArray
 
 from crack_md.data.dataset import read_metadata
+from crack_md.data.own_labels import own_labels
 from crack_md.errors import DataError
 from crack_md.models.teachers import Teacher, TeacherLabels
 
@@ -53,21 +51,13 @@ def labels_by(metadata: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def own_labels(atoms: Atoms) -> tuple[float, NDArray[np.float64]] | None:
-    """Return the energy and forces that came with a structure, if any did."""
-    try:
-        energy = float(atoms.get_potential_energy())
-        return energy, np.array(atoms.get_forces(apply_constraint=False))
-    except (RuntimeError, PropertyNotImplementedError):
-        return None
-
-
 def with_own_labels(atoms: Atoms, labels: TeacherLabels) -> TeacherLabels:
     """Return a teacher's features beside the energy and forces of the source."""
     own = own_labels(atoms)
-    if own is None:
+    if own.energy is None or own.forces is None:
         raise DataError(
-            f"{atoms.get_chemical_formula()} brings no energy and forces, and the "
-            "teacher gives its features only; label it without --only-features"
+            f"{atoms.get_chemical_formula()} brings {own.kind}, and the teacher gives "
+            "its features only; expected energy and forces: label it without "
+            "--only-features"
         )
-    return TeacherLabels(*own, node_features=labels.node_features)
+    return TeacherLabels(own.energy, own.forces, node_features=labels.node_features)

@@ -68,13 +68,13 @@ def split_of(
     if is_held_out(atoms, held_out):
         return "test"
     check_shares(val=val, test=test)
-    draw = _uniform(f"{seed}:{group}")
-    if draw < val:
+    place = draw(f"{seed}:{group}")
+    if place < val:
         return "val"
-    return "test" if draw < val + test else "train"
+    return "test" if place < val + test else "train"
 
 
-def _uniform(text: str) -> float:
+def draw(text: str) -> float:
     """Return a number in [0, 1) that only the text decides."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from crack_md.errors import DataError
 from crack_md.models.teachers.base import JacobianRows, TeacherLabels
 
 PART = "teacher_energy_by_"
@@ -41,11 +42,27 @@ def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
     return data
 
 
-def teacher_labels(info: dict[str, Any]) -> TeacherLabels | None:
-    """Return the teacher's labels that `row.data` holds, if it holds any."""
+def teacher_labels(info: dict[str, Any], n_atoms: int) -> TeacherLabels | None:
+    """Return the teacher's labels that `row.data` holds, if it holds any.
+
+    Raises:
+        DataError: One is missing, or of another kind or shape.
+    """
     if "teacher_energy" not in info:
         return None
-    forces = np.asarray(info["teacher_forces"], dtype=np.float64)
+    try:
+        return _labels(info, n_atoms)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        missing = isinstance(error, KeyError)
+        reason = f"no {error}" if missing else " ".join(str(error).split())
+        raise DataError(
+            f"a teacher_energy but labels that are no teacher's ({reason}); rename or "
+            "remove entries that begin with teacher_, or label it again"
+        ) from error
+
+
+def _labels(info: dict[str, Any], n_atoms: int) -> TeacherLabels:
+    forces = np.asarray(info["teacher_forces"], dtype=np.float64).reshape(n_atoms, 3)
     features = info.get("teacher_node_features")
     atomic = info.get("teacher_node_energy")
     shape = (len(forces), int(info.get("teacher_coefficients", 1)), -1)

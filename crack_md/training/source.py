@@ -1,6 +1,8 @@
 """What a run trains on: chosen frames with the labels that its losses need."""
 
 import dataclasses
+import math
+import warnings
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
+from crack_md.data.splits import draw
 from crack_md.data.wanted import Wanted
 from crack_md.errors import DataError
 from crack_md.models.teachers import load_teacher
@@ -25,6 +28,9 @@ PER_ATOM_LABELS: dict[Label, str] = {
 }
 LABEL_FILE = "teacher_labels.aselmdb"
 """In the run folder: what an online teacher said."""
+Structures = tuple[LabelledStructure, ...]
+UNSPLIT_SHARE = 0.05
+"""Of the groups of a set without splits that are for validation."""
 SAMPLE = 64
 """Frames that speak for all where the teacher is asked at every step."""
 
@@ -59,10 +65,17 @@ def read_training_data(
     )
     train = dataset.select("train")
     validation = dataset.select("val")
-    if not train and not validation:  # a set without splits: all of it
-        train = dataset.structures
-    if config.data.validation is not None:
-        validation = usable(read(config.data.validation).structures, config.data)
+    apart = config.data.validation
+    if not any(one.split for one in dataset.structures):
+        train, validation = _divided(dataset.structures, config, apart=apart)
+    elif left := sum(one.split is None for one in dataset.structures):
+        warnings.warn(
+            f"{config.data.path}: {left} structures have no split and are left out, as "
+            "others have one; name it train, val or test",
+            stacklevel=2,
+        )
+    if apart is not None:
+        validation = usable(read(apart).structures, config.data)
     train = _sample(train, config.data.max_frames, config.run.seed)
     validation = _sample(validation, config.data.validation_frames, config.run.seed)
     if not train:
@@ -73,6 +86,33 @@ def read_training_data(
         return _ask_teacher(config, config.teacher, data)
     _check_labels(config, train)
     return data
+
+
+def _divided(
+    structures: Structures, config: TrainConfig, *, apart: Path | None
+) -> tuple[Structures, Structures]:
+    """Return training and validation frames of a set without splits, and say so.
+
+    One group in twenty is for validation, one at least; which ones depends on the names
+    of the groups alone.
+    """
+    if apart is not None or not structures:
+        return structures, ()
+    order = sorted({one.group for one in structures}, key=draw)
+    chosen = set(order[: math.ceil(UNSPLIT_SHARE * len(order))])
+    if len(order) == 1:
+        raise DataError(
+            f"{config.data.path} has no splits, and all its structures are one group "
+            f"({order[0]}), which is not divided; name their splits or groups, give "
+            "data.validation, or let crack-md label choose (--val)"
+        )
+    validation = tuple(one for one in structures if one.group in chosen)
+    warnings.warn(
+        f"{config.data.path} has no splits: {len(validation)} of {len(structures)} "
+        "structures are for validation",
+        stacklevel=3,
+    )
+    return tuple(one for one in structures if one.group not in chosen), validation
 
 
 def _with_replay(

@@ -323,3 +323,14 @@ def test_devices_that_cannot_serve_are_refused(device: str) -> None:
 def test_a_device_that_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match="unknown device"):
         CrackCalculator(tiny_model(), device=[])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("n_members", [1, 2])
+def test_energies_of_atoms_add_up(n_members: int) -> None:
+    members = [tiny_model(seed=seed) for seed in range(n_members)]
+    slab = oxygen_slab()
+    slab.calc = CrackCalculator(members, device="cpu", dtype="float64")
+    parts, energy = slab.get_potential_energies(), slab.get_potential_energy()
+    assert parts.shape == (len(slab),)
+    assert np.ptp(parts) > 1.0  # oxygen and platinum have unlike references
+    assert parts.sum() == pytest.approx(energy, abs=1e-9)

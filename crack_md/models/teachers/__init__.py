@@ -2,6 +2,7 @@
 
 nequix:WEIGHTS.nqx     Nequix, with its own package installed
 eqv2:CHECKPOINT.pt     EquiformerV2, ours or imported; also plain CHECKPOINT.pt
+default                the packaged student, or another packaged model by its name
 fairchem:MODEL#TASK    UMA or eSEN: a file or a published name, with fairchem-core 2.24
 tensornet:FOLDER       TensorNet of MatPES, with model.json and state.pt
 recipe:FILE.yaml       a weighted sum of increments of several of these
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 
 from crack_md.errors import TeacherError
+from crack_md.models.registry import model_names, model_path
 from crack_md.models.teachers.ase_calculator import AseTeacher
 from crack_md.models.teachers.base import (
     JacobianRows,
@@ -40,7 +42,7 @@ def load_teacher(
 
     Args:
         spec: `nequix:PATH`, `tensornet:FOLDER`, `eqv2:PATH`, `fairchem:PATH#TASK`,
-            the path of a checkpoint, or `emt`.
+            the path of a checkpoint, the name of a packaged model, or `emt`.
         device: Where to evaluate it.
         all_degrees: Let EquiformerV2 and fairchem teachers return their features of
             every degree; others have invariants alone.
@@ -68,6 +70,12 @@ def load_teacher(
         from crack_md.models.teachers.fairchem import FairchemTeacher
 
         return FairchemTeacher(path, device=device, all_degrees=all_degrees)
+    if spec in model_names():
+        from crack_md.models.teachers.equiformer import EquiformerTeacher
+
+        return EquiformerTeacher.from_file(
+            model_path(spec), device=device, all_degrees=all_degrees
+        )
     if (colon and kind == "eqv2") or Path(spec).suffix in (".pt", ".pth", ".ckpt"):
         from crack_md.models.teachers.equiformer import EquiformerTeacher
 
@@ -77,7 +85,7 @@ def load_teacher(
     raise TeacherError(
         f"unknown teacher '{spec}'; expected nequix:WEIGHTS.nqx, tensornet:FOLDER, "
         "eqv2:CHECKPOINT.pt, fairchem:CHECKPOINT.pt#TASK, recipe:FILE.yaml, the path "
-        "of a .pt checkpoint, or emt"
+        "of a .pt checkpoint, default or emt"
     )
 
 
