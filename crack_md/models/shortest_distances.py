@@ -92,7 +92,7 @@ class ShortestDistances:
                 table[first, second] = table[second, first] = distance
         return table
 
-    def plain(self) -> list[list[float]]:
+    def plain(self) -> list[list[int | float]]:
         """Return plain containers, for a model file and JSON."""
         return [[first, second, value] for (first, second), value in self.pairs.items()]
 

@@ -72,7 +72,7 @@ class Frames:
         self._pbc = torch.cat([g.pbc for g in graphs])
         # small integers: ten thousand frames of 16 atoms and 40 slots take 40 MB
         index = _smallest(max(int(self.sizes.max()), 1))
-        shift = _smallest(max(float(g.cell_shift.abs().amax()) for g in graphs))
+        shift = _smallest(max(int(g.cell_shift.abs().amax()) for g in graphs))
         self._neighbors = torch.zeros(n_atoms, width, dtype=index)
         self._shift = torch.zeros(n_atoms, width, 3, dtype=shift)
         self._mask = torch.zeros(n_atoms, width, dtype=torch.bool)
@@ -174,7 +174,7 @@ class Frames:
         )
 
 
-def _smallest(largest: float) -> torch.dtype:
+def _smallest(largest: int) -> torch.dtype:
     """Return the smallest type of integers that holds ± this value."""
     kinds = (torch.int8, torch.int16, torch.int32)
     fitting = [kind for kind in kinds if largest <= torch.iinfo(kind).max]

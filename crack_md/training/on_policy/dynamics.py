@@ -4,10 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
 
-from crack_md.calculators import CrackCalculator, Langevin, Replicas
+from crack_md.calculators import Langevin, Replicas
 from crack_md.calculators.batch_forces import BatchForces, CalculatorForces, ForceBatch
+from crack_md.calculators.batched import BatchCalculator
 from crack_md.training.on_policy.config import Dynamics, Limits
 from crack_md.training.on_policy.divergence import (
     count_pieces,
@@ -71,7 +73,7 @@ class GuardedForces:
 
 def run_dynamics(
     starts: Sequence[Start],
-    calculator: CrackCalculator,
+    calculator: BatchCalculator | BaseCalculator,
     settings: Dynamics,
     limits: Limits,
     *,
@@ -81,7 +83,7 @@ def run_dynamics(
 
     Args:
         starts: Structures that the student has forces for.
-        calculator: The student.
+        calculator: The student, or any other of ASE.
         settings: How long, and how hot; the temperature of each run is drawn.
         limits: What ends a run.
         seed: With the number of a start it decides temperature and noise.

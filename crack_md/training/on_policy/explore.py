@@ -7,8 +7,8 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, CalculationFailed
 from ase.optimize import LBFGS
 
-from crack_md.calculators import CrackCalculator, run_together
-from crack_md.calculators.batched import calculate_each
+from crack_md.calculators import run_together
+from crack_md.calculators.batched import BatchCalculator, calculate_each
 from crack_md.errors import StructureError
 from crack_md.training.on_policy.config import Exploration, Limits, Relaxations
 from crack_md.training.on_policy.divergence import (
@@ -25,7 +25,7 @@ MAXSTEP_A = 0.15
 
 def explore(
     starts: Sequence[Start],
-    calculator: CrackCalculator,
+    calculator: BatchCalculator | BaseCalculator,
     settings: Exploration,
     limits: Limits,
     *,
@@ -38,7 +38,7 @@ def explore(
 
     Args:
         starts: All with finite positions.
-        calculator: The student.
+        calculator: The student, or any other of ASE.
         settings: Which runs, and how long.
         limits: What ends a run.
         seed: With the number of a start it decides the noise of its dynamics.
@@ -110,7 +110,9 @@ def _moved(start: Start, relaxation: Sequence[Visit] | None) -> Start:
 
 
 def _checked(
-    begins: Sequence[Start], calculator: CrackCalculator, limits: Limits
+    begins: Sequence[Start],
+    calculator: BatchCalculator | BaseCalculator,
+    limits: Limits,
 ) -> tuple[list[Start], dict[int, list[Visit]]]:
     """Return the structures that dynamics can start from, and why others cannot."""
     structures = [start.atoms for start in begins]

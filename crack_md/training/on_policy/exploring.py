@@ -1,5 +1,6 @@
 """The stage that explores: frames that the student comes to, and how unsure it is."""
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -80,9 +81,15 @@ def _write_explored(
     }
     writer = RowWriter(here.explored, job=job)
     for chunk in _chunks(starts[writer.done :], config.explore.together):
-        frames = explore(chunk, calculator, config.explore, config.limits, seed=seed)
-        sound = [frame for frame in frames if QUARANTINE not in frame.info]
-        for frame, value in zip(sound, measure(sound), strict=True):
+        with warnings.catch_warnings():
+            # to leave the training data is what exploration is for
+            warnings.filterwarnings("ignore", ".*do not trust the energy")
+            frames = explore(
+                chunk, calculator, config.explore, config.limits, seed=seed
+            )
+            sound = [frame for frame in frames if QUARANTINE not in frame.info]
+            values = measure(sound)
+        for frame, value in zip(sound, values, strict=True):
             frame.info["disagreement"] = value
         writer.append(frames, done=writer.done + len(chunk))
         watch.note()

@@ -9,12 +9,15 @@ import torch
 from ase import Atoms
 from ase.io import read, write
 
+from crack_md.calculators import CrackCalculator
+from crack_md.calculators.feature_domain import node_features
 from crack_md.data.dataset import read_dataset
 from crack_md.data.readers import read_structures
 from crack_md.data.splits import is_held_out
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, DataError
 from crack_md.models.checkpoint import load_model
+from crack_md.models.teachers import load_teacher
 from crack_md.training.on_policy import exploring, student
 from crack_md.training.on_policy.folder import LoopFolder, RoundFolder
 from crack_md.training.on_policy.rounds import run_loop
@@ -67,8 +70,6 @@ def test_a_round_gains_frames_for_the_next(whole):
 
 
 def test_labels_are_the_teachers(whole):
-    from crack_md.models.teachers import load_teacher
-
     labelled = read_dataset(whole.folder / "round-0" / "labelled.aselmdb").structures
 
     fresh = load_teacher("emt").predict([one.atoms for one in labelled])
@@ -212,6 +213,7 @@ def test_diverged_frames_go_to_a_file_of_their_own(data, tmp_path):
     assert "quarantined contact" in printed(rows_of(LoopFolder(config.folder), 0))
 
 
+@pytest.mark.filterwarnings("ignore:.*do not trust the energy")
 def test_a_committee_is_asked_where_there_is_one(data, tmp_path):
     config = loop_config(
         data,
@@ -222,8 +224,6 @@ def test_a_committee_is_asked_where_there_is_one(data, tmp_path):
     )
     run_loop(config, quiet=True)
 
-    from crack_md.calculators import CrackCalculator
-
     folder = config.folder / "round-0"
     one, two = (
         CrackCalculator(folder / name, device="cpu")
@@ -233,6 +233,17 @@ def test_a_committee_is_asked_where_there_is_one(data, tmp_path):
         apart = one.get_property("forces", frame) - two.get_property("forces", frame)
         spread = np.linalg.norm(apart, axis=1).max() / np.sqrt(2)
         assert frame.info["disagreement"] == pytest.approx(spread, rel=1e-4)
+
+
+def test_a_single_student_is_measured_by_its_domain(whole):
+    here = LoopFolder(whole.folder).round(0)
+    model = load_model(here.student)
+
+    for frame in list(read_structures(here.explored))[:4]:
+        features = node_features(model, frame)
+        statistics = model.metadata.feature_statistics
+        farthest = statistics.distance(features, frame.numbers).max()
+        assert frame.info["disagreement"] == pytest.approx(farthest, rel=1e-4)
 
 
 def test_a_folder_holds_one_loop(whole, data):

@@ -69,7 +69,7 @@ def test_the_control_is_a_fair_draw():
 
 def test_budget_and_share_are_kept():
     found = chosen(
-        np.linspace(0, 1, 50), range(50), [0] * 50, budget=10, random_share=0.3
+        np.linspace(0, 1, 50).tolist(), range(50), [0] * 50, budget=10, random_share=0.3
     )
 
     by = Counter(found.values())
