@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from ase import Atoms
+from jaxtyping import Float, Int
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.models.force_field import EnergyReference, EnergyScale
-from crack_md.models.network import Network
-from crack_md.neighbors import SmoothNeighbors, build_graph
+from crack_md.models.short_range import ShortRange
+from crack_md.neighbors import all_pairs
 
 PRESSED_EV = 0.1
 """Short-range repulsion per atom beyond which a frame says little about the others."""
@@ -20,7 +23,7 @@ def fit_energy_scale(
     *,
     energy_reference: EnergyReference = "total",
     average_atoms: float = 1.0,
-    network: Network | None = None,
+    short_range: ShortRange | None = None,
 ) -> EnergyScale:
     """Return the scale under which a new network starts near the labels.
 
@@ -29,7 +32,7 @@ def fit_energy_scale(
     times 1 Å, whatever the size of the structure. Adsorption energies: mean and spread
     of the set, no references.
 
-    What a network's short-range repulsion explains is taken off first. Frames whose
+    What a short-range repulsion explains is taken off first. Frames whose
     atoms are pressed together, with hundreds of eV, do not decide what is typical,
     unless an element occurs in no other.
 
@@ -37,10 +40,10 @@ def fit_energy_scale(
         structures: The training set.
         energy_reference: What the energies are.
         average_atoms: What the network divides its sum over atoms by.
-        network: Whose short-range repulsion is to be taken off; None for no repulsion.
+        short_range: The repulsion to be taken off; None for none.
     """
-    if network is not None and network.short_range is not None:
-        structures = _typical(structures, network)
+    if short_range is not None:
+        structures = _typical(structures, short_range)
     forces = np.concatenate([one.forces[one.free].ravel() for one in structures])
     force_std = _spread(forces, mean=0.0)
     energies = np.array([one.energy for one in structures])
@@ -71,16 +74,16 @@ def fit_element_references(structures: Sequence[LabelledStructure]) -> dict[int,
 
 
 def _typical(
-    structures: Sequence[LabelledStructure], network: Network
+    structures: Sequence[LabelledStructure], short_range: ShortRange
 ) -> list[LabelledStructure]:
     """Return frames without the repulsion, but for those where it is strong."""
-    pairs = [without_short_range(one, network) for one in structures]
+    bare, repulsion = without_short_range(structures, short_range)
     loose = [
-        bare for bare, repulsion in pairs if repulsion <= PRESSED_EV * len(bare.atoms)
+        one
+        for one, energy in zip(bare, repulsion, strict=True)
+        if energy <= PRESSED_EV * len(one.atoms)
     ]
-    if _elements(loose) == _elements(structures):
-        return loose
-    return [bare for bare, _ in pairs]
+    return loose if _elements(loose) == _elements(structures) else bare
 
 
 def _elements(structures: Sequence[LabelledStructure]) -> set[int]:
@@ -88,28 +91,57 @@ def _elements(structures: Sequence[LabelledStructure]) -> set[int]:
 
 
 def without_short_range(
-    structure: LabelledStructure, network: Network
-) -> tuple[LabelledStructure, float]:
-    """Return the frame minus the network's repulsion in energy and forces, and that.
+    structures: Sequence[LabelledStructure], short_range: ShortRange
+) -> tuple[list[LabelledStructure], Float[np.ndarray, " structure"]]:
+    """Return frames minus a repulsion in energy and forces, and the repulsion in eV.
 
     Args:
-        structure: Of the training set.
-        network: With a short-range repulsion.
+        structures: Of the training set.
+        short_range: The repulsion.
     """
-    assert network.short_range is not None
-    numbers = torch.as_tensor(np.unique(structure.atoms.numbers))
-    reach = float(network.short_range.reach(numbers, numbers).max())
-    graph = build_graph(structure.atoms, SmoothNeighbors(cutoff=reach))
-    positions = graph.positions.requires_grad_()
+    sizes = np.array([len(one.atoms) for one in structures], dtype=np.int64)
+    near = [_near_pairs(one.atoms, short_range) for one in structures]
+    vectors = torch.from_numpy(np.concatenate([pairs.vectors for pairs in near]))
+    numbers = torch.from_numpy(np.concatenate([pairs.numbers for pairs in near]))
+    first_atom = sizes.cumsum() - sizes
+    receivers = torch.from_numpy(
+        np.concatenate([p.receivers + f for p, f in zip(near, first_atom, strict=True)])
+    )
     with torch.enable_grad():
-        energy = network.pair_energy(graph._replace(positions=positions)).sum()
-    if not energy.requires_grad:  # no atoms are that near
-        return structure, 0.0
-    (slope,) = torch.autograd.grad(energy, positions)
-    forces = structure.forces + slope.double().numpy()
-    repulsion = energy.item()
-    left = structure.energy - repulsion
-    return replace(structure, energy=left, forces=forces), repulsion
+        moved = vectors.to(short_range.radii.dtype).requires_grad_()
+        lengths = torch.linalg.vector_norm(moved, dim=-1)
+        energies = short_range.energies(lengths, numbers[:, 0], numbers[:, 1])
+        # both directions of a pair are there, and either end has half of it
+        (slope,) = torch.autograd.grad(energies.sum(), moved)
+    by_atom = torch.zeros(int(sizes.sum()), dtype=torch.float64)
+    by_atom.index_add_(0, receivers, energies.detach().double() / 2)
+    forces = torch.zeros(int(sizes.sum()), 3, dtype=torch.float64)
+    forces.index_add_(0, receivers, slope.double())
+    repulsion = np.add.reduceat(by_atom.numpy(), first_atom)
+    parts = np.split(forces.numpy(), first_atom[1:])
+    bare = [
+        replace(one, energy=one.energy - energy, forces=one.forces - force)
+        for one, energy, force in zip(structures, repulsion, parts, strict=True)
+    ]
+    return bare, repulsion
+
+
+class _NearPairs(NamedTuple):
+    """Directed pairs within reach of a repulsion."""
+
+    receivers: Int[np.ndarray, " pair"]
+    vectors: Float[np.ndarray, "pair 3"]
+    """From receiver to sender, in Å."""
+    numbers: Int[np.ndarray, "pair 2"]
+
+
+def _near_pairs(atoms: Atoms, short_range: ShortRange) -> _NearPairs:
+    elements = torch.as_tensor(np.unique(atoms.numbers))
+    found = all_pairs(atoms, float(short_range.reach(elements, elements).max()))
+    shift = found.shift @ atoms.cell.array
+    vectors = atoms.positions[found.sender] + shift - atoms.positions[found.receiver]
+    ends = np.stack([found.receiver, found.sender], axis=1)
+    return _NearPairs(found.receiver, vectors, atoms.numbers[ends])
 
 
 def _spread(values: np.ndarray, *, mean: float) -> float:

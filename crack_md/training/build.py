@@ -59,7 +59,7 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
             data.train,
             energy_reference=metadata.energy_reference,
             average_atoms=config.architecture.average_atoms,
-            network=network,
+            short_range=network.short_range,
         )
         return ForceField(network, scale, metadata)
     start = load_model(config.init_from)

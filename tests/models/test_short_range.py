@@ -164,7 +164,6 @@ def frame(atoms: ase.Atoms, energy: float, forces: np.ndarray) -> LabelledStruct
 
 
 def test_labels_lose_the_repulsion_and_pressed_frames_set_no_scale() -> None:
-    network = tiny_model(short_range="zbl", dtype=torch.float32).network
     pair = ase.Atoms("CuO", [[0, 0, 0], [0, 0, 1.0]])
     whole = ZBL.energies(at(1.0), CU, OXYGEN).item()
     far = pair.copy()
@@ -173,14 +172,15 @@ def test_labels_lose_the_repulsion_and_pressed_frames_set_no_scale() -> None:
     push[1, 2] = 1000.0
     hard = frame(pair, whole - 7.0, push)
     soft = frame(far, -7.0, push / 1000)
-    left, repulsion = without_short_range(hard, network)
-    assert (left.energy, repulsion) == pytest.approx((-7.0, whole), rel=1e-5)
+    (_, left), repulsion = without_short_range([soft, hard], ZBL)
+    assert repulsion == pytest.approx([0, whole])
+    assert left.energy == pytest.approx(-7.0)
     assert left.forces[1, 2] < 1000 - whole  # its slope is steeper than 1/Å
-    assert left.forces[0, 2] == pytest.approx(1000 - left.forces[1, 2], rel=1e-5)
-    scale = fit_energy_scale([soft, hard], network=network)
+    assert left.forces[0, 2] == pytest.approx(1000 - left.forces[1, 2])
+    scale = fit_energy_scale([soft, hard], short_range=ZBL)
     assert scale.force_std == pytest.approx(math.sqrt(1 / 6))
     assert sum(scale.element_references.values()) == pytest.approx(-7.0)
-    alone = fit_energy_scale([hard], network=network)  # its elements occur nowhere else
+    alone = fit_energy_scale([hard], short_range=ZBL)  # its elements occur nowhere else
     assert sum(alone.element_references.values()) == pytest.approx(-7.0, rel=1e-5)
 
 
