@@ -30,7 +30,7 @@ from benchmarks.models import named_potential
 from crack_md.plots.phonons import draw_path
 from crack_md.plots.style import BLUE, GRID, INK, png, style
 from crack_md.workflows.phonons.analysis import analyse
-from crack_md.workflows.phonons.crystal import compute_forces, displaced_supercells
+from crack_md.workflows.phonons.crystal import compute_forces, displace_supercells
 from crack_md.workflows.phonons.modes import local_modes
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings, Segment
 from crack_md.workflows.relax.relax import (
@@ -56,7 +56,7 @@ def fcc_phonons(metal: str, calculator: BaseCalculator) -> tuple[float, Phonons]
         spacing_per_A=1.0 / (constant * POINTS_PER_LENGTH),
         mesh_length_A=30.0,
     )
-    phonon, cells = displaced_supercells(
+    phonon, cells = displace_supercells(
         bulk(metal, "fcc", a=constant), settings=settings
     )
     forces = compute_forces(cells, calculator)

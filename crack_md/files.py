@@ -1,6 +1,6 @@
 """Files and folders: whole or absent, one run at a time, one set of conditions.
 
-Everything the package writes goes through `write_atomically` or `replaced`: under a
+Everything the package writes goes through `write_atomically` or `atomic_path`: under a
 temporary name, flushed to disk, then moved into place, so that a kill or a full disk
 leaves the old file or the new one.
 """
@@ -92,7 +92,7 @@ def differences(found: Mapping[str, Any], now: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name beside a file, and move what is written there into place.
 
     An error inside leaves the file as it was.
@@ -118,7 +118,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    with replaced(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
 

@@ -122,7 +122,7 @@ class PotentialLoader:
     device: str
     dtype: Dtype
     threads: int
-    """Of PyTorch, for a worker on a CPU."""
+    """Threads of PyTorch in a worker on a CPU."""
 
     def __call__(self, number: int) -> WorkerModel:
         """Return the potential of a worker; workers take the GPUs in turn."""

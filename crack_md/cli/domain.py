@@ -1,4 +1,4 @@
-"""The command that teaches a model what it was trained on: ``crack-md domain``."""
+"""``crack-md domain``: stores statistics of the training data in a model file."""
 
 from dataclasses import replace
 from itertools import islice

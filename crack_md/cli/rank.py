@@ -1,4 +1,4 @@
-"""``crack-md rank``: the ranking of a screening with intervals and chances."""
+"""``crack-md rank``: the ranking of a screening with intervals and probabilities."""
 
 import json
 from collections.abc import Mapping

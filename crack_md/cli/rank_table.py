@@ -1,4 +1,4 @@
-"""A ranking as a table for people, and what it rests on in a few lines."""
+"""The ranking of ``crack-md rank`` as a table, and the assumptions behind it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -40,7 +40,7 @@ class Scale:
     gpus_per_worker: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse shares of GPUs that nobody gives out."""
+        """Refuse shares of GPUs without a cluster that has them."""
         if self.gpus_per_worker and self.ray is None:
             raise ConfigError("--gpus-per-worker needs --ray: it is about its workers")
 

@@ -67,7 +67,9 @@ Orientations = Annotated[
 ]
 MaxSites = Annotated[
     int | None,
-    typer.Option(min=1, help="Most sites per slab; of more, so many are drawn."),
+    typer.Option(
+        min=1, help="Most sites per slab; where there are more, a random choice."
+    ),
 ]
 Optimizer = Annotated[
     str, typer.Option(help="An optimizer of ASE: LBFGS, BFGS, FIRE, RFO ...")

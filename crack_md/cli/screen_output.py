@@ -1,4 +1,4 @@
-"""What ``crack-md screen`` shows: a bar while it runs, a ranking at the end."""
+"""The ranking of ``crack-md screen`` as a table, and the warnings behind it."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -151,18 +151,18 @@ def _worst(seen: Inspection) -> PageSection:
 
 
 def _provenance(subject: Subject) -> PageSection:
-    told = dict(subject.provenance)
-    data = told.get("data") or {}
+    record = dict(subject.provenance)
+    data = record.get("data") or {}
     known = {
         "command": subject.command,
         "model, SHA-256": subject.sha256,
-        "teacher": told.get("teacher"),
-        "teacher, SHA-256": told.get("teacher_sha256"),
+        "teacher": record.get("teacher"),
+        "teacher, SHA-256": record.get("teacher_sha256"),
         "trained on": data.get("path"),
         "data fingerprint": data.get("fingerprint"),
         "training frames": data.get("n_train"),
-        "licence": told.get("licence"),
-        "citation": told.get("citation"),
+        "licence": record.get("licence"),
+        "citation": record.get("citation"),
         "crack-md": __version__,
         "torch": version("torch"),
         "Python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Where an adsorbate went: its path over the surface, its sites in time, its spread."""
+"""Figures of an adsorbate's path: over the surface, over sites in time, its MSD."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""How sure the ranking is, in words and in the values behind it."""
+"""Intervals and probabilities of the ranking in words, and the values behind them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ from crack_md.workflows.ranking.errors import AssumedErrors, percent
 
 def draw_errors(view: ReportView) -> Markup:
     """Return where intervals come from, and the slabs worth a second look."""
-    told = view.ranking
-    if told is None:
+    record = view.ranking
+    if record is None:
         stale = (view.screening.folder / "ranking.json").is_file()
         lead = "The ranking in this folder belongs to older results. " if stale else ""
         return tag(
@@ -25,45 +25,45 @@ def draw_errors(view: ReportView) -> Markup:
         )
     return join(
         [
-            tag("p", _shortlist(told)),
-            *(tag("p", sentence) for sentence in _sentences(told)),
-            _reference_table(told),
+            tag("p", _shortlist(record)),
+            *(tag("p", sentence) for sentence in _sentences(record)),
+            _reference_table(record),
         ]
     )
 
 
-def _shortlist(told: Mapping[str, Any]) -> Markup:
-    names, top = told["shortlist"], told["settings"]["top"]
+def _shortlist(record: Mapping[str, Any]) -> Markup:
+    names, top = record["shortlist"], record["settings"]["top"]
     what = "the best slab" if top == 1 else f"all of the best {top}"
     lead = (
-        f"To have {what} with {percent(told['rank_level'])} probability, look at "
-        f"{len(names)} of {len(told['slabs'])} slabs: "
+        f"To have {what} with {percent(record['rank_level'])} probability, look at "
+        f"{len(names)} of {len(record['slabs'])} slabs: "
     )
     return join(
         [lead, tag("strong", ", ".join(names[:40])), "…" if names[40:] else "."]
     )
 
 
-def _sentences(told: Mapping[str, Any]) -> list[str]:
-    settings = told["settings"]
+def _sentences(record: Mapping[str, Any]) -> list[str]:
+    settings = record["settings"]
     assumed, sentences = AssumedErrors(**settings["assumed"]), []
-    between, corrections = told["between_models"], told["corrections"]
+    between, corrections = record["between_models"], record["corrections"]
     for name, found in between.items():
         sentences.append(
             f"{name}* on slabs that were not re-scored is on the scale of "
-            f"{told['rescored_with']}: {_law(found)}."
+            f"{record['rescored_with']}: {_law(found)}."
         )
     for name, found in corrections.items():
         sentences.append(
             f"Energies x of {name}* by the model are corrected by DFT: {_law(found)}."
         )
-    bare = [name for name in told["adsorbates"] if name not in corrections]
+    bare = [name for name in record["adsorbates"] if name not in corrections]
     if bare:
         sentences.append(
             f"Errors of {' and '.join(f'{name}*' for name in bare)} are assumed, not "
             f"measured: {assumed.independent_text} for each slab and "
             f"{assumed.shared_eV:.2f} eV common to all ({assumed.source})"
-            + (", and the spread of the committee." if told["has_committee"] else ".")
+            + (", and the spread of the committee." if record["has_committee"] else ".")
         )
     sentences.append(
         f"Intervals hold {percent(settings['level'])}. They are those of the reference "
@@ -93,8 +93,8 @@ def _law(found: Mapping[str, Any]) -> str:
     return text
 
 
-def _reference_table(told: Mapping[str, Any]) -> Markup:
-    values = told.get("reference_values") or []
+def _reference_table(record: Mapping[str, Any]) -> Markup:
+    values = record.get("reference_values") or []
     if not values:
         return join([])
     rows = [

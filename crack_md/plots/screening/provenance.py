@@ -22,11 +22,11 @@ def draw_provenance(view: ReportView) -> Markup:
     if single:
         parts.append(_part("run", single))
     if view.ranking is not None:
-        told = {
+        record = {
             key: view.ranking.get(key)
             for key in ("settings", "calibrated_with", "rescored_with", "committee")
         }
-        parts.append(_part("uncertainty", told))
+        parts.append(_part("uncertainty", record))
     return tag("div", *parts, class_="columns")
 
 

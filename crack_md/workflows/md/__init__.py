@@ -1,1 +1,1 @@
-"""Molecular dynamics that can be stopped anywhere and goes on as if it had not been."""
+"""Molecular dynamics with restarts that are exact to the last bit."""

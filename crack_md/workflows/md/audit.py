@@ -1,4 +1,4 @@
-"""Does a model conserve energy? NVE at one and at half a time step, and its Jacobian.
+"""Energy conservation of a model: NVE at Δt and at Δt/2, and the force Jacobian.
 
 The energy of a conservative model fluctuates with the square of the time step and does
 not drift; the part of a drift that is not conservative stays when the step is halved.

@@ -14,7 +14,8 @@ from crack_md.workflows.surfaces.sites import lateral_vectors
 A2_PER_FS_TO_CM2_PER_S = 0.1
 N_LAGS = 25
 FIT_FROM, FIT_TO = 0.05, 0.25
-"""Of a block's length: later than swinging in place, earlier than lack of data."""
+"""Range of lags that is fitted, in block lengths: after vibrations in the site, before
+lags with few independent pairs of frames."""
 
 Array = NDArray[np.float64]
 

@@ -1,4 +1,4 @@
-"""Whether forces are the gradient of some energy: their Jacobian is then symmetric."""
+"""Asymmetry of the force Jacobian, zero where forces are the gradient of an energy."""
 
 from dataclasses import dataclass
 

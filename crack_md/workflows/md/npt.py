@@ -1,4 +1,4 @@
-"""Constant pressure: ASE's Langevin-Hoover dynamics of positions and cell volume."""
+"""NPT: ASE's Langevin-Hoover dynamics of positions and cell volume."""
 
 import warnings
 

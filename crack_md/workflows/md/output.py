@@ -1,4 +1,4 @@
-"""What a run leaves behind, in files that can be cut back to a restart file."""
+"""thermo.csv and the trajectory of a run, which can be cut back to a restart file."""
 
 import csv
 import os
@@ -13,6 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 
 from crack_md.errors import DataError
+from crack_md.files import atomic_path
 from crack_md.workflows.md.settings import Format
 
 THERMO_FILE = "thermo.csv"
@@ -110,15 +111,13 @@ class TrajFrames:
         if mark == 0:
             self.path.unlink(missing_ok=True)
             return
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        with ExitStack() as stack:
+        with atomic_path(self.path) as temporary, ExitStack() as stack:
             old = stack.enter_context(Trajectory(self.path))
             new = stack.enter_context(Trajectory(temporary, "w"))
             if len(old) < mark:
                 raise _lost(self.path)
             for index in range(mark):
                 new.write(old[index])
-        temporary.replace(self.path)
 
 
 class RunFiles:
@@ -145,7 +144,7 @@ class RunFiles:
         self.frames.cut(marks.get("frames", 0))
 
 
-def frozen_frame(atoms: Atoms, **info: float) -> Atoms:
+def freeze_frame(atoms: Atoms, **info: float) -> Atoms:
     """Return a copy with its energies and forces, which no file format refuses."""
     frame = atoms.copy()
     frame.info = dict(info)  # builders leave objects there that extxyz cannot hold

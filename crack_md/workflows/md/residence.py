@@ -1,4 +1,4 @@
-"""Where an adsorbate dwells during dynamics: sites, stays, hops.
+"""Residence times and hops of an adsorbate between sites during dynamics.
 
 An atom in a hollow swings by half the way to the next one and back, so the nearest site
 is no measure of hopping. A new site counts when its core is entered, and it counts

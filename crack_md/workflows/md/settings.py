@@ -1,4 +1,4 @@
-"""What decides the course of a run."""
+"""Settings of a molecular dynamics run."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args

@@ -1,4 +1,4 @@
-"""Atoms on their way through time, and the files they leave.
+"""The loop of a molecular dynamics run: steps, stop rules, restart files.
 
 A run passes through its restart file: at every ``restart_every``-th step its state is
 written, and then put back as a later call would read it, with a calculator that has
@@ -24,7 +24,7 @@ from crack_md.workflows.md.integrators import (
     draw_velocities,
     temperature,
 )
-from crack_md.workflows.md.output import RunFiles, frozen_frame
+from crack_md.workflows.md.output import RunFiles, freeze_frame
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.state import State, read_state, write_state
 from crack_md.workflows.md.stops import StopReason, StopRules
@@ -113,7 +113,7 @@ class Simulation:
             stop = self.rules.check_state(self.atoms, self._temperature())
             if stop is None and self.step % self.settings.log_every == 0:
                 stop = self.rules.check_bonds(self.atoms)
-        except Exception as error:  # whatever a calculator raises, the files stay good
+        except Exception as error:  # calculators raise many kinds; the files stay good
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return StopReason("calculator_failed", text)
         return stop
@@ -142,7 +142,7 @@ class Simulation:
 
     def _frame(self) -> Atoms:
         time_fs = self.step * self.settings.timestep_fs
-        return frozen_frame(self.atoms, step=self.step, time_fs=time_fs)
+        return freeze_frame(self.atoms, step=self.step, time_fs=time_fs)
 
     def _pass_through_restart_file(self) -> None:
         state = State(

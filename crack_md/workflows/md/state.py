@@ -1,4 +1,4 @@
-"""The restart file: everything the next step depends on, in one file."""
+"""The restart file of a run: positions, momenta, cell, random numbers, thermostat."""
 
 import io
 import json
@@ -25,7 +25,7 @@ class State:
     momenta: NDArray[np.float64]
     cell: NDArray[np.float64]
     rng_state: dict[str, Any]
-    """Of the NumPy bit generator."""
+    """State of the NumPy bit generator."""
     memory: dict[str, float] = field(default_factory=dict)
     """What thermostat and barostat remember."""
     marks: dict[str, int] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""When a run has left physics and going on would only fill the disk."""
+"""Rules that end a run: values not finite, too hot, broken bonds."""
 
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -11,7 +11,7 @@ from ase import Atoms
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from crack_md.files import package_versions, write_json
+from crack_md.files import atomic_path, package_versions, write_json
 from crack_md.workflows.md.output import THERMO_FILE
 
 SUMMARY_FILE = "summary.json"
@@ -96,9 +96,8 @@ def write_summary(
         "cost": dict(cost),
         "versions": package_versions(),
     }
-    temporary = folder / f".{FINAL_FILE}"
-    ase.io.write(temporary, atoms, format="extxyz")
-    temporary.replace(folder / FINAL_FILE)
+    with atomic_path(folder / FINAL_FILE) as temporary:
+        ase.io.write(temporary, atoms, format="extxyz")
     write_json(folder / SUMMARY_FILE, summary)
     return summary
 

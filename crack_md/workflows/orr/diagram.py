@@ -1,4 +1,4 @@
-"""The oxygen reduction reaction: free energies of its steps, limits, diagrams, volcano.
+"""Oxygen reduction: free energies of its steps, limiting potentials, volcano.
 
 Computational hydrogen electrode, pH 0, relative to 2 H2O and H+ + e-:
 

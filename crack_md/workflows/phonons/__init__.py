@@ -1,1 +1,1 @@
-"""Vibrations: phonons of crystals through phonopy, modes of adsorbates by ourselves."""
+"""Phonons of crystals by phonopy, and vibrations of adsorbates on a surface."""

@@ -33,7 +33,7 @@ def load_phonopy() -> Any:
     return phonopy
 
 
-def displaced_supercells(
+def displace_supercells(
     atoms: Atoms, *, settings: PhononSettings
 ) -> tuple[Any, list[Atoms]]:
     """Return phonopy's object and the supercells whose forces it needs.

@@ -1,4 +1,4 @@
-"""Vibrations of some atoms while all others stand still: adsorbates on a surface."""
+"""Vibrations of chosen atoms with all others fixed: adsorbates on a surface."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

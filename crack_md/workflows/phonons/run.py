@@ -1,4 +1,4 @@
-"""Phonons of a crystal in one call, with their files."""
+"""Phonons of a crystal, from relaxation to files."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,6 +12,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.io.trajectory import Trajectory
 
 from crack_md.files import (
+    atomic_path,
     claim_folder,
     csv_bytes,
     keep_conditions,
@@ -25,7 +26,7 @@ from crack_md.workflows.notebook import html_facts
 from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import (
     compute_forces,
-    displaced_supercells,
+    displace_supercells,
     load_phonopy,
 )
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings
@@ -91,8 +92,8 @@ def run_phonons(
         known = [folder / "forces", folder / RELAXED_FILE]
         has_results = any(path.exists() for path in known)
         keep_conditions(folder, conditions, has_results=has_results)
-        crystal, rest = _at_rest(atoms, calculator, relaxation, folder)
-        phonon, supercells = displaced_supercells(crystal, settings=settings)
+        crystal, rest = _relax_crystal(atoms, calculator, relaxation, folder)
+        phonon, supercells = displace_supercells(crystal, settings=settings)
         forces = compute_forces(
             supercells, calculator, folder=folder / "forces", report=report
         )
@@ -111,7 +112,7 @@ def run_phonons(
     return PhononResult(crystal, phonons, summary)
 
 
-def _at_rest(
+def _relax_crystal(
     atoms: Atoms,
     calculator: BaseCalculator,
     relaxation: RelaxSettings | None,
@@ -126,9 +127,8 @@ def _at_rest(
         return atoms.copy(), {"relaxed": False, "max_force_eV_per_A": largest}
     if not path.exists():
         result = relax_atoms(atoms, calculator, settings=relaxation, with_stress=True)
-        temporary = folder / f".{RELAXED_FILE}"
-        ase.io.write(temporary, result.atoms)
-        temporary.replace(path)
+        with atomic_path(path) as temporary:
+            ase.io.write(temporary, result.atoms, format="traj")
     with Trajectory(path) as file:
         crystal = file[0]
     largest = float(np.linalg.norm(crystal.get_forces(), axis=1).max())

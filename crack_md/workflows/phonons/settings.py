@@ -1,4 +1,4 @@
-"""How phonons are computed, and what comes out."""
+"""Settings of a phonon calculation, and its results."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""A handful of DFT values: a linear correction of the model, with honest errors.
+"""A linear correction of the model from a few DFT values, with prediction errors.
 
     offset   E = x + a            fewer than four values, or all close together
     line     E = c + b (x - x̄)    four values or more

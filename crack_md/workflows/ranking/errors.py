@@ -1,4 +1,4 @@
-r"""Adsorption energies with honest errors, partly common to all slabs.
+r"""Adsorption energies with errors that slabs partly share, as joint distributions.
 
     E_k = center_k + Σ_parts (Σ_c shared_kc z_c + independent_k e_k) / √(χ²_ν / ν)
 

@@ -1,4 +1,4 @@
-"""What DFT would say of all slabs, from all that is known about one adsorbate.
+"""Estimates of the DFT energies of all slabs for one adsorbate.
 
     model  →  (on the scale of the model that re-scored the best, if one did)
            →  (corrected by DFT values, if there are any)  →  errors

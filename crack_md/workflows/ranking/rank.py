@@ -1,4 +1,4 @@
-"""The ranking of a screening under uncertainty: intervals, and chances of ranks."""
+"""The ranking of a screening under uncertainty: intervals, probabilities of ranks."""
 
 from collections.abc import Mapping, Sequence
 

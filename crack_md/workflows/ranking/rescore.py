@@ -1,4 +1,4 @@
-"""The best slabs of a screening again, by a larger model.
+"""Adsorption energies of the best slabs of a screening by a larger model.
 
 Energies are those of the structures that the screening has relaxed, or, on request,
 after relaxing on from there as the screening relaxes: the same optimizer and limits.
@@ -79,7 +79,7 @@ def rescore(
         blank = run.result(candidate, adsorbed, None, "failed")
         result = stored.get(_key(blank))
         if result is None or result.status in ("failed", "missing"):
-            result = run.rescored(candidate, adsorbed)
+            result = run.rescore_one(candidate, adsorbed)
             append_rescored(screening.folder, result)
         results.append(result)
     if report is not None:
@@ -132,7 +132,7 @@ class _Run:
             **more,
         )
 
-    def rescored(self, candidate: Candidate, adsorbed: Adsorbed) -> Rescored:
+    def rescore_one(self, candidate: Candidate, adsorbed: Adsorbed) -> Rescored:
         try:
             covered = self.structures.adsorbed(candidate, adsorbed)
             clean = self.structures.clean(candidate, adsorbed)

@@ -1,6 +1,6 @@
-"""Ranks under uncertainty: how often each slab comes first, or among the best.
+"""Probabilities of ranks from joint draws of the energies.
 
-The energies are drawn jointly many times, ranked each time, and counted.
+Energies are drawn jointly many times and ranked each time; ranks are counted.
 """
 
 from dataclasses import dataclass

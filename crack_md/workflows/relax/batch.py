@@ -1,4 +1,4 @@
-"""Many structures relaxed one after the other: each a row, none the end of the rest."""
+"""Relaxation of many structures, one after the other; a failure is a row."""
 
 import re
 from collections.abc import Sequence
@@ -11,6 +11,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.files import (
+    atomic_path,
     csv_bytes,
     package_versions,
     write_atomically,
@@ -200,9 +201,8 @@ def _write_structures(relaxed: Sequence[Relaxed], path: Path) -> None:
             frame.calc = entry.atoms.calc
             frame.info = {"name": entry.name, "status": entry.record.status}
             frames.append(frame)
-    temporary = path.with_name(f".{path.name}")
-    ase.io.write(temporary, frames, format="extxyz")
-    temporary.replace(path)
+    with atomic_path(path) as temporary:
+        ase.io.write(temporary, frames, format="extxyz")
 
 
 def _slug(name: str) -> str:

@@ -153,12 +153,12 @@ class ResultsStore:
         )
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
+    def hold_open(self) -> Iterator[None]:
         """Keep the file open: others may read it, and writing is quicker."""
         if self.path is None:
             yield
             return
-        with written_ahead(self._database) as connection:
+        with write_ahead(self._database) as connection:
             self._connection = connection
             try:
                 yield
@@ -243,7 +243,7 @@ def open_store(
     with claim_folder(folder):
         store = ResultsStore(folder, conditions, address)
         store.load()
-        with store.held():
+        with store.hold_open():
             yield store
 
 
@@ -291,7 +291,7 @@ def connect_to(address: str | Path) -> tuple[Database, tuple[type[Exception], ..
 
 
 @contextlib.contextmanager
-def written_ahead(database: Any) -> Iterator[sqlite3.Connection]:
+def write_ahead(database: Any) -> Iterator[sqlite3.Connection]:
     """Hold an SQLite file open, and let others read it meanwhile, where that works.
 
     Changes go to a second file beside it (write-ahead log), and back at the end, so

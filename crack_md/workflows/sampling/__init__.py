@@ -1,4 +1,4 @@
-"""Does a model sample like the frames it should reproduce?
+"""Comparison of Langevin chains of a model with frames sampled by a reference.
 
 Chains of the model at the temperature of the reference, their distributions beside
 those of the reference, and a verdict: PASS, FAIL or INCONCLUSIVE.

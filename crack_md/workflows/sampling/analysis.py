@@ -1,4 +1,4 @@
-"""All that is measured on a sample beside its reference; nothing is judged here."""
+"""Distances, convergence and spurious frames of a sample beside its reference."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

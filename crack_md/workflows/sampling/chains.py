@@ -1,4 +1,4 @@
-"""Chains of a model at one temperature: how they move, and what they leave behind."""
+"""Langevin chains of a model at one temperature: settings, engine, recorded frames."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -186,7 +186,7 @@ class SamplingSettings:
     temperature_K: float
     n_chains: int = 16
     steps: int = 40_000
-    """Of every chain."""
+    """Steps of every chain."""
     timestep_fs: float = 0.5
     friction_per_ps: float = 10.0
     seed: int = 0

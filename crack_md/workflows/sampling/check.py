@@ -1,4 +1,4 @@
-"""The whole check: a model, or one half of a reference, beside the reference."""
+"""The sampling check: chains of a model, or half of a reference, against it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

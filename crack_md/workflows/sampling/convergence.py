@@ -1,4 +1,4 @@
-"""Whether chains have forgotten where they started, and how much they say.
+"""Convergence of chains: split R-hat, effective sample size, block errors.
 
 R-hat compares the spread between chains with the spread within them; it is near one
 where the chains agree. The effective sample size is the number of independent values

@@ -1,4 +1,4 @@
-"""What is outside of everything the reference shows.
+"""Limits of bond lengths, distances and energies that the reference sets.
 
 A frame is spurious if it has
 

@@ -121,7 +121,7 @@ UNITS: dict[tuple[Kind, Quantity], tuple[str, float]] = {
     ("torsion", "W1"): ("°", 1.0),
     ("torsion", "F"): ("meV", 1e3),
 }
-"""Unit in which a metric is told, and the factor to it; Jensen–Shannon is in bits."""
+"""Unit of a metric in records, and the factor to it; Jensen–Shannon is in bits."""
 
 Groups = Int[NDArray[np.int64], " frame"]
 

@@ -1,4 +1,4 @@
-"""What is compared: energies, distances and torsions, as values per frame.
+"""Observables of a molecule: energies, distances and torsions, values per frame.
 
 An observable has one value per frame or several that symmetry or definition makes
 alike: all C–H distances, the three hydrogens of a methyl group. These are pooled.

@@ -1,4 +1,4 @@
-"""A check as plain numbers: what goes into sampling.json, with units in the names."""
+"""A sampling check as plain numbers for sampling.json, units in the names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
@@ -80,7 +80,7 @@ def energy_columns(check: SamplingCheck) -> list[dict[str, Any]]:
     )
     zero = float(known.min()) if known is not None else 0.0
     rows = [
-        {"what": what, **_spread(energies - zero)}
+        {"what": what, **_summarize_energies(energies - zero)}
         for what, energies in columns
         if energies is not None and len(energies)
     ]
@@ -165,7 +165,9 @@ def _convergence(found: Iterable[Convergence]) -> list[dict[str, Any]]:
     return [asdict(one) for one in found]
 
 
-def _spread(energies: Float[NDArray[np.float64], " frame"]) -> dict[str, float]:
+def _summarize_energies(
+    energies: Float[NDArray[np.float64], " frame"],
+) -> dict[str, float]:
     return {
         "mean_eV": float(energies.mean()),
         "std_eV": float(energies.std()),

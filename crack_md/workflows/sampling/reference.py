@@ -102,7 +102,7 @@ class ReferenceFrames:
         )
 
     def thin(self, most: int) -> "ReferenceFrames":
-        """Return at most so many frames, evenly spread over time."""
+        """Return at most ``most`` frames, evenly spread over time."""
         if len(self) <= most:
             return self
         return self.select(np.linspace(0, len(self) - 1, most).round().astype(np.int64))

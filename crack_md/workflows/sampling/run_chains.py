@@ -1,4 +1,4 @@
-"""Running chains, so that a stopped run goes on where its last record ended."""
+"""Runs chains and records them in chains.npz, from which a stopped run goes on."""
 
 import io
 import json

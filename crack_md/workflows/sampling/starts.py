@@ -1,4 +1,4 @@
-"""Where chains start: half in frames of the reference, half spread further than it.
+"""Starting structures of chains: half frames of the reference, half over-dispersed.
 
 The second half has its torsions turned by random angles, all of the circle alike, so
 that chains must find back to the same distribution from other wells. Turned structures
@@ -38,7 +38,7 @@ def starting_positions(
         return starts
     nearest = _nearest(reference, molecule)
     for place in range(n_typical, n_chains):
-        starts[place] = _turned(starts[place], molecule, nearest, rng)
+        starts[place] = _turn_torsions(starts[place], molecule, nearest, rng)
     return starts
 
 
@@ -65,7 +65,7 @@ def turn_bond(
     return turned
 
 
-def _turned(
+def _turn_torsions(
     start: Structure,
     molecule: MoleculeTopology,
     nearest: Float[NDArray[np.float64], " pair"],

@@ -1,4 +1,4 @@
-"""At which temperature frames were sampled, told from positions and forces alone.
+"""Temperature of frames, estimated from positions and forces alone.
 
 For any vector field B of the positions, samples of exp(−U/kT) obey
 
@@ -46,7 +46,7 @@ class Temperature:
         Args:
             expected_K: what it should be.
             tolerance: the share.
-            spread: it may be up to so many times the expected one to begin with.
+            spread: factor by which it may exceed the expected one besides.
         """
         low, high = (1.0 - tolerance) * expected_K, (1.0 + tolerance) * expected_K
         return not low <= self.value <= spread * high
@@ -63,7 +63,7 @@ class Thermometers:
     virial: Temperature | None
     bonds: Temperature | None
     turning: float = 1.0
-    """The virial may be so many times higher where the molecule turns."""
+    """Factor by which overall rotation of the molecule raises the virial one."""
 
 
 def measure_thermometers(

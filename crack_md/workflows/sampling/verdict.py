@@ -1,4 +1,4 @@
-"""PASS, FAIL or INCONCLUSIVE, and why.
+"""The verdict PASS, FAIL or INCONCLUSIVE of a sampling check, with reasons.
 
 PASS takes every metric at most twice its noise floor, survival of 0.99, at most one
 spurious frame in a thousand, R-hat below 1.05, and a reference that can decide. What

@@ -60,7 +60,7 @@ class ScreenSettings:
     """Further starts per adsorbate, anywhere on the surface."""
     seed: int = 0
     max_sites: int | None = None
-    """Most sites per slab; of more, so many are drawn."""
+    """Most sites per slab; where there are more, this number is drawn at random."""
     reference: str = DEFAULT_REFERENCE
     corrections: str = DEFAULT_CORRECTIONS
     scaling: str = DEFAULT_SCALING

@@ -66,7 +66,7 @@ class RelaxationOutcome(NamedTuple):
 
 
 RelaxFunction = Callable[..., RelaxationOutcome]
-"""Of a task and a calculator; ``distance=`` replaces what it was made with."""
+"""Called with a task and a calculator; ``distance=`` replaces the bound one."""
 Runner = Callable[
     [RelaxFunction, Iterable[SiteRelaxation]], Iterable[RelaxationOutcome]
 ]
@@ -163,7 +163,7 @@ def bind_settings(
 
 @dataclass
 class RelaxationQueue:
-    """Which relaxations are done, which were there before, and who is told."""
+    """The relaxations of a screening: those done, those stored before, those left."""
 
     store: ResultsStore
     runner: Runner

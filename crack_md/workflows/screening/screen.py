@@ -1,4 +1,4 @@
-"""Screening: adsorption on every site of every slab, and what it means for the ORR."""
+"""Screening: adsorption energies on all sites of all slabs, ranked for the ORR."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence

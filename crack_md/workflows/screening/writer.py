@@ -169,7 +169,7 @@ def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> R
 
 SAME_EVERYWHERE = ("corrections", "scaling", "reference")
 DECIMALS = 4
-"""Of numbers in the tables: a tenth of a millielectronvolt."""
+"""Decimals of numbers in the tables: 0.1 meV."""
 PACKAGES = ("crack-md", "ase", "numpy", "spglib", "torch")
 
 

@@ -1,1 +1,1 @@
-"""Slabs, their surfaces, sites and adsorbates, and what a relaxation made of them."""
+"""Slabs, adsorption sites, adsorbates, and the outcome of their relaxation."""

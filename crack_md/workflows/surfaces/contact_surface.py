@@ -1,4 +1,4 @@
-"""The surface a ball of the adsorbate's size feels when it rolls over a slab."""
+"""The surface that a ball of the adsorbate's size touches when it rolls over a slab."""
 
 from dataclasses import dataclass
 from itertools import combinations

@@ -1,4 +1,4 @@
-"""The driver of many workers: who has which relaxation, and what if one is lost.
+"""The driver of many workers: hands out relaxations and replaces lost workers.
 
 Few relaxations are out at any time: what a worker has in its batch, and a few more that
 it takes up when one of those ends. A worker that is lost is replaced, and what it had
@@ -24,7 +24,7 @@ MAX_LOSSES = 4
 MAX_FAILED_STARTS = 3
 """Workers in a row that may end before they are ready."""
 SPARE_SHARE = 4
-"""One task in so many of a batch, but at least one, waits at the worker."""
+"""A quarter of a batch, but at least one task, waits at the worker."""
 
 
 class Ready(NamedTuple):
@@ -73,7 +73,7 @@ class Backend(Protocol):
         ...
 
     def stop(self) -> None:
-        """End all workers, whatever they do."""
+        """End all workers at once."""
         ...
 
 

@@ -21,9 +21,9 @@ from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
 from crack_md.workflows.screening.workers.worker import LoadModel, RelaxationWorker
 
 GRACE_S = 2.0
-"""How long a process that was told to end may take."""
+"""Seconds that a process may take to end before it is killed."""
 Message = str | RelaxationOutcome | CrackError
-"""Of a worker: it is ready, one relaxation has ended, or the model cannot be loaded."""
+"""A worker sends: it is ready, a relaxation has ended, the model cannot be loaded."""
 
 
 class _WorkerProcess(NamedTuple):

@@ -26,7 +26,7 @@ START_LIMIT_S = 600.0
 """A cluster that grows on demand needs minutes for its first worker."""
 POLL_S = 5.0
 LOCAL_STORE_BYTES = 80 << 20
-"""Of the object store of a local cluster, near Ray's least: structures are small."""
+"""Size of the object store of a local cluster, near Ray's minimum."""
 
 
 def connect(address: str, **options: Any) -> Any:
@@ -51,7 +51,7 @@ def connect(address: str, **options: Any) -> Any:
         quiet |= {"include_dashboard": False, "object_store_memory": LOCAL_STORE_BYTES}
     try:
         ray.init(address=address, **quiet | options)
-    except Exception as error:  # whatever it is of gRPC, sockets, versions
+    except Exception as error:  # gRPC, sockets and versions raise many kinds
         reason = " ".join(str(error).split())[:300]
         if address == "local":
             text = f"cannot start Ray here: {reason}; is the machine too busy?"
@@ -208,7 +208,7 @@ def _room(ray: Any, cpus: float, gpus: float) -> int:
     """Return how many workers a cluster has room for."""
     needs = {"CPU": cpus, "GPU": gpus}
     has = {name: ray.cluster_resources().get(name, 0.0) for name in needs}
-    # 1 GPU in shares of 0.1 makes 10, whatever floating point says
+    # 1 GPU in shares of 0.1 makes 10 in spite of rounding
     room = min(int(has[name] / n + 1e-6) for name, n in needs.items() if n)
     if room < 1:
         raise WorkerError(

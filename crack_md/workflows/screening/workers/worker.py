@@ -1,4 +1,4 @@
-"""Where relaxations are done: a model, and as many structures at a time as it takes."""
+"""One worker: a model, and the relaxations that share its batches."""
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -32,7 +32,7 @@ LoadModel = Callable[[int], WorkerModel]
 
 
 def batched_runner(calculator: BaseCalculator, *, width: int) -> Runner:
-    """Return a runner that does so many relaxations at a time, in shared batches.
+    """Return a runner that does ``width`` relaxations at a time, in shared batches.
 
     Args:
         calculator: `CrackCalculator`; others do one relaxation after the other.
