@@ -33,7 +33,7 @@ EXPECTED = "an ASE database, extxyz, traj, cif, POSCAR, or a folder of these"
 
 
 @dataclass(frozen=True)
-class Entry:
+class StructureEntry:
     """One row of the input; ``atoms`` is None where the row cannot be read."""
 
     name: str
@@ -45,7 +45,9 @@ class Entry:
     """What was done to get here, in words for the table."""
 
 
-def read_entries(path: Path, *, select: str | None = None) -> tuple[Entry, ...]:
+def read_entries(
+    path: Path, *, select: str | None = None
+) -> tuple[StructureEntry, ...]:
     """Return all structures of a file or folder under unique names.
 
     A row that cannot be read becomes an entry with an error; the rest goes on. So does
@@ -208,13 +210,15 @@ def is_locked(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
-def _rows(path: Path, select: str | None) -> Iterator[Entry]:
+def _rows(path: Path, select: str | None) -> Iterator[StructureEntry]:
     if path.suffix in DATABASES:
         return _database_rows(path, select)
     return _file_frames(path)
 
 
-def _of_folder(file: Path, folder: Path, select: str | None) -> Iterator[Entry]:
+def _of_folder(
+    file: Path, folder: Path, select: str | None
+) -> Iterator[StructureEntry]:
     """Yield the entries of one file under names that say where it lies."""
     inside = file.relative_to(folder)
     is_vasp = VASP_NAME.fullmatch(file.name) is not None
@@ -223,10 +227,10 @@ def _of_folder(file: Path, folder: Path, select: str | None) -> Iterator[Entry]:
     try:
         entries = list(_rows(file, select))
     except DataError as error:
-        yield Entry(place, None, str(error))
+        yield StructureEntry(place, None, str(error))
         return
     if not entries and select is None:
-        yield Entry(place, None, f"'{file}' holds no structures")
+        yield StructureEntry(place, None, f"'{file}' holds no structures")
     for entry in entries:
         unnamed = entry.name.startswith(f"{file.stem}-")
         number = entry.name.removeprefix(f"{file.stem}-")
@@ -234,7 +238,7 @@ def _of_folder(file: Path, folder: Path, select: str | None) -> Iterator[Entry]:
         yield replace(entry, name=several if unnamed else entry.name)
 
 
-def _database_rows(path: Path, select: str | None) -> Iterator[Entry]:
+def _database_rows(path: Path, select: str | None) -> Iterator[StructureEntry]:
     try:
         database = open_database(path)
         ids = [row.id for row in database.select(columns=["id"])]
@@ -264,12 +268,14 @@ def _database_rows(path: Path, select: str | None) -> Iterator[Entry]:
             name = next((str(value) for value in given if value is not None), name)
             atoms = row.toatoms()
         except Exception as error:  # one damaged row must not end the others
-            yield Entry(name, None, f"row {row_id} cannot be read: {_short(error)}")
+            yield StructureEntry(
+                name, None, f"row {row_id} cannot be read: {_short(error)}"
+            )
         else:
-            yield Entry(name, atoms)
+            yield StructureEntry(name, atoms)
 
 
-def _file_frames(path: Path) -> Iterator[Entry]:
+def _file_frames(path: Path) -> Iterator[StructureEntry]:
     """Yield frames one by one: those before a damaged frame are good."""
     frames = ase.io.iread(path, index=":")
     number = 0
@@ -283,12 +289,12 @@ def _file_frames(path: Path) -> Iterator[Entry]:
             if number == 1:
                 raise _unreadable(path, error) from error
             message = f"frame {number} cannot be read: {_short(error)}"
-            yield Entry(f"{path.stem}-{number}", None, message)
+            yield StructureEntry(f"{path.stem}-{number}", None, message)
             return
         given = [atoms.info.get(key) for key in NAME_KEYS]
         fallback = f"{path.stem}-{number}"
         name = next((str(value) for value in given if value is not None), fallback)
-        yield Entry(name, atoms)
+        yield StructureEntry(name, atoms)
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
@@ -303,7 +309,9 @@ def _short(error: Exception) -> str:
     return text[:300] if text else type(error).__name__
 
 
-def _with_unique_names(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+def _with_unique_names(
+    entries: tuple[StructureEntry, ...],
+) -> tuple[StructureEntry, ...]:
     counts = Counter(entry.name for entry in entries)
     seen: Counter[str] = Counter()
     unique = []

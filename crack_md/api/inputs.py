@@ -7,14 +7,16 @@ from typing import Any
 from ase import Atoms
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.structures import Entry, input_sha256, read_entries
+from crack_md.structures import StructureEntry, input_sha256, read_entries
 from crack_md.workflows.surfaces.slab import check_structure
 
 Structures = str | Path | Atoms | Sequence[Atoms]
 """What functions take: a file or folder, one structure, or several."""
 
 
-def as_entries(structures: Structures, select: str | None = None) -> tuple[Entry, ...]:
+def as_entries(
+    structures: Structures, select: str | None = None
+) -> tuple[StructureEntry, ...]:
     """Return the structures of a file or folder, or those given, under their names.
 
     Raises:
@@ -37,7 +39,9 @@ def as_entries(structures: Structures, select: str | None = None) -> tuple[Entry
     for name, atoms in zip(names, listed, strict=True):
         seen[name] = seen.get(name, 0) + 1
         several = names.count(name) > 1
-        entries.append(Entry(f"{name} #{seen[name]}" if several else name, atoms))
+        entries.append(
+            StructureEntry(f"{name} #{seen[name]}" if several else name, atoms)
+        )
     return tuple(entries)
 
 

@@ -19,7 +19,7 @@ from crack_md.plots.free_energy import free_energy_png
 from crack_md.plots.screening.report import write_report
 from crack_md.plots.volcano import volcano_png
 from crack_md.progress import Report
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import TableResult, html_table
 from crack_md.workflows.orr.diagram import INTERMEDIATES
@@ -148,7 +148,7 @@ def screen(
 
 
 def screen_entries(
-    entries: Sequence[Entry],
+    entries: Sequence[StructureEntry],
     calculator: BaseCalculator,
     model: ModelInfo,
     settings: ScreenSettings,

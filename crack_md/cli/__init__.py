@@ -17,19 +17,14 @@ from crack_md.cli import (
     domain,
     evaluate,
     label,
-    md,
     models,
     pack,
-    phonons,
     prepare,
-    rank,
-    relax,
-    report,
-    sample,
-    screen,
     train,
 )
 from crack_md.cli.common import show_messages
+from crack_md.cli.screening import rank, report, screen
+from crack_md.cli.simulation import md, phonons, relax, sample
 from crack_md.errors import CrackError
 from crack_md.locks import is_full_disk
 

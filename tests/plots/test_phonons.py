@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 from crack_md.plots.phonons import bands_png, draw_bands
 from crack_md.plots.style import RED
 from crack_md.workflows.phonons.settings import (
-    Density,
+    DensityOfStates,
     Phonons,
     Segment,
     Thermodynamics,
@@ -25,7 +25,7 @@ def phonons(*, scale: float = 1.0, lowest: float = 0.0) -> Phonons:
     zero = np.zeros(2)
     return Phonons(
         tuple(segments),
-        Density(np.linspace(lowest, 8, 9), np.ones(9)),
+        DensityOfStates(np.linspace(lowest, 8, 9), np.ones(9)),
         Thermodynamics(zero, zero, zero, zero, 0.0),
         (),
         0.0,

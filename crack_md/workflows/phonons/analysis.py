@@ -11,7 +11,7 @@ from crack_md.workflows.phonons.settings import (
     IMAGINARY_THZ,
     THZ_TO_PER_CM,
     Array,
-    Density,
+    DensityOfStates,
     ImaginaryMode,
     Phonons,
     PhononSettings,
@@ -114,11 +114,13 @@ def _label(name: str) -> str:
     return NAMES.get(base, base) + small
 
 
-def _mesh(phonon: Any, settings: PhononSettings) -> tuple[Density, Thermodynamics]:
+def _mesh(
+    phonon: Any, settings: PhononSettings
+) -> tuple[DensityOfStates, Thermodynamics]:
     phonon.run_mesh(settings.mesh_length_A)
     phonon.run_total_dos(freq_pitch=np.ptp(phonon.mesh.frequencies) / N_BINS)
     dos = phonon.total_dos
-    density = Density(np.array(dos.frequency_points), np.array(dos.dos))
+    density = DensityOfStates(np.array(dos.frequency_points), np.array(dos.dos))
     # Imaginary modes and the three zeros at Γ have no place in harmonic sums.
     phonon.run_thermal_properties(
         t_min=0.0,

@@ -103,7 +103,7 @@ class Segment:
 
 
 @dataclass(frozen=True, eq=False)
-class Density:
+class DensityOfStates:
     """Density of states, in states per THz and primitive cell."""
 
     frequency_THz: Float[Array, " bin"]
@@ -126,7 +126,7 @@ class Phonons:
     """Phonons of one crystal."""
 
     segments: tuple[Segment, ...]
-    density: Density
+    density: DensityOfStates
     thermal: Thermodynamics
     imaginary: tuple[ImaginaryMode, ...]
     """Worst first."""

@@ -18,7 +18,7 @@ from crack_md.files import (
     write_json,
 )
 from crack_md.progress import ProgressEvent, Report
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms, require_stress
 from crack_md.workflows.relax.store import (
@@ -41,7 +41,7 @@ class Relaxed(NamedTuple):
 
 
 def relax_all(
-    entries: Sequence[Entry],
+    entries: Sequence[StructureEntry],
     calculator: BaseCalculator,
     *,
     model: ModelInfo,
@@ -73,7 +73,7 @@ def relax_all(
 
 
 def _relax_entry(
-    entry: Entry,
+    entry: StructureEntry,
     calculator: BaseCalculator,
     model: ModelInfo,
     store: ResultsStore,
@@ -95,7 +95,7 @@ def _relax_entry(
     return Relaxed(entry.name, record, atoms), known is not None
 
 
-def _refusal(entry: Entry, model: ModelInfo) -> tuple[str, str] | None:
+def _refusal(entry: StructureEntry, model: ModelInfo) -> tuple[str, str] | None:
     """Return status and reason where a structure need not be tried."""
     if entry.atoms is None:
         return "unreadable", entry.error
@@ -108,7 +108,7 @@ def _refusal(entry: Entry, model: ModelInfo) -> tuple[str, str] | None:
 
 
 def _relax(
-    entry: Entry,
+    entry: StructureEntry,
     calculator: BaseCalculator,
     settings: RelaxSettings,
     key: str,

@@ -13,7 +13,7 @@ from crack_md.workflows.sampling.convergence import (
     effective_sample_size,
     split_r_hat,
 )
-from crack_md.workflows.sampling.limits import Limits, spurious_frames
+from crack_md.workflows.sampling.limits import GeometryLimits, spurious_frames
 from crack_md.workflows.sampling.metrics import (
     N_GROUPS,
     Comparison,
@@ -159,7 +159,7 @@ def analyse(
     spurious = spurious_frames(
         positions,
         np.zeros(len(positions)) if energies is None else energies,
-        limits=Limits.of(molecule.graph, reference.positions),
+        limits=GeometryLimits.of(molecule.graph, reference.positions),
         reference_energies=None if energies is None else window,
     )
     by_group = np.bincount(sample.groups, spurious["any"]) / np.bincount(sample.groups)

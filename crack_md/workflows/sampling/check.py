@@ -15,7 +15,7 @@ from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import html_facts
 from crack_md.workflows.sampling.analysis import Analysis, SampleFrames, analyse
 from crack_md.workflows.sampling.chains import SampledChains, SamplingSettings
-from crack_md.workflows.sampling.limits import Limits
+from crack_md.workflows.sampling.limits import GeometryLimits
 from crack_md.workflows.sampling.observables import MoleculeTopology, find_molecule
 from crack_md.workflows.sampling.potential import (
     MoleculePotential,
@@ -107,7 +107,7 @@ def compare_chains(
         starts,
         calculator,
         settings=settings,
-        limits=Limits.of(molecule.graph, reference.positions),
+        limits=GeometryLimits.of(molecule.graph, reference.positions),
         restart_frames=reference.thin(N_RESTART_FRAMES).positions,
         path=folder / CHAINS_FILE,
         provenance={"model": model.sha256, "reference": reference.sha256},

@@ -30,7 +30,7 @@ Mask = Bool[NDArray[np.bool_], " frame"]
 
 
 @dataclass(frozen=True)
-class Limits:
+class GeometryLimits:
     """Ranges of bond lengths and distances, in Å."""
 
     bonds: Int[NDArray[np.int64], "bond 2"]
@@ -43,7 +43,7 @@ class Limits:
     """What they do not come below."""
 
     @classmethod
-    def of(cls, graph: BondGraph, frames: Positions) -> "Limits":
+    def of(cls, graph: BondGraph, frames: Positions) -> "GeometryLimits":
         """Return the limits that frames set; bonds that are alike share theirs."""
         bonds = np.array(graph.bonds)
         lengths = distances(frames, bonds)
@@ -90,7 +90,7 @@ def spurious_frames(
     frames: Positions,
     energies: Float[NDArray[np.float64], " frame"],
     *,
-    limits: Limits,
+    limits: GeometryLimits,
     reference_energies: Float[NDArray[np.float64], " reference"] | None,
 ) -> dict[str, Mask]:
     """Return which frames are spurious, "any" of them and by reason.

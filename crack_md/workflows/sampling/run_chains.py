@@ -22,7 +22,7 @@ from crack_md.workflows.sampling.chains import (
     SamplingSettings,
     Structures,
 )
-from crack_md.workflows.sampling.limits import Limits
+from crack_md.workflows.sampling.limits import GeometryLimits
 
 FORMAT_VERSION = 1
 ENGINE = "ReplicaDynamics"
@@ -39,7 +39,7 @@ def run_chains(
     calculator: BaseCalculator,
     *,
     settings: SamplingSettings,
-    limits: Limits,
+    limits: GeometryLimits,
     restart_frames: RestartFrames,
     path: Path,
     provenance: Mapping[str, Any],

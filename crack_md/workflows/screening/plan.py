@@ -11,7 +11,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.geometry import minkowski_reduce
 
 from crack_md.errors import ConfigError
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.constants import (
     CORRECTIONS,
@@ -34,7 +34,7 @@ from crack_md.workflows.relax.store import RelaxationRecord as RelaxationRecord
 from crack_md.workflows.surfaces.adsorbates import (
     ADSORBATES,
     Adsorbate,
-    Start,
+    Placement,
     random_starts,
     site_starts,
 )
@@ -151,14 +151,16 @@ class SlabPlan:
     slab: Slab | None
     sites: Mapping[str, tuple[Site, ...]] = field(default_factory=dict)
     """Symmetry-distinct sites, by the element that binds."""
-    starts: tuple[Start, ...] = ()
+    starts: tuple[Placement, ...] = ()
     status: str = "ok"
     error: str = ""
     preparation: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
-def plan_slab(entry: Entry, *, model: ModelInfo, settings: ScreenSettings) -> SlabPlan:
+def plan_slab(
+    entry: StructureEntry, *, model: ModelInfo, settings: ScreenSettings
+) -> SlabPlan:
     """Return the prepared slab of an entry and its starts, or the reason why not."""
     if entry.atoms is None:
         return SlabPlan(entry.name, "", None, status=entry.status, error=entry.error)
@@ -197,7 +199,7 @@ def _require_known_elements(
 
 def _starts(
     slab: Slab, sites: Mapping[str, tuple[Site, ...]], settings: ScreenSettings
-) -> Iterator[Start]:
+) -> Iterator[Placement]:
     for adsorbate in settings.adsorbates:
         chosen = some_sites(
             sites[adsorbate.binding], limit=settings.max_sites, seed=settings.seed
@@ -259,7 +261,9 @@ def plan_pt111(
             return None, f"none: relaxing bulk Pt failed ({error})"
         source = f"built at the model's own lattice constant, {constant:.3f} Å"
     atoms = fcc111("Pt", (2, 2, 4), a=constant, vacuum=8.0)
-    return plan_slab(Entry(PT111_NAME, atoms), model=model, settings=settings), source
+    return plan_slab(
+        StructureEntry(PT111_NAME, atoms), model=model, settings=settings
+    ), source
 
 
 def _is_pt111(plan: SlabPlan) -> bool:

@@ -20,7 +20,7 @@ from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.relax.relax import RelaxResult, relax_atoms
 from crack_md.workflows.relax.store import RelaxationRecord, ResultsStore
 from crack_md.workflows.screening.plan import ScreenSettings, SlabPlan
-from crack_md.workflows.surfaces.adsorbates import Start
+from crack_md.workflows.surfaces.adsorbates import Placement
 from crack_md.workflows.surfaces.outcome import (
     DISQUALIFYING,
     DomainDistance,
@@ -38,7 +38,7 @@ class SiteRelaxation:
 
     key: str
     plan: SlabPlan
-    start: Start | None
+    start: Placement | None
     """None for the clean slab."""
     initial: Atoms
     clean: Atoms

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.progress import Report
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.constants import gas_energy
 from crack_md.workflows.orr.diagram import (
@@ -37,12 +37,12 @@ from crack_md.workflows.screening.relaxations import (
     serial_runner,
 )
 from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
-from crack_md.workflows.surfaces.adsorbates import Start, place
+from crack_md.workflows.surfaces.adsorbates import Placement, place
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 
 
 def screen_slabs(
-    entries: Sequence[Entry],
+    entries: Sequence[StructureEntry],
     calculator: BaseCalculator,
     *,
     model: ModelInfo,
@@ -130,7 +130,7 @@ class _ScreeningRun:
         self.queue.complete(task for plan in at_rest for task in self._site_tasks(plan))
         return {plan.name: self._slab(plan) for plan in plans}
 
-    def _key(self, plan: SlabPlan, start: Start | None) -> str:
+    def _key(self, plan: SlabPlan, start: Placement | None) -> str:
         assert plan.slab is not None
         where = start.key if start is not None else ""
         return relaxation_key(plan.slab.atoms, where, self.store.conditions)
@@ -192,7 +192,7 @@ class _ScreeningRun:
         return replace(result, status="no_valid_site", error="; ".join(failed))
 
     def _site(
-        self, plan: SlabPlan, start: Start, clean: RelaxationRecord | None
+        self, plan: SlabPlan, start: Placement, clean: RelaxationRecord | None
     ) -> SiteResult:
         record = self.queue.record(self._key(plan, start), plan.name)
         name = start.adsorbate.name

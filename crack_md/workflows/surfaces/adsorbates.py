@@ -182,7 +182,7 @@ WOBBLE_DEG = 20.0
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
+class Placement:
     """One structure that a relaxation starts from."""
 
     adsorbate: Adsorbate
@@ -203,27 +203,27 @@ class Start:
 
 def site_starts(
     adsorbate: Adsorbate, sites: Sequence[Site], *, orientations: int
-) -> Iterator[Start]:
+) -> Iterator[Placement]:
     """Yield every site with the adsorbate turned evenly about the surface normal."""
     turns = 1 if adsorbate.is_axial else orientations
     for site in sites:
         for number in range(turns):
             turn = None if adsorbate.is_axial else round(360 * number / turns)
-            yield Start(adsorbate, site, turn)
+            yield Placement(adsorbate, site, turn)
 
 
 def random_starts(
     adsorbate: Adsorbate, sites: Sequence[Site], *, seed: int
-) -> Iterator[Start]:
+) -> Iterator[Placement]:
     """Yield every random place with the adsorbate turned at random."""
     for number, site in enumerate(sites, start=1):
         turn = None
         if not adsorbate.is_axial:
             turn = int(np.random.default_rng([seed, number, 1]).integers(360))
-        yield Start(adsorbate, site, turn, seed)
+        yield Placement(adsorbate, site, turn, seed)
 
 
-def place(slab: Slab, start: Start, *, relaxed: Atoms) -> Atoms:
+def place(slab: Slab, start: Placement, *, relaxed: Atoms) -> Atoms:
     """Return ``relaxed`` with the adsorbate where it starts; its atoms come last.
 
     The site was found on the slab as given; it rides along with its contacts, which
@@ -241,7 +241,7 @@ def place(slab: Slab, start: Start, *, relaxed: Atoms) -> Atoms:
     return combined
 
 
-def _orient(start: Start, slab: Slab) -> Atoms:
+def _orient(start: Placement, slab: Slab) -> Atoms:
     adsorbate = start.adsorbate.atoms.copy()
     if len(adsorbate) == 1:
         return adsorbate

@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.geometry import minkowski_reduce
 
 from crack_md.errors import ConfigError, MissingDependencyError
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.surfaces.slab import (
     NONMETALS,
     SlabError,
@@ -73,14 +73,16 @@ def _parse_plane(text: str) -> Plane:
     )
 
 
-def cut_entries(entries: Sequence[Entry], settings: CutSettings) -> tuple[Entry, ...]:
+def cut_entries(
+    entries: Sequence[StructureEntry], settings: CutSettings
+) -> tuple[StructureEntry, ...]:
     """Return the slabs of all bulks; what cannot be cut becomes an entry that says why.
 
     Raises:
         MissingDependencyError: pymatgen is not installed.
     """
     _require_pymatgen()
-    found: list[Entry] = []
+    found: list[StructureEntry] = []
     for entry in entries:
         base = entry.name.removesuffix("-1") if len(entries) == 1 else entry.name
         if entry.atoms is None:
@@ -91,10 +93,12 @@ def cut_entries(entries: Sequence[Entry], settings: CutSettings) -> tuple[Entry,
             try:
                 slabs = tuple(_cut(entry.atoms, plane, settings))
             except SlabError as error:
-                found.append(Entry(name, None, str(error), error.status))
+                found.append(StructureEntry(name, None, str(error), error.status))
             except Exception as error:  # pymatgen raises many kinds
                 text = " ".join(str(error).split())[:300] or type(error).__name__
-                found.append(Entry(name, None, f"cannot be cut: {text}", "not_cut"))
+                found.append(
+                    StructureEntry(name, None, f"cannot be cut: {text}", "not_cut")
+                )
             else:
                 found += [replace(slab, name=f"{name}{slab.name}") for slab in slabs]
     return tuple(found)
@@ -109,7 +113,7 @@ def _require_pymatgen() -> None:
         ) from error
 
 
-def _cut(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Entry]:
+def _cut(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[StructureEntry]:
     """Yield the slabs of one plane, named by their termination where there are more."""
     check_structure(bulk)
     if not bulk.pbc.all() or vacuum_axes(bulk):
@@ -134,9 +138,9 @@ def _cut(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Entry]:
         )
         if len(sides) > 1 and not settings.all_terminations:
             left_out = f"1 of {len(sides)} terminations, --terminations cuts all"
-            yield Entry(shown, slab, notes=(*notes, left_out))
+            yield StructureEntry(shown, slab, notes=(*notes, left_out))
             return
-        yield Entry(shown, slab, notes=notes)
+        yield StructureEntry(shown, slab, notes=notes)
 
 
 def _sides(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Atoms]:

@@ -28,7 +28,7 @@ from ase.data import covalent_radii
 from ase.neighborlist import natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
 
-from crack_md.workflows.surfaces.adsorbates import Start
+from crack_md.workflows.surfaces.adsorbates import Placement
 from crack_md.workflows.surfaces.contact_surface import CONTACT_SCALE, Points
 from crack_md.workflows.surfaces.sites import Site, formula, lateral_vectors
 from crack_md.workflows.surfaces.slab import Slab
@@ -54,7 +54,7 @@ class FinalSite:
 
 
 def find_final_site(
-    atoms: Atoms, *, slab: Slab, start: Start, sites: tuple[Site, ...]
+    atoms: Atoms, *, slab: Slab, start: Placement, sites: tuple[Site, ...]
 ) -> FinalSite:
     """Return where the binding atom of a relaxed structure is.
 

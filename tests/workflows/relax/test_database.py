@@ -14,7 +14,7 @@ from ase.build import fcc111
 from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
-from crack_md.structures import Entry, read_entries
+from crack_md.structures import StructureEntry, read_entries
 from crack_md.workflows.relax import store
 from crack_md.workflows.relax import store as results_database
 from crack_md.workflows.relax.store import (
@@ -93,7 +93,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_impatient")
 def test_file_that_somebody_else_holds(tmp_path: Path) -> None:
-    entries = [Entry("Cu", slab("Cu"))]
+    entries = [StructureEntry("Cu", slab("Cu"))]
     with open_store(tmp_path, CONDITIONS):
         pass
     with closing(sqlite3.connect(tmp_path / "results.db")) as other:
@@ -147,7 +147,9 @@ def test_full_disk_is_one_error_and_the_run_goes_on_after_it(
 ) -> None:
     metals = [("Cu", 3.6), ("Ag", 4.1), ("Au", 4.1), ("Ni", 3.5)]
     entries = [
-        Entry(f"{m}-{i}", fcc111(m, (1, 1, 3), a=a * (1 + i / 100), vacuum=8.0))
+        StructureEntry(
+            f"{m}-{i}", fcc111(m, (1, 1, 3), a=a * (1 + i / 100), vacuum=8.0)
+        )
         for m, a in metals
         for i in range(3)
     ]

@@ -11,7 +11,7 @@ from crack_md.workflows.sampling.chains import (
     SampledChains,
     SamplingSettings,
 )
-from crack_md.workflows.sampling.limits import Limits
+from crack_md.workflows.sampling.limits import GeometryLimits
 from crack_md.workflows.sampling.molecule import BondGraph
 from crack_md.workflows.sampling.run_chains import run_chains
 from tests.workflows.sampling.toys import (
@@ -22,7 +22,7 @@ from tests.workflows.sampling.toys import (
 
 SETTINGS = SamplingSettings(500.0, n_chains=4, steps=400, record_every=10)
 STARTS = np.stack([peroxide_start(angle) for angle in (80.0, 100.0, 120.0, 140.0)])
-LIMITS = Limits.of(BondGraph((8, 8, 1, 1), ((0, 1), (0, 2), (1, 3))), STARTS)
+LIMITS = GeometryLimits.of(BondGraph((8, 8, 1, 1), ((0, 1), (0, 2), (1, 3))), STARTS)
 
 
 def run(

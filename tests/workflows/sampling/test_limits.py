@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from crack_md.workflows.sampling.limits import Limits, spurious_frames
+from crack_md.workflows.sampling.limits import GeometryLimits, spurious_frames
 from crack_md.workflows.sampling.molecule import dihedral_angles, find_bonds
 from crack_md.workflows.sampling.observables import find_molecule
 from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
@@ -22,9 +22,9 @@ def rattled(atoms: Atoms, count: int = 1000) -> np.ndarray:
     return atoms.positions + 0.02 * rng.normal(size=(count, len(atoms), 3))
 
 
-def limits_of(atoms: Atoms) -> Limits:
+def limits_of(atoms: Atoms) -> GeometryLimits:
     frames = rattled(atoms)
-    return Limits.of(find_bonds(atoms.numbers, frames), frames)
+    return GeometryLimits.of(find_bonds(atoms.numbers, frames), frames)
 
 
 def stretched(atoms: Atoms, by: float) -> np.ndarray:
@@ -128,7 +128,7 @@ def test_half_of_the_chains_start_where_the_reference_never_was(ethanol: Atoms):
     )
     assert typical.min() > 150  # trans
     assert spread.min() < 60
-    limits = Limits.of(found.graph, reference.positions)
+    limits = GeometryLimits.of(found.graph, reference.positions)
     assert not limits.unusual(starts)["bond_length"].any()
     assert all(limits.blow_up(start) is None for start in starts)
 
@@ -152,7 +152,7 @@ def test_half_of_md17_is_not_spurious_to_the_other(references: Path, name: str):
     found = spurious_frames(
         reference.positions[half:],
         reference.energies[half:],
-        limits=Limits.of(graph, reference.positions[:half]),
+        limits=GeometryLimits.of(graph, reference.positions[:half]),
         reference_energies=reference.energies[:half],
     )
     assert found["any"].mean() <= 1e-3, {k: v.sum() for k, v in found.items()}

@@ -12,7 +12,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.calculators.emt import EMT
 
 from crack_md.progress import ProgressEvent
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
@@ -41,7 +41,7 @@ def slab(metal: str) -> Atoms:
 
 def run(
     folder: Path,
-    entries: Sequence[Entry],
+    entries: Sequence[StructureEntry],
     *,
     calculator: BaseCalculator | None = None,
     model: ModelInfo = EMT_MODEL,

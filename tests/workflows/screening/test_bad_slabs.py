@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import fcc111, molecule
 from ase.constraints import FixedLine, FixInternals, Hookean
 
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.screening import plan as plan_module
 from crack_md.workflows.screening.plan import SlabPlan, plan_slab
 from tests.workflows.screening.small_screenings import EMT_MODEL, fast
@@ -72,7 +72,7 @@ def structures() -> Iterator[Atoms]:
 
 
 def planned(atoms: Atoms) -> SlabPlan:
-    return plan_slab(Entry("it", atoms), model=EMT_MODEL, settings=fast())
+    return plan_slab(StructureEntry("it", atoms), model=EMT_MODEL, settings=fast())
 
 
 @pytest.mark.parametrize("number", range(len(list(structures()))))

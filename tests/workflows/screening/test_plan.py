@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111
 
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.screening.plan import SlabPlan, plan_slab
 from tests.workflows.screening.small_screenings import EMT_MODEL, fast
 
@@ -16,7 +16,7 @@ MODEL = replace(EMT_MODEL, elements=frozenset(["Pt", "Ag", "O", "H"]))
 
 def planned(atoms: Atoms, adsorbates: str = "O", **options: int) -> SlabPlan:
     settings = fast(adsorbates, **options)
-    return plan_slab(Entry("x", atoms), model=MODEL, settings=settings)
+    return plan_slab(StructureEntry("x", atoms), model=MODEL, settings=settings)
 
 
 def platinum(size: tuple[int, int, int] = (2, 2, 4)) -> Atoms:
@@ -111,8 +111,10 @@ def test_starts_of_several_adsorbates_have_names_of_their_own() -> None:
 
 
 def test_notes_of_the_input_come_first() -> None:
-    entry = Entry("x", platinum(), notes=("cut",))
+    entry = StructureEntry("x", platinum(), notes=("cut",))
     plan = plan_slab(entry, model=MODEL, settings=fast())
     assert plan.preparation[0] == "cut"
-    lost = plan_slab(Entry("x", None, "no", "not_cut"), model=MODEL, settings=fast())
+    lost = plan_slab(
+        StructureEntry("x", None, "no", "not_cut"), model=MODEL, settings=fast()
+    )
     assert (lost.status, lost.error) == ("not_cut", "no")

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import fcc111
 from ase.calculators.emt import EMT
 
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.screening.plan import SlabPlan
 from crack_md.workflows.screening.relaxations import (
     RelaxationOutcome,
@@ -33,7 +33,9 @@ def test_tasks_are_made_when_there_is_room_for_them(tmp_path: Path) -> None:
             held.append(sum(type(each) is SiteRelaxation for each in gc.get_objects()))
             yield from (function(task, EMT()) for task in pair)
 
-    entries = [Entry(m, fcc111(m, (1, 1, 3), vacuum=8.0)) for m in ("Cu", "Ag", "Au")]
+    entries = [
+        StructureEntry(m, fcc111(m, (1, 1, 3), vacuum=8.0)) for m in ("Cu", "Ag", "Au")
+    ]
     result = run(tmp_path, entries, model=NO_PLATINUM, runner=two_at_a_time)
     assert result.n_relaxed == 3 * (1 + 4)
     assert max(held) <= 4

@@ -9,7 +9,7 @@ from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError
 from crack_md.progress import ProgressEvent
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
@@ -22,7 +22,7 @@ FAST = fast()
 @pytest.fixture(scope="module")
 def metals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScreenResult]:
     folder = tmp_path_factory.mktemp("metals")
-    return folder, run(folder, [Entry(m, slab(m)) for m in ("Pt", "Au", "Cu")])
+    return folder, run(folder, [StructureEntry(m, slab(m)) for m in ("Pt", "Au", "Cu")])
 
 
 def test_energies_are_differences_of_totals(metals: tuple[Path, ScreenResult]) -> None:
@@ -75,7 +75,7 @@ def test_distance_to_platinum_of_the_same_model(
 
 
 def test_platinum_of_the_input_is_the_reference(tmp_path: Path) -> None:
-    entries = [Entry("mine", fcc111("Pt", (2, 2, 3), vacuum=8.0))]
+    entries = [StructureEntry("mine", fcc111("Pt", (2, 2, 3), vacuum=8.0))]
     result = run(tmp_path, entries)
     assert result.pt111_source == "'mine' of the input"
     assert result.slabs[0].energies_vs_pt111["O"] == 0.0
@@ -124,7 +124,7 @@ class Interrupting(EMT):
 def test_resume_after_a_kill_gives_the_same_table(
     tmp_path: Path, metals: tuple[Path, ScreenResult], after: int
 ) -> None:
-    entries = [Entry(m, slab(m)) for m in ("Pt", "Au", "Cu")]
+    entries = [StructureEntry(m, slab(m)) for m in ("Pt", "Au", "Cu")]
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, entries, calculator=Interrupting(after + 10))
     assert not (tmp_path / "results.csv").exists()
@@ -142,7 +142,7 @@ def test_resume_after_a_kill_gives_the_same_table(
 def test_other_settings_in_the_same_folder_are_refused(
     tmp_path: Path,
 ) -> None:
-    entries = [Entry("Cu", slab("Cu"))]
+    entries = [StructureEntry("Cu", slab("Cu"))]
     run(tmp_path, entries)
     with pytest.raises(DataError, match=r"fmax_eV_per_A 0\.1 \(now 0\.2\).*--out"):
         run(tmp_path, entries, settings=ScreenSettings(fmax=0.2))
@@ -168,11 +168,11 @@ def test_bad_rows_do_not_stop_good_ones(tmp_path: Path) -> None:
     broken = slab("Pt")
     broken.positions[0] = np.nan
     entries = [
-        Entry("bulk", bulk("Pt") * (2, 2, 2)),
-        Entry("nan", broken),
-        Entry("lost", None, "row 3 cannot be read"),
-        Entry("iron", fcc111("Fe", (1, 1, 3), a=3.6, vacuum=8.0)),
-        Entry("good", slab("Cu")),
+        StructureEntry("bulk", bulk("Pt") * (2, 2, 2)),
+        StructureEntry("nan", broken),
+        StructureEntry("lost", None, "row 3 cannot be read"),
+        StructureEntry("iron", fcc111("Fe", (1, 1, 3), a=3.6, vacuum=8.0)),
+        StructureEntry("good", slab("Cu")),
     ]
     model = ModelInfo(
         "emt", "ase", "total", EMT_MODEL.gas_references, frozenset(["Cu", "O"])
@@ -193,7 +193,7 @@ def test_bad_rows_do_not_stop_good_ones(tmp_path: Path) -> None:
 
 def test_calculator_failures_are_rows(tmp_path: Path) -> None:
     """EMT knows no Ru: the error text ends up in the table."""
-    entries = [Entry("Ru", fcc111("Ru", (1, 1, 3), a=3.8, vacuum=8.0))]
+    entries = [StructureEntry("Ru", fcc111("Ru", (1, 1, 3), a=3.8, vacuum=8.0))]
     result = run(tmp_path, entries)
     assert result.slabs[0].status == "clean_failed"
     assert "Ru" in result.slabs[0].error
@@ -203,7 +203,7 @@ def test_calculator_failures_are_rows(tmp_path: Path) -> None:
 
 def test_too_few_steps_are_not_a_result(tmp_path: Path) -> None:
     settings = ScreenSettings(fmax=1e-3, steps=1)
-    result = run(tmp_path, [Entry("Cu", slab("Cu"))], settings=settings)
+    result = run(tmp_path, [StructureEntry("Cu", slab("Cu"))], settings=settings)
     assert result.slabs[0].status == "clean_not_converged"
     assert result.slabs[0].rank is None
 
@@ -211,7 +211,7 @@ def test_too_few_steps_are_not_a_result(tmp_path: Path) -> None:
 def test_adsorption_energy_model_needs_no_clean_slab(tmp_path: Path) -> None:
     """Its energies are taken as they are, on the H2O and H2 scale."""
     model = ModelInfo("o-star", "0", "adsorption")
-    result = run(tmp_path, [Entry("Cu", slab("Cu"))], model=model)
+    result = run(tmp_path, [StructureEntry("Cu", slab("Cu"))], model=model)
     (copper,) = result.slabs
     assert copper.clean is None
     assert len(connect(tmp_path / "results.db")) == 2 * 4
@@ -223,11 +223,11 @@ def test_adsorption_energy_model_needs_no_clean_slab(tmp_path: Path) -> None:
 def test_gas_energies_are_asked_for(tmp_path: Path) -> None:
     model = ModelInfo("emt", "ase", "total")
     with pytest.raises(ConfigError, match="--gas-reference"):
-        run(tmp_path, [Entry("Cu", slab("Cu"))], model=model)
+        run(tmp_path, [StructureEntry("Cu", slab("Cu"))], model=model)
 
 
 def test_same_structure_twice_is_relaxed_once(tmp_path: Path) -> None:
-    entries = [Entry("a", slab("Cu")), Entry("b", slab("Cu"))]
+    entries = [StructureEntry("a", slab("Cu")), StructureEntry("b", slab("Cu"))]
     result = run(tmp_path, entries)
     assert [s.name for s in result.slabs] == ["a", "b"]
     assert result.slabs[0].best is not None

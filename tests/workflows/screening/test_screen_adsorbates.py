@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import fcc111
 
 from crack_md.errors import ConfigError
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.orr.constants import WATER_FORMATION_EV
 from crack_md.workflows.screening.results import ScreenResult
 from tests.workflows.screening.small_screenings import (
@@ -31,7 +31,7 @@ def copper() -> Atoms:
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ScreenResult]:
     """Return O* and OH* on copper; the Pt(111) reference has them too."""
     folder = tmp_path_factory.mktemp("both")
-    return folder, run(folder, [Entry("Cu", copper())], settings=fast("O,OH"))
+    return folder, run(folder, [StructureEntry("Cu", copper())], settings=fast("O,OH"))
 
 
 def test_every_adsorbate_has_its_own_gas_molecules(
@@ -95,7 +95,7 @@ def test_folder_takes_further_adsorbates_and_places(
     both: tuple[Path, ScreenResult], tmp_path: Path
 ) -> None:
     """The order in which they come does not matter for the table."""
-    entries = [Entry("Cu", copper())]
+    entries = [StructureEntry("Cu", copper())]
     first = run(tmp_path, entries, settings=fast("O"))
     assert first.n_relaxed == 2 * (1 + 4)
     second = run(tmp_path, entries, settings=fast("O,OH"))
@@ -112,7 +112,7 @@ def test_folder_takes_further_adsorbates_and_places(
 
 
 def test_random_places_count_like_sites(tmp_path: Path) -> None:
-    entries = [Entry("Cu", copper())]
+    entries = [StructureEntry("Cu", copper())]
     result = run(
         tmp_path, entries, model=NO_PLATINUM, settings=fast(random_placements=4)
     )
@@ -129,7 +129,7 @@ def test_random_places_count_like_sites(tmp_path: Path) -> None:
 
 def test_peroxyl_that_falls_apart_is_inferred_instead(tmp_path: Path) -> None:
     """EMT cannot hold OOH together."""
-    entries = [Entry("Cu", copper())]
+    entries = [StructureEntry("Cu", copper())]
     result = run(tmp_path, entries, model=NO_PLATINUM, settings=fast(INTERMEDIATES))
     (row,) = result.slabs
     statuses = {site.record.status for site in row.of("OOH")}
@@ -147,7 +147,10 @@ def test_peroxyl_that_falls_apart_is_inferred_instead(tmp_path: Path) -> None:
 def test_molecule_without_a_part_in_oxygen_reduction(tmp_path: Path) -> None:
     gases = {"H2O": 0.0, "H2": 1.5, "CO": 0.7}
     model = replace(NO_PLATINUM, gas_references=gases)
-    entries = [Entry("Cu", copper()), Entry("Au", fcc111("Au", (2, 2, 3), vacuum=8.0))]
+    entries = [
+        StructureEntry("Cu", copper()),
+        StructureEntry("Au", fcc111("Au", (2, 2, 3), vacuum=8.0)),
+    ]
     result = run(tmp_path, entries, model=model, settings=fast("CO:C", fmax=0.2))
     energies = [float(row["dE_CO_H2O_H2_eV"]) for row in rows(tmp_path / "results.csv")]
     assert energies == sorted(energies)
@@ -165,13 +168,13 @@ def test_molecule_without_a_part_in_oxygen_reduction(tmp_path: Path) -> None:
 
 def test_gas_energy_of_a_molecule_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"CO need.*missing: CO;"):
-        run(tmp_path, [Entry("Cu", copper())], settings=fast("CO:C"))
+        run(tmp_path, [StructureEntry("Cu", copper())], settings=fast("CO:C"))
 
 
 def test_published_gas_energies_stand_in_for_the_models(tmp_path: Path) -> None:
     """OC20: O is -7.204 eV, whatever the model says of H2O and H2."""
     settings = fast(reference="OC20", fmax=0.2)
-    entries = [Entry("Cu", copper())]
+    entries = [StructureEntry("Cu", copper())]
     (row,) = run(tmp_path, entries, model=NO_PLATINUM, settings=settings).slabs
     assert row.best is not None
     assert row.clean is not None
@@ -180,7 +183,7 @@ def test_published_gas_energies_stand_in_for_the_models(tmp_path: Path) -> None:
 
 
 def test_limit_on_sites_is_told(tmp_path: Path) -> None:
-    entries = [Entry("Cu", copper())]
+    entries = [StructureEntry("Cu", copper())]
     result = run(tmp_path, entries, model=NO_PLATINUM, settings=fast(max_sites=2))
     assert len(result.slabs[0].sites) == 2
     assert "2 of 4 sites, drawn at random" in result.slabs[0].warnings
@@ -199,13 +202,13 @@ def test_magnetic_metals_are_warned_about(
 ) -> None:
     model = replace(NO_PLATINUM, spin_polarised=spin)
     nickel = fcc111("Ni", (2, 2, 3), vacuum=8.0)
-    (row,) = run(tmp_path, [Entry("Ni", nickel)], model=model).slabs
+    (row,) = run(tmp_path, [StructureEntry("Ni", nickel)], model=model).slabs
     assert any(warned in w and w.startswith("Ni") for w in row.warnings) == bool(warned)
     assert bool(row.warnings) == bool(warned)
 
 
 def test_row_tells_preparation_and_crowding(tmp_path: Path) -> None:
-    entry = Entry("Cu", slab("Cu"), notes=("cut from a bulk",))
+    entry = StructureEntry("Cu", slab("Cu"), notes=("cut from a bulk",))
     run(tmp_path, [entry], model=NO_PLATINUM)
     (row,) = rows(tmp_path / "results.csv")
     assert row["preparation"] == (

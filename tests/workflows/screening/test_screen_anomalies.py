@@ -13,7 +13,7 @@ from ase.build import fcc111
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import plan_slab
@@ -41,8 +41,8 @@ MODEL = ModelInfo(
 DIRECT = replace(MODEL, forces="direct")
 
 
-def copper() -> Entry:
-    return Entry("Cu", fcc111("Cu", (2, 2, 3), vacuum=8.0))
+def copper() -> StructureEntry:
+    return StructureEntry("Cu", fcc111("Cu", (2, 2, 3), vacuum=8.0))
 
 
 class Tether(Calculator):
@@ -239,8 +239,8 @@ def in_threads(
 
 def test_runner_may_do_all_at_once_in_any_order(tmp_path: Path) -> None:
     slabs = {m: fcc111(m, (1, 1, 3), vacuum=8.0) for m in ("Cu", "Ag")}
-    entries = [Entry(m, atoms) for m, atoms in slabs.items()]
-    entries.append(Entry("again", slabs["Cu"]))
+    entries = [StructureEntry(m, atoms) for m, atoms in slabs.items()]
+    entries.append(StructureEntry("again", slabs["Cu"]))
     one = run(tmp_path / "serial", entries, model=NO_PLATINUM)
     many = run(tmp_path / "threads", entries, model=NO_PLATINUM, runner=in_threads)
     assert many.n_relaxed == one.n_relaxed == 2 * (1 + 4)

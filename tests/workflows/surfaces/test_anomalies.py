@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111
 
-from crack_md.workflows.surfaces.adsorbates import ADSORBATES, Start, place
+from crack_md.workflows.surfaces.adsorbates import ADSORBATES, Placement, place
 from crack_md.workflows.surfaces.outcome import adsorbate_anomalies, bonds
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
@@ -22,7 +22,7 @@ def slab() -> Slab:
 
 def placed(slab: Slab, adsorbate: str, site: str) -> Atoms:
     chosen = next(s for s in find_sites(slab) if s.kind == site)
-    start = Start(ADSORBATES[adsorbate], chosen, 0)
+    start = Placement(ADSORBATES[adsorbate], chosen, 0)
     return place(slab, start, relaxed=slab.atoms)
 
 

@@ -8,7 +8,7 @@ from ase.build import bulk, fcc111
 from ase.spacegroup import crystal
 
 from crack_md.errors import ConfigError, MissingDependencyError
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.surfaces import cut
 from crack_md.workflows.surfaces.cut import (
     CutSettings,
@@ -32,13 +32,16 @@ def ordered_alloy() -> Atoms:
 
 def slabs_of(
     atoms: Atoms, planes: str, *, name: str = "X", **options: bool
-) -> dict[str, Entry]:
+) -> dict[str, StructureEntry]:
     pytest.importorskip("pymatgen.core")
     settings = CutSettings(parse_planes(planes), **options)
-    return {entry.name: entry for entry in cut_entries([Entry(name, atoms)], settings)}
+    return {
+        entry.name: entry
+        for entry in cut_entries([StructureEntry(name, atoms)], settings)
+    }
 
 
-def kinds(entry: Entry) -> Counter[str]:
+def kinds(entry: StructureEntry) -> Counter[str]:
     assert entry.atoms is not None
     return Counter(site.kind for site in find_sites(prepare_slab(entry.atoms)))
 
@@ -128,7 +131,7 @@ def test_thickness_and_width_are_what_was_asked_for() -> None:
     settings = CutSettings(
         (Plane("111", (1, 1, 1)),), thickness_A=10.0, vacuum_A=20.0, width_A=7.5
     )
-    (entry,) = cut_entries([Entry("Cu", bulk("Cu"))], settings)
+    (entry,) = cut_entries([StructureEntry("Cu", bulk("Cu"))], settings)
     assert entry.atoms is not None
     assert 10.0 <= np.ptp(entry.atoms.positions[:, 2]) < 12.1
     assert entry.atoms.cell.lengths()[:2] == pytest.approx([3 * 3.61 / np.sqrt(2)] * 2)
@@ -140,10 +143,10 @@ def test_what_is_no_bulk_becomes_a_row() -> None:
     overlap = bulk("Pt", cubic=True)
     overlap.positions[1] = overlap.positions[0]
     entries = [
-        Entry("slab", fcc111("Pt", (1, 1, 3), vacuum=8.0)),
-        Entry("overlap", overlap),
-        Entry("lost", None, "cannot be read"),
-        Entry("good", bulk("Pt")),
+        StructureEntry("slab", fcc111("Pt", (1, 1, 3), vacuum=8.0)),
+        StructureEntry("overlap", overlap),
+        StructureEntry("lost", None, "cannot be read"),
+        StructureEntry("good", bulk("Pt")),
     ]
     slabs = cut_entries(entries, CutSettings((Plane("111", (1, 1, 1)),)))
     assert [(entry.name, entry.atoms is None) for entry in slabs] == [
@@ -162,7 +165,9 @@ def test_pymatgen_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         MissingDependencyError, match=r"pip install 'crack-md\[surfaces"
     ):
-        cut_entries([Entry("Pt", bulk("Pt"))], CutSettings(parse_planes("111")))
+        cut_entries(
+            [StructureEntry("Pt", bulk("Pt"))], CutSettings(parse_planes("111"))
+        )
 
 
 def test_upside_down_keeps_all_distances() -> None:

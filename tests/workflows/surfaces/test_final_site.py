@@ -4,7 +4,7 @@ from ase.build import fcc111
 
 from crack_md.workflows.surfaces.adsorbates import (
     ADSORBATES,
-    Start,
+    Placement,
     place,
     random_starts,
 )
@@ -31,7 +31,7 @@ def sites(slab: Slab) -> dict[str, Site]:
 def test_knows_every_image_of_every_site(
     slab: Slab, sites: dict[str, Site], start: str, end: str
 ) -> None:
-    begin = Start(OXYGEN, sites[start])
+    begin = Placement(OXYGEN, sites[start])
     placed = place(slab, begin, relaxed=slab.atoms)
     for member in sites[end].members:
         placed.positions[-1] = member + slab.atoms.cell[0] + [0.1, 0.0, 0.05]
@@ -48,7 +48,7 @@ def test_knows_every_image_of_every_site(
 def test_coordination_is_counted_where_it_ended(
     slab: Slab, sites: dict[str, Site], label: str, coordination: int
 ) -> None:
-    start = Start(OXYGEN, sites[label])
+    start = Placement(OXYGEN, sites[label])
     placed = place(slab, start, relaxed=slab.atoms)
     placed.positions[-1] += 3 * slab.atoms.cell[0]
     found = find_final_site(placed, slab=slab, start=start, sites=tuple(sites.values()))
@@ -63,7 +63,7 @@ def test_elements_are_those_in_touch() -> None:
     atoms.numbers[12] = 44
     slab = prepare_slab(atoms)
     sites = find_sites(slab)
-    start = Start(OXYGEN, next(s for s in sites if s.environment == "fcc-Pt2Ru"))
+    start = Placement(OXYGEN, next(s for s in sites if s.environment == "fcc-Pt2Ru"))
     placed = place(slab, start, relaxed=slab.atoms)
     assert (
         find_final_site(placed, slab=slab, start=start, sites=sites).elements == "Pt2Ru"

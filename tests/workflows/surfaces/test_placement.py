@@ -8,7 +8,7 @@ from crack_md.workflows.surfaces.adsorbates import (
     ADSORBATES,
     CLEARANCE_SCALE,
     Adsorbate,
-    Start,
+    Placement,
     adsorbate_named,
     place,
     random_starts,
@@ -35,7 +35,7 @@ def test_adsorbate_rides_on_the_relaxed_surface(
 ) -> None:
     relaxed = slab.atoms.copy()
     relaxed.positions[12:, 2] += 0.1
-    placed = place(slab, Start(OXYGEN, sites["fcc"]), relaxed=relaxed)
+    placed = place(slab, Placement(OXYGEN, sites["fcc"]), relaxed=relaxed)
     assert placed.symbols[-1] == "O"
     assert placed.get_tags()[-1] == 2
     assert placed.positions[-1] == pytest.approx(
@@ -46,7 +46,7 @@ def test_adsorbate_rides_on_the_relaxed_surface(
 
 def test_hydroxyl_on_top_by_hand(slab: Slab, sites: dict[str, Site]) -> None:
     """O above Pt at the sum of covalent radii; OH leans by 45° towards a neighbor."""
-    placed = place(slab, Start(HYDROXYL, sites["ontop"], 0), relaxed=slab.atoms)
+    placed = place(slab, Placement(HYDROXYL, sites["ontop"], 0), relaxed=slab.atoms)
     oxygen, hydrogen = placed.positions[-2:]
     assert oxygen == pytest.approx(sites["ontop"].position)
     lean = hydrogen - oxygen
@@ -73,7 +73,8 @@ def test_only_what_leans_is_turned(
 def test_turns_are_about_the_normal(slab: Slab, sites: dict[str, Site]) -> None:
     fcc = sites["fcc"]
     placed = [
-        place(slab, Start(PEROXYL, fcc, turn), relaxed=slab.atoms) for turn in (0, 180)
+        place(slab, Placement(PEROXYL, fcc, turn), relaxed=slab.atoms)
+        for turn in (0, 180)
     ]
     first, second = (atoms.positions[-3:] - atoms.positions[-3] for atoms in placed)
     assert second == pytest.approx(first * [-1, -1, 1], abs=1e-9)
@@ -88,7 +89,7 @@ def test_placement_turns_with_the_slab() -> None:
     for structure in (atoms, turned):
         prepared = prepare_slab(structure)
         site = next(s for s in find_sites(prepared) if s.label == "ontop-Cu")
-        placed = place(prepared, Start(HYDROXYL, site, 0), relaxed=prepared.atoms)
+        placed = place(prepared, Placement(HYDROXYL, site, 0), relaxed=prepared.atoms)
         distances = placed.get_distances(-1, range(16), mic=True)
         environments.append(np.sort(distances))
     assert environments[0] == pytest.approx(environments[1], abs=1e-6)

@@ -12,7 +12,7 @@ from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, WorkerError
 from crack_md.progress import ProgressEvent
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.screening.relaxations import Runner
 from crack_md.workflows.screening.results import ScreenResult
 from crack_md.workflows.screening.workers.driver import Driver
@@ -30,7 +30,9 @@ from tests.workflows.screening.workers.potentials import (
 )
 
 ENTRIES = [
-    Entry(f"{metal}-{strain}", fcc111(metal, (1, 1, 3), a=a * strain, vacuum=8.0))
+    StructureEntry(
+        f"{metal}-{strain}", fcc111(metal, (1, 1, 3), a=a * strain, vacuum=8.0)
+    )
     for metal, a in (("Cu", 3.6), ("Ag", 4.1), ("Au", 4.1), ("Ni", 3.5))
     for strain in (1.0, 1.02)
 ]

@@ -12,7 +12,7 @@ from ase.build import fcc111
 
 from crack_md.errors import CheckpointError, MissingDependencyError, WorkerError
 from crack_md.progress import ProgressEvent
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.screening import screen as screen_module
 from crack_md.workflows.screening.plan import SlabPlan, plan_slab
@@ -108,7 +108,9 @@ def test_thousand_structures_by_everyone(
     """Relaxations that end where they begin: what is tested is who gets them."""
     metals = {"Cu": 3.6, "Ag": 4.1, "Au": 4.1, "Ni": 3.5}
     entries = [
-        Entry(f"{m}-{i}", fcc111(m, (1, 1, 2), a=a * (1 + i / 5000), vacuum=8.0))
+        StructureEntry(
+            f"{m}-{i}", fcc111(m, (1, 1, 2), a=a * (1 + i / 5000), vacuum=8.0)
+        )
         for m, a in metals.items()
         for i in range(250)
     ]
@@ -120,7 +122,7 @@ def test_thousand_structures_by_everyone(
 
     plans: dict[str, SlabPlan] = {}
 
-    def planned_once(entry: Entry, **conditions: Any) -> SlabPlan:
+    def planned_once(entry: StructureEntry, **conditions: Any) -> SlabPlan:
         if entry.name not in plans:
             plans[entry.name] = plan_slab(entry, **conditions)
         return plans[entry.name]

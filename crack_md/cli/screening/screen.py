@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from crack_md.cli import screen_options as option
 from crack_md.cli.common import explain_interruption
+from crack_md.cli.screening import options as option
 from crack_md.errors import ConfigError
 from crack_md.progress import show_events
 
 if TYPE_CHECKING:
     from crack_md.api.models import PotentialLoader
     from crack_md.api.screening import ScreeningResults
-    from crack_md.structures import Entry
+    from crack_md.structures import StructureEntry
     from crack_md.workflows.screening.plan import ScreenSettings
     from crack_md.workflows.screening.relaxations import Runner
     from crack_md.workflows.screening.workers.driver import Driver
@@ -27,7 +27,7 @@ BATCH_ON_GPU = 64
 
 
 @dataclass(frozen=True)
-class Scale:
+class Processors:
     """What the options say about workers.
 
     Raises:
@@ -68,7 +68,7 @@ class Scale:
 
 @contextmanager
 def open_runner(
-    scale: Scale, calculator: Any, loader: "PotentialLoader", expected: str
+    scale: Processors, calculator: Any, loader: "PotentialLoader", expected: str
 ) -> Iterator[tuple["Runner", Mapping[str, Any]]]:
     """Give what does the relaxations, and what the summary says about it.
 
@@ -105,7 +105,7 @@ def open_runner(
 
 @contextmanager
 def _open_driver(
-    scale: Scale, loader: "PotentialLoader", width: int, expected: str
+    scale: Processors, loader: "PotentialLoader", width: int, expected: str
 ) -> Iterator["Driver"]:
     from crack_md.workflows.screening.workers.driver import Driver
     from crack_md.workflows.screening.workers.processes import Processes
@@ -179,7 +179,7 @@ def screen(
     which shows it all on one page. A slab that cannot be screened becomes a row that
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
-    from crack_md.cli.screen_output import print_ranking
+    from crack_md.cli.screening.output import print_ranking
     from crack_md.workflows.relax.store import check_address
     from crack_md.workflows.screening.plan import ScreenSettings
     from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
@@ -200,7 +200,7 @@ def screen(
     )
     settings.check()
     gases = _gas_energies(gas_reference)
-    scale = Scale(workers, batch, ray, gpus_per_worker)
+    scale = Processors(workers, batch, ray, gpus_per_worker)
     if terminations and miller is None:
         raise ConfigError("--terminations needs --miller: it is about cutting bulks")
     sizes = {"thickness_A": thickness_A, "vacuum_A": vacuum_A, "width_A": width_A}
@@ -240,10 +240,10 @@ class _PotentialOptions:
 
 def _run(
     surfaces: Path,
-    entries: "tuple[Entry, ...]",
+    entries: "tuple[StructureEntry, ...]",
     settings: "ScreenSettings",
     potential: _PotentialOptions,
-    scale: Scale,
+    scale: Processors,
     out: Path,
     address: str | None,
 ) -> "ScreeningResults":

@@ -98,7 +98,7 @@ def sample(
     itself. Writes sampling.json, report.html, figures and chains.npz. Exit code 0:
     PASS; 1: FAIL; 2: INCONCLUSIVE, or unusable input.
     """
-    from crack_md.cli.sample_output import print_record
+    from crack_md.cli.simulation.sample_output import print_record
     from crack_md.workflows.sampling.chains import SamplingSettings
     from crack_md.workflows.sampling.reference import read_reference
 

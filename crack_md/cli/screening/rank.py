@@ -101,7 +101,7 @@ def rank(
     is written anew where there is one. What other models computed is kept in
     rescored.jsonl, so that a stopped run goes on. Exit code 2: unusable input.
     """
-    from crack_md.cli.rank_table import print_ranking
+    from crack_md.cli.screening.rank_table import print_ranking
     from crack_md.workflows.ranking.dft_values import read_reference_values
     from crack_md.workflows.ranking.rank import rank_slabs
     from crack_md.workflows.ranking.results import RankSettings, write_ranking

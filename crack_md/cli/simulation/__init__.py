@@ -1,0 +1,1 @@
+"""Commands that move atoms: relax, md, phonons, sample."""
