@@ -28,6 +28,8 @@ COMMANDS = [
     "info",
     "bench",
     "domain",
+    "distil",
+    "pack",
 ]
 
 
