@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.md17 import Run, draw, table
-from crack_md.workflows.sampling.reference import Reference
+from crack_md.workflows.sampling.reference import ReferenceFrames
 
 
 def record(**changes: Any) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def test_figure_has_a_row_for_every_size(tmp_path: Path) -> None:
     ring = np.array([[0.0, 0, 0], [1.5, 0, 0], [2, 1.4, 0], [3.4, 1.5, 0.3]])
     rng = np.random.default_rng(0)
     frames = ring + 0.05 * rng.normal(size=(60, 4, 3))
-    reference = Reference(
+    reference = ReferenceFrames(
         "butane's carbon", np.full(4, 6), frames, rng.normal(size=60), temperature_K=500
     )
     for name in ("plain", "healed"):
