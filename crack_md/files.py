@@ -17,11 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from crack_md import locks
 from crack_md.errors import DataError
 
-LOCK_FILE = ".lock"
 SETTINGS_FILE = "settings.json"
 PACKAGES = ("crack-md", "ase", "numpy", "torch", "phonopy")
 """What decides the numbers of most results."""
@@ -37,23 +35,17 @@ def claim_folder(folder: Path) -> Iterator[None]:
     Raises:
         DataError: it cannot be written, or another run is writing to it.
     """
-    lock = FileLock(folder / LOCK_FILE, mode=0o644)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout as error:
+    except OSError as error:
         raise DataError(
-            f"another run is writing to '{folder}'; wait for it, or give another --out"
+            f"cannot write to '{folder}': {error.strerror or error}; give another --out"
         ) from error
-    except (OSError, NotImplementedError) as error:  # no locks on some network disks
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(
-            f"cannot write to '{folder}': {reason}; give another --out"
-        ) from error
+    claim = locks.claim_folder(folder, advice="give another --out", once=True)
     try:
         yield
     finally:
-        lock.release()
+        claim.release()
 
 
 def keep_conditions(

@@ -12,20 +12,27 @@ from crack_md.errors import DataError
 class Claim:
     """The right to write to a file or folder, until `release` or the process ends.
 
-    The process that has it may claim it again: it goes on where it was interrupted.
+    The process that has it may claim it again, to go on where it was interrupted,
+    unless it says otherwise.
 
     Args:
         target: what is written to.
         lock_file: beside or in it; made where its folder exists.
         advice: what to do where another process has the claim.
+        once: whether a second claim by the same process is refused as well.
 
     Raises:
         DataError: another process writes to it, or its disk has no locks.
     """
 
-    def __init__(self, target: Path, lock_file: Path, *, advice: str) -> None:
+    def __init__(
+        self, target: Path, lock_file: Path, *, advice: str, once: bool = False
+    ) -> None:
         self._lock = FileLock(
-            lock_file.resolve(), mode=0o644, is_singleton=True, thread_local=False
+            lock_file.resolve(),
+            mode=0o644,
+            is_singleton=not once,
+            thread_local=False,
         )
         try:
             self._lock.acquire(timeout=0)
@@ -50,9 +57,9 @@ def claim_file(path: Path) -> Claim:
     return Claim(path, path.with_name(f".{path.name}.lock"), advice="give another name")
 
 
-def claim_folder(path: Path, *, advice: str) -> Claim:
+def claim_folder(path: Path, *, advice: str, once: bool = False) -> Claim:
     """Return the right to write into a folder; its ``.lock`` stays."""
-    return Claim(path, path / ".lock", advice=advice)
+    return Claim(path, path / ".lock", advice=advice, once=once)
 
 
 def remove_leftovers(path: Path) -> None:

@@ -14,6 +14,7 @@ from ase.db import connect
 from ase.optimize import BFGS
 
 from crack_md.errors import CrackError
+from crack_md.progress import ProgressEvent
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.ranking.rescore import rescore
 from crack_md.workflows.ranking.results import read_rescored
@@ -103,17 +104,22 @@ def test_nothing_is_computed_twice(screening: SavedScreening) -> None:
             calls.append(str(atoms.symbols))
             super().calculate(atoms, *args, **kwargs)
 
-    steps: list[tuple[int, int, str]] = []
+    steps: list[ProgressEvent] = []
     again = rescore(
         screening,
         Counting(),
         model=EMT_MODEL,
         top=3,
-        report=lambda *step: steps.append(step),
+        report=steps.append,
     )
     assert again[:2] == first
     assert len(calls) == 2  # covered and clean slab of the third
-    assert [step[:2] for step in steps] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert [(step.done, step.total) for step in steps] == [
+        (0, 3),
+        (1, 3),
+        (2, 3),
+        (3, 3),
+    ]
     assert len(read_rescored(screening.folder)) == 3
 
 
