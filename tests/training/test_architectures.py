@@ -91,7 +91,10 @@ def test_degrees_that_the_features_lack_are_refused(
         check_config(tree, source="test")
 
 
-@pytest.mark.parametrize("recipe_name", ["student_ace.yaml"])
+@pytest.mark.parametrize(
+    "recipe_name",
+    ["student_ace.yaml", "student_painn.yaml", "student_equiformer.yaml"],
+)
 def test_recipes_of_students_can_be_read(recipe_name: str) -> None:
     config = load_config(CONFIGS / recipe_name)
     assert config.student.architecture.short_range == "zbl"
