@@ -38,9 +38,10 @@ from numpy.typing import NDArray
 
 from crack_md.data.own_labels import own_labels
 from crack_md.data.packed import manifest_of
-from crack_md.data.readers import DATABASES, open_database, read_structures
+from crack_md.data.readers import DATABASES, read_structures
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.errors import DataError
+from crack_md.input_files import open_database
 from crack_md.models.teachers.base import TeacherLabels
 
 FORMAT_VERSION = 1

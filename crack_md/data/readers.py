@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import ase.db
 import ase.io
 from ase import Atoms
 
 from crack_md.data.packed import MANIFEST
 from crack_md.errors import DataError, MissingDependencyError, StructureError
+from crack_md.input_files import check_file, open_database
 from crack_md.models.teachers.base import check_structure, file_sha256
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
@@ -47,42 +47,6 @@ def count_structures(sources: Iterable[Path]) -> int | None:
     return sum(_count_rows(path) for path in files)
 
 
-def open_database(path: Path, *, readonly: bool = True) -> Any:
-    """Return an ASE database, `.aselmdb` included; ASE leaves it without types."""
-    if path.suffix != ".aselmdb":
-        return ase.db.connect(path, use_lock_file=False)
-    try:
-        from ase_db_backends.aselmdb import LMDBDatabase
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
-        ) from error
-    if path.exists():
-        _check_lmdb(path)
-    return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
-
-
-def _check_lmdb(path: Path) -> None:
-    import lmdb
-
-    expected = "expected an LMDB file as crack-md or fairchem writes it"
-    try:
-        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
-    except lmdb.Error as error:
-        if "already open" in str(error):  # by this process, which has checked it
-            return
-        # here, because LMDBDatabase would fail again in its destructor
-        raise DataError(f"cannot read {path}: {error}; {expected}") from error
-    with environment:
-        pages = environment.info()["last_pgno"] + 1
-        size = pages * environment.stat()["psize"]
-    if path.stat().st_size < size:  # reading past the end would kill the process
-        raise DataError(
-            f"cannot read {path}: it has {path.stat().st_size} of {size} bytes; copy "
-            "the whole file again"
-        )
-
-
 def contents_of(sources: Iterable[Path | str]) -> list[str]:
     """Return the SHA-256 of every file that the sources stand for."""
     files = [path for source in sources for path in _files_of(Path(source))]
@@ -90,9 +54,8 @@ def contents_of(sources: Iterable[Path | str]) -> list[str]:
 
 
 def _files_of(source: Path) -> list[Path]:
-    if not source.exists():
-        raise DataError(f"no such file or folder: {source}")
     if not source.is_dir():
+        check_file(source)
         return [source]
     files = sorted(path for path in source.rglob("*") if _looks_readable(path))
     if not files:
@@ -136,14 +99,12 @@ def _rows_of(path: Path) -> Iterator[Atoms]:
 
 
 def _frames(path: Path) -> Iterator[Atoms]:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is an empty file")
+    check_file(path)
     yield from ase.io.iread(path, index=":")
 
 
 def _database_rows(path: Path) -> Iterator[Atoms]:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is an empty file")
+    check_file(path)
     database = open_database(path)
     for row in database.select():
         atoms = row.toatoms()
