@@ -12,14 +12,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import ase.io
 from ase import Atoms
-from ase.db import connect
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
 from crack_md.files import as_plain, file_sha256
+from crack_md.input_files import open_database
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 IN_FOLDERS = frozenset(
@@ -161,48 +160,6 @@ def structure_sha256(atoms: Atoms) -> str:
     held = [constraint.todict() for constraint in atoms.constraints]
     content.update(json.dumps(held, sort_keys=True, default=as_plain).encode())
     return content.hexdigest()
-
-
-def open_database(path: Path, *, readonly: bool = True) -> Any:
-    """Return an ASE database; LMDB files are checked to be whole before.
-
-    Raises:
-        DataError: an LMDB file is damaged or cut short.
-        MissingDependencyError: the backend of LMDB files is not installed.
-    """
-    if path.suffix != ".aselmdb":
-        return connect(path, use_lock_file=False)
-    try:
-        from ase_db_backends.aselmdb import LMDBDatabase
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
-        ) from error
-    if path.exists():
-        _check_lmdb(path)
-    return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
-
-
-def _check_lmdb(path: Path) -> None:
-    """Raise DataError for a file whose pages do not all exist."""
-    import lmdb
-
-    expected = "expected an LMDB file as crack-md or fairchem writes it"
-    try:
-        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
-    except lmdb.Error as error:
-        if "already open" in str(error):  # by this process, which has checked it
-            return
-        # here, because LMDBDatabase would fail again in its destructor
-        raise DataError(f"cannot read '{path}': {error}; {expected}") from error
-    with environment:
-        pages = environment.info()["last_pgno"] + 1
-        size = pages * environment.stat()["psize"]
-    if path.stat().st_size < size:  # reading past the end would kill the process
-        raise DataError(
-            f"cannot read '{path}': it has {path.stat().st_size} of {size} bytes; copy "
-            "the whole file again"
-        )
 
 
 def is_locked(error: Exception) -> bool:

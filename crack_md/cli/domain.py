@@ -101,17 +101,12 @@ def _statistics(
 
 def _limits(path: Path, structures: Path | None) -> "Limits":
     """Return the limits of a file; spreads that it leaves open are measured."""
-    import yaml
-
     from crack_md.data.label_spread import label_spreads
     from crack_md.data.readers import read_structures
+    from crack_md.input_files import read_yaml
     from crack_md.models.limits import Limits
 
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, yaml.YAMLError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"cannot read the limits in '{path}': {text}") from error
+    content = read_yaml(path, what="limits, as configs/limits_orr.yaml") or {}
     if not isinstance(content, dict):
         raise ConfigError(f"'{path}' has no limits; see configs/limits_orr.yaml")
     spreads = content.pop("label_spreads", None) or []

@@ -41,8 +41,9 @@ from crack_md.data.packed import manifest_of
 from crack_md.data.readers import read_structures
 from crack_md.data.teacher_rows import teacher_data, teacher_labels
 from crack_md.errors import DataError
+from crack_md.input_files import open_database
 from crack_md.models.teachers.base import TeacherLabels
-from crack_md.structures import DATABASES, open_database
+from crack_md.structures import DATABASES
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")

@@ -15,8 +15,9 @@ from ase import Atoms
 
 from crack_md.data.packed import MANIFEST
 from crack_md.errors import DataError, MissingDependencyError, StructureError
+from crack_md.input_files import check_file, open_database
 from crack_md.models.teachers.base import check_structure, file_sha256
-from crack_md.structures import DATABASES, open_database, structure_files
+from crack_md.structures import DATABASES, structure_files
 
 
 def read_structures(sources: Iterable[Path | str] | Path | str) -> Iterator[Atoms]:
@@ -51,6 +52,8 @@ def contents_of(sources: Iterable[Path | str]) -> list[str]:
 
 
 def _files_of(source: Path) -> tuple[Path, ...]:
+    if source.exists() and not source.is_dir():
+        check_file(source)
     return structure_files(source, also=frozenset({MANIFEST}))
 
 
@@ -84,14 +87,12 @@ def _rows_of(path: Path) -> Iterator[Atoms]:
 
 
 def _frames(path: Path) -> Iterator[Atoms]:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is an empty file")
+    check_file(path)
     yield from ase.io.iread(path, index=":")
 
 
 def _database_rows(path: Path) -> Iterator[Atoms]:
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is an empty file")
+    check_file(path)
     database = open_database(path)
     for row in database.select():
         atoms = row.toatoms()

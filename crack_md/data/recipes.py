@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-import yaml
 from ase.data import atomic_numbers
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
@@ -19,6 +18,7 @@ from crack_md.data.augment.variants import (
     Variants,
 )
 from crack_md.errors import ConfigError
+from crack_md.input_files import read_yaml
 
 Family = Literal["fcc111", "fcc100", "fcc110", "fcc211", "hcp0001", "bulk"]
 Order = Literal[
@@ -202,11 +202,7 @@ def default_recipe(with_teacher: bool) -> Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a YAML file; a misspelt key is refused with its path."""
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"cannot read the recipe {path}: {reason}") from error
+    content = read_yaml(path, what="a recipe")
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a recipe; expected a YAML mapping")
     try:

@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.errors import DataError
+from crack_md.input_files import open_database
 from crack_md.locks import claim_file, is_full_disk, remove_leftovers
-from crack_md.structures import open_database
 
 KEYS = ("group", "kind", "split", "surface", "adsorbate")
 """Entries of `atoms.info` that become searchable keys; the rest becomes data."""
@@ -75,8 +75,7 @@ class RowWriter:
         with self._explained():
             if not self.partial.exists():
                 self._create(metadata | {"done": 0})
-            database = open_database(self.partial, readonly=False)
-            with database:
+            with _transaction(self.partial) as database:
                 for atoms in rows:
                     keys = {key: atoms.info[key] for key in KEYS if key in atoms.info}
                     data = {k: v for k, v in atoms.info.items() if _is_data(k, v)}
@@ -105,8 +104,7 @@ class RowWriter:
             if self.path.suffix in (".extxyz", ".xyz"):
                 self._export(metadata)
             else:
-                database = open_database(self.partial, readonly=False)
-                with database:
+                with _transaction(self.partial) as database:
                     database.metadata = metadata
                 self.partial.replace(self.path)
         _remove_leftovers(self.partial)
@@ -127,8 +125,7 @@ class RowWriter:
         """
         begun = self.path.with_name(f".{self.path.name}.begun{self.partial.suffix}")
         begun.unlink(missing_ok=True)
-        database = open_database(begun, readonly=False)
-        with database:
+        with _transaction(begun) as database:
             database.metadata = metadata
         _remove_leftovers(begun)
         begun.replace(self.partial)
@@ -186,6 +183,27 @@ class RowWriter:
         ase.io.write(temporary, frames, format="extxyz")
         temporary.replace(self.path)
         self.partial.unlink()
+
+
+@contextmanager
+def _transaction(path: Path) -> Iterator[Any]:
+    """Open a database to write all that the block writes, or nothing.
+
+    That of LMDB files would commit what it has when an error ends the block: the rows
+    of a chunk without the number of items they complete, to be written once more.
+    """
+    database = open_database(path, readonly=False)
+    database.__enter__()
+    try:
+        yield database
+    except BaseException as error:
+        if path.suffix == ".aselmdb":
+            database.txn.abort()
+            database.close()
+        else:
+            database.__exit__(type(error), error, error.__traceback__)
+        raise
+    database.__exit__(None, None, None)
 
 
 def _is_data(key: str, value: Any) -> bool:

@@ -38,7 +38,11 @@ SYMBOLS = frozenset(chemical_symbols[1:])
 
 _CHECKED = {
     entry.config: TypeAdapter(
-        pydantic_dataclass(entry.config, frozen=True, config=ConfigDict(extra="forbid"))
+        pydantic_dataclass(
+            entry.config,
+            frozen=True,
+            config=ConfigDict(extra="forbid", allow_inf_nan=False),
+        )
     )
     for entry in ARCHITECTURES.values()
 }

@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from crack_md.errors import ConfigError
+from crack_md.input_files import parse_yaml, read_yaml
 from crack_md.training.config import TrainConfig
 
 
@@ -53,15 +54,7 @@ def read_tree(
     Raises:
         ConfigError: The file is missing, not YAML, or something else.
     """
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; expected {what}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    except yaml.YAMLError as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{path}: not valid YAML: {reason}") from None
+    tree = read_yaml(path, what=what)
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected {expected}, found {type(tree).__name__}")
     return tree
@@ -78,10 +71,7 @@ def assign(tree: Any, assignment: str) -> None:
         raise ConfigError(
             f"--set {assignment}: expected section.key=value, e.g. optimizer.lr=1e-4"
         )
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {assignment}: the value is not YAML") from None
+    value = parse_yaml(text, where=f"--set {key}")
     *parents, last = key.strip().split(".")
     place = tree
     try:

@@ -10,7 +10,7 @@ from ase.io import write
 
 from crack_md.data import read_structures
 from crack_md.errors import DataError
-from crack_md.structures import open_database
+from crack_md.input_files import open_database
 
 
 @pytest.mark.parametrize(

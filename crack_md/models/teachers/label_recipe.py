@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from ase.data import atomic_numbers
 from pydantic import (
     AfterValidator,
@@ -16,6 +15,7 @@ from pydantic import (
 )
 
 from crack_md.errors import ConfigError
+from crack_md.input_files import read_yaml
 
 
 def _known_element(symbol: str) -> str:
@@ -37,7 +37,7 @@ Weights = Annotated[dict[str, float], AfterValidator(_sums_to_one)]
 class Section(BaseModel):
     """A part of a recipe; unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Rule(Section):
@@ -106,11 +106,7 @@ def read_label_recipe(path: Path) -> LabelRecipe:
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong; says where.
     """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"cannot read the label recipe {path}: {reason}") from error
+    content = read_yaml(path, what="a label recipe")
     if not isinstance(content, dict):
         raise ConfigError(f"{path} is not a label recipe; expected a YAML mapping")
     try:
