@@ -7,6 +7,7 @@ import numpy as np
 from ase import units
 from jaxtyping import Float
 
+from crack_md.workflows.phonons.crystal import has_isotopes, kinds_of_atoms
 from crack_md.workflows.phonons.settings import (
     IMAGINARY_THZ,
     THZ_TO_PER_CM,
@@ -78,7 +79,11 @@ def bands(phonon: Any, spacing_per_A: float) -> tuple[Segment, ...]:
 
     cell = phonon.primitive
     found = seekpath.get_path_orig_cell(
-        (cell.cell.tolist(), cell.scaled_positions.tolist(), cell.numbers.tolist())
+        (
+            cell.cell.tolist(),
+            cell.scaled_positions.tolist(),
+            kinds_of_atoms(cell).tolist(),
+        )
     )
     points, path = found["point_coords"], found["path"]
     reciprocal = np.linalg.inv(cell.cell).T
@@ -117,7 +122,9 @@ def _label(name: str) -> str:
 def _mesh(
     phonon: Any, settings: PhononSettings
 ) -> tuple[DensityOfStates, Thermodynamics]:
-    phonon.run_mesh(settings.mesh_length_A)
+    # phonopy's symmetry of the mesh is that of elements: isotopes break it
+    is_symmetric = not has_isotopes(phonon.primitive)
+    phonon.run_mesh(settings.mesh_length_A, is_mesh_symmetry=is_symmetric)
     phonon.run_total_dos(freq_pitch=np.ptp(phonon.mesh.frequencies) / N_BINS)
     dos = phonon.total_dos
     density = DensityOfStates(np.array(dos.frequency_points), np.array(dos.dos))
