@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from crack_md.models.limits import Limits
 
+from ase.calculators.calculator import BaseCalculator
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -44,3 +46,23 @@ class ModelInfo:
         return (
             f"the model was not trained on {', '.join(unknown)}{of}; it knows {known}"
         )
+
+
+def domain_distance(calculator: BaseCalculator) -> float | None:
+    """Return how near atoms of the last structure were, measured by training.
+
+    Above 1 they were nearer than any that the model learned from; None where it does
+    not tell.
+    """
+    found = getattr(calculator, "results", {}).get("domain_distance")
+    return None if found is None else float(found)
+
+
+def note_of_domain(distance: float | None) -> str:
+    """Return what to say of atoms nearer than the model knows; empty where none are."""
+    if distance is None or distance <= 1:
+        return ""
+    return (
+        "atoms came nearer to each other than in anything the model was trained on "
+        f"(domain_distance {distance:.2f}, the limit is 1): do not trust these energies"
+    )
