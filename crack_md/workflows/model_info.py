@@ -26,10 +26,22 @@ class ModelInfo:
     """``gradient``, or ``direct`` for forces that may have no zero to relax to."""
     spin_polarised: bool | None = None
     """Whether its training data were; None where it does not say."""
+    reflections: bool | None = None
+    """Whether mirror images have mirrored forces; None where it does not say."""
     dtype: str | None = None
     """Precision of a network; None where there is none, or it does not say."""
     limits: "Limits | None" = None
     """What it may be asked for; None where it does not say."""
+
+    def note_of_mirrors(self) -> str:
+        """Return what to say where crystal symmetry is used; empty for nothing."""
+        if self.reflections is not False:
+            return ""
+        return (
+            "this model is exact under rotations only, and symmetry that includes "
+            "mirror images is used: modes that they keep apart may be off by some "
+            "0.1 THz"
+        )
 
     def refusal(self, symbols: Iterable[str], *, of: str = "") -> str:
         """Return in words which elements the model does not know; empty for none.

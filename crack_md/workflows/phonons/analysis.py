@@ -7,6 +7,7 @@ import numpy as np
 from ase import units
 from jaxtyping import Float
 
+from crack_md.errors import StructureError
 from crack_md.workflows.phonons.crystal import has_isotopes, kinds_of_atoms
 from crack_md.workflows.phonons.settings import (
     IMAGINARY_THZ,
@@ -60,9 +61,19 @@ def analyse(
 
 
 def force_constant_asymmetry(constants: Float[Array, "atom atom 3 3"]) -> float:
-    """Return ‖Φ − Φᵀ‖ / ‖Φ‖, zero for the second derivatives of an energy."""
+    """Return ‖Φ − Φᵀ‖ / ‖Φ‖, zero for the second derivatives of an energy.
+
+    Raises:
+        StructureError: nothing holds the atoms, as in a cell of one atom.
+    """
+    size = float(np.linalg.norm(constants))
+    if size == 0:
+        raise StructureError(
+            "no atom feels that another one moves, so that there are no phonons; "
+            "expected a larger supercell, or atoms within the reach of the model"
+        )
     transposed = constants.transpose(1, 0, 3, 2)
-    return float(np.linalg.norm(constants - transposed) / np.linalg.norm(constants))
+    return float(np.linalg.norm(constants - transposed)) / size
 
 
 def sum_rule_violation(constants: Float[Array, "atom atom 3 3"]) -> float:

@@ -110,6 +110,9 @@ def compute_forces(
         StructureError: the calculator returned no number.
     """
     forces = []
+    if folder is not None:
+        # once: a folder that is removed in mid-run is not made anew without its files
+        folder.mkdir(parents=True, exist_ok=True)
     for number, atoms in enumerate(supercells, start=1):
         path = None if folder is None else folder / f"forces-{_name(atoms)}.npy"
         if path is not None and path.exists():
@@ -144,7 +147,6 @@ def _stored(path: Path, n_atoms: int) -> Float[Array, "atom 3"]:
 
 
 def _store(path: Path, forces: Float[Array, "atom 3"]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.save(buffer, forces)
     write_atomically(path, buffer.getvalue())
