@@ -12,6 +12,7 @@ import io
 import json
 import os
 import platform
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +22,8 @@ from crack_md import locks
 from crack_md.errors import DataError
 
 SETTINGS_FILE = "settings.json"
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
+"""Names that `replaced` gives while a file is written."""
 PACKAGES = ("crack-md", "ase", "numpy", "torch", "phonopy")
 """What decides the numbers of most results."""
 
@@ -30,7 +33,7 @@ def claim_folder(folder: Path) -> Iterator[None]:
     """Make a folder and keep other runs out of it.
 
     The lock is one of the operating system on ``.lock`` (POSIX and Windows), so that a
-    killed run leaves none behind.
+    killed run leaves none behind; its temporary files are removed.
 
     Raises:
         DataError: it cannot be written, or another run is writing to it.
@@ -43,9 +46,18 @@ def claim_folder(folder: Path) -> Iterator[None]:
         ) from error
     claim = locks.claim_folder(folder, advice="give another --out", once=True)
     try:
+        remove_temporaries(folder)
         yield
     finally:
         claim.release()
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed runs have left half written; only who has the claim may."""
+    for old in folder.glob(".*.tmp"):
+        if TEMPORARY.fullmatch(old.name):
+            with contextlib.suppress(OSError):
+                old.unlink()
 
 
 def keep_conditions(

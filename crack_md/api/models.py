@@ -81,6 +81,11 @@ def describe_calculator(
         or None,
         forces=calculator.forces_kind,
         spin_polarised=_spin_polarised(known.energy_reference, known.provenance),
+        reflections=all(
+            # the other architectures are so by construction
+            getattr(model.network.config, "reflections", True)
+            for model in calculator.models
+        ),
         dtype=str(first.dtype).removeprefix("torch."),
         limits=known.limits,
     )

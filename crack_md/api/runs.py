@@ -135,7 +135,8 @@ def run_md(
     Writes thermo.csv, trajectory.extxyz, final.extxyz, restart.npz and summary.json.
 
     Args:
-        structure: where to start; velocities it brings are kept.
+        structure: where to start; velocities it brings are kept, as momenta or as a
+            column ``velocities`` in ASE's unit.
         calculator: any ASE calculator.
         out: folder for results; a stopped run in it goes on to the same bits.
         index: which structure of a file.
@@ -225,6 +226,7 @@ def compute_phonons(
         folder=Path(out),
         relaxation=relaxation if relax else None,
         provenance=identity(info),
+        notes=[note for note in [info.note_of_mirrors()] if note],
         report=report,
     )
     title = f"{result.summary['formula']}, {Path(info.name).name}"

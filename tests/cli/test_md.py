@@ -151,3 +151,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert sorted(path.name for path in slab.parent.iterdir()) == before
+
+
+def test_notes_come_as_lines(slab: Path, tmp_path: Path):
+    """Of 0.04 ps in a bath of 1 ps, and a cell of one atom by two."""
+    done = crack_md("md", slab, *BASE, "--steps", 10, "--out", tmp_path / "out")
+    lines = done.stderr.splitlines()
+    assert [line[:29] for line in lines] == [
+        "note: the cell repeats after ",
+        "note: not equilibrated: its 0",
+    ]
+    assert "; the target is 800 K" in done.stdout

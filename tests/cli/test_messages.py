@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from crack_md.calculators.engine import CompiledEngine
 from crack_md.cli import app
+from crack_md.cli.common import show_messages
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField
 from tests.factories import oxygen_slab, tiny_model
@@ -55,3 +57,11 @@ def test_quiet_commands_show_warnings_alone(
         result = CliRunner().invoke(app, ["train", str(tmp_path), *options])
         assert result.exit_code == 0, result.exception
         assert (result.stderr, result.stdout) == (expected, "")
+
+
+def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        show_messages()
+        warnings.warn("two\n lines", stacklevel=1)
+    assert capsys.readouterr().err == "warning: two lines\n"

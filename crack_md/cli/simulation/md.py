@@ -103,6 +103,8 @@ def md(
     """Run molecular dynamics with restarts that are exact to the last bit.
 
     Writes thermo.csv, trajectory.extxyz, final.extxyz, restart.npz and summary.json.
+    Notes say whether the run equilibrated, whether the cell is tiny, and whether atoms
+    came nearer than the model knows. Velocities of the structure are kept.
     Exit code 1: the run ended early (not finite, too hot, broken bonds, calculator
     failed), or an audit was not passed; 2: unusable input.
     """
@@ -150,6 +152,9 @@ def _run(
         typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     else:
         print_facts(_facts(result.summary), f"written to {out}/: thermo.csv ...")
+        if result.status == FINISHED:
+            for note in result.summary["notes"]:
+                typer.echo(f"note: {note}", err=True)
     if result.status != FINISHED:
         typer.echo(
             f"{result.status} at step {result.step}: {result.reason}; the last good "
@@ -168,7 +173,7 @@ def _facts(summary: dict[str, Any]) -> dict[str, str]:
         "status": summary["status"],
         "time": f"{summary['time_fs'] / 1000:g} ps, {summary['step']} steps of "
         f"{settings['timestep_fs']:g} fs, {settings['ensemble']}",
-        "temperature": f"{means['temperature_K']:.1f} K (mean of the second half)",
+        "temperature": _temperature(summary),
         "drift": f"{slope} ± {error} meV/atom/ps of the conserved energy",
     }
     if "pressure_GPa" in means:
@@ -176,6 +181,18 @@ def _facts(summary: dict[str, Any]) -> dict[str, str]:
         facts["volume"] = f"{means['volume_A3']:.1f} Å³"
         del facts["drift"]
     return facts
+
+
+def _temperature(summary: dict[str, Any]) -> str:
+    mean = summary["second_half"]["temperature_K"]
+    error = number(summary["second_half_error"]["temperature_K"], ".1f")
+    settings = summary["settings"]
+    target = (
+        ""
+        if settings["ensemble"] == "nve"
+        else (f"; the target is {settings['temperature_K']:g} K")
+    )
+    return f"{mean:.1f} ± {error} K (mean of the second half{target})"
 
 
 def _audit(

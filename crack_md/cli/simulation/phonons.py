@@ -55,7 +55,7 @@ def phonons(
         typer.Option(
             "--adsorbate-modes",
             help="Modes of an adsorbate on a slab instead, all other atoms fixed. The "
-            "adsorbate: atoms of tag 2 as in OC20, or nonmetals on top.",
+            "adsorbate: atoms of tag 2 as in OC20, or nonmetals on one side.",
         ),
     ] = False,
     index: Index = -1,
@@ -126,6 +126,8 @@ def _bands(
             report=report,
             **vars(settings),
         )
+    for note in result.summary["notes"]:
+        typer.echo(f"note: {note}", err=True)
     residual = result.summary["max_force_eV_per_A"]
     if residual > RESIDUAL_FORCE:
         typer.echo(

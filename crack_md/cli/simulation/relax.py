@@ -49,7 +49,10 @@ def relax(
     ] = 0.1,
     cell: Annotated[
         Literal["none", "isotropic", "full", "xy"],
-        typer.Option(help="What of the cell relaxes; needs a model with stress."),
+        typer.Option(
+            help="What of the cell relaxes; needs a model with stress. xy: the plane "
+            "of the surface, however it lies."
+        ),
     ] = "none",
     pressure: Annotated[float, typer.Option(help="GPa on a cell that relaxes.")] = 0.0,
     symmetry: Annotated[
@@ -130,4 +133,6 @@ def _print(summary: Mapping[str, Any], out: Path) -> None:
         if row["error"]:
             line = f"{row['name']}: {row['status']}: {row['error']}"
             console.print(Text(line, style="yellow"))
+        if row["note"]:
+            console.print(Text(f"{row['name']}: {row['note']}", style="yellow"))
     console.print(Text(f"written to {out}/: results.csv, relaxed.extxyz ..."))

@@ -18,7 +18,12 @@ from ase.md.velocitydistribution import Stationary
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.files import package_versions, write_atomically, write_json
+from crack_md.files import (
+    claim_folder,
+    package_versions,
+    write_atomically,
+    write_json,
+)
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.md.jacobian import force_asymmetry
 from crack_md.workflows.md.output import THERMO_FILE
@@ -114,6 +119,19 @@ def run_audit(
         DataError: the folder cannot be written or holds another audit.
         StructureError: equilibration leaves physics.
     """
+    with claim_folder(folder):
+        return _audit(atoms, calculator, settings, folder, precise, provenance, report)
+
+
+def _audit(
+    atoms: Atoms,
+    calculator: BaseCalculator,
+    settings: AuditSettings,
+    folder: Path,
+    precise: BaseCalculator | None,
+    provenance: Mapping[str, Any] | None,
+    report: Report | None,
+) -> dict[str, Any]:
     given = dict(provenance or {})
     runs = _run_all(atoms, calculator, settings, folder, given, report)
     asymmetry = force_asymmetry(

@@ -1,9 +1,9 @@
 """thermo.csv and the trajectory of a run, which can be cut back to a restart file."""
 
 import csv
-import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,8 +12,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.trajectory import Trajectory
 
-from crack_md.errors import DataError
 from crack_md.files import atomic_path
+from crack_md.workflows.md.growing_file import GrowingFile, cannot_write, lost
 from crack_md.workflows.md.settings import Format
 
 THERMO_FILE = "thermo.csv"
@@ -46,78 +46,91 @@ class ThermoTable:
     """thermo.csv: one row per logged step, floats in full."""
 
     def __init__(self, path: Path, *, with_pressure: bool) -> None:
-        self._path = path
+        self._file = GrowingFile(path)
         self._columns = (*COLUMNS, *(PRESSURE_COLUMNS if with_pressure else ()))
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Add one row; the first brings the header."""
-        is_new = not self._path.exists() or self._path.stat().st_size == 0
-        with self._path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self._columns, lineterminator="\n")
-            if is_new:
-                writer.writeheader()
-            writer.writerow(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if self._file.size == 0:
+            writer.writeheader()
+        writer.writerow(row)
+        self._file.append(text.getvalue().encode())
 
     def mark(self) -> int:
         """Put everything on disk and return the size in bytes."""
-        return _synced_size(self._path)
+        return self._file.mark()
 
     def cut(self, mark: int) -> None:
         """Drop all rows after a mark."""
-        _cut_bytes(self._path, mark)
+        self._file.cut(mark)
 
 
 class ExtxyzFrames:
     """trajectory.extxyz: text with eight decimals that every tool reads."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._file = GrowingFile(path)
 
     def append(self, atoms: Atoms) -> None:
         """Add one frame."""
-        ase.io.write(self.path, atoms, format="extxyz", append=True)
+        text = io.StringIO()
+        ase.io.write(text, atoms, format="extxyz")
+        self._file.append(text.getvalue().encode())
 
     def mark(self) -> int:
         """Put everything on disk and return the size in bytes."""
-        return _synced_size(self.path)
+        return self._file.mark()
 
     def cut(self, mark: int) -> None:
         """Drop all frames after a mark."""
-        _cut_bytes(self.path, mark)
+        self._file.cut(mark)
 
 
 class TrajFrames:
     """trajectory.traj: ASE's binary format, exact; marks count frames."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._file = GrowingFile(path)
         self._count = 0
 
     def append(self, atoms: Atoms) -> None:
         """Add one frame."""
-        with Trajectory(self.path, "a") as file:
-            file.write(atoms)
+        self._file.require_untouched()
+        try:
+            with _closed_for_sure(self._file.path) as file:
+                file.write(atoms)
+            self._file.size = self._file.path.stat().st_size
+        except OSError as error:
+            raise cannot_write(self._file.path, error) from error
         self._count += 1
 
     def mark(self) -> int:
-        """Return the number of frames."""
-        if self.path.exists():
-            _synced_size(self.path)
+        """Put everything on disk and return the number of frames."""
+        self._file.mark()
         return self._count
 
     def cut(self, mark: int) -> None:
         """Write the file anew with its first frames."""
+        path = self._file.path
         self._count = mark
         if mark == 0:
-            self.path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+            self._file.size = 0
             return
-        with atomic_path(self.path) as temporary, ExitStack() as stack:
-            old = stack.enter_context(Trajectory(self.path))
+        if not path.exists():
+            raise lost(path)
+        with atomic_path(path) as temporary, ExitStack() as stack:
+            try:
+                old = stack.enter_context(Trajectory(path))
+                old[mark - 1]
+            except Exception as error:  # ASE's reader has no error of its own
+                raise lost(path) from error
             new = stack.enter_context(Trajectory(temporary, "w"))
-            if len(old) < mark:
-                raise _lost(self.path)
             for index in range(mark):
                 new.write(old[index])
+        self._file.size = path.stat().st_size
 
 
 class RunFiles:
@@ -156,24 +169,14 @@ def freeze_frame(atoms: Atoms, **info: float) -> Atoms:
     return frame
 
 
-def _synced_size(path: Path) -> int:
-    if not path.exists():
-        return 0
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-    return path.stat().st_size
-
-
-def _cut_bytes(path: Path, size: int) -> None:
-    found = path.stat().st_size if path.exists() else 0
-    if found < size:
-        raise _lost(path)
-    if found > size:
-        os.truncate(path, size)
-
-
-def _lost(path: Path) -> DataError:
-    return DataError(
-        f"'{path}' is shorter than when the restart file was written; remove the "
-        "folder to start again"
-    )
+@contextmanager
+def _closed_for_sure(path: Path) -> Iterator[Any]:
+    """Open ASE's trajectory for more frames; a full disk keeps it from closing."""
+    file: Any = Trajectory(path, "a")
+    try:
+        yield file
+        file.close()
+    except OSError:
+        # the buffer cannot be written, now or when Python ends
+        file.backend.fd.raw.close()
+        raise

@@ -12,10 +12,14 @@ from ase.calculators.calculator import BaseCalculator
 from crack_md.files import claim_folder, keep_conditions
 from crack_md.progress import Report
 from crack_md.structures import structure_sha256
+from crack_md.workflows.md.equilibration import note_of_tiny_cell
+from crack_md.workflows.md.integrators import degrees_of_freedom, temperature
 from crack_md.workflows.md.npt import require_pressure
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.simulation import RESTART_FILE, Simulation
 from crack_md.workflows.md.summary import FINISHED, write_summary
+from crack_md.workflows.md.velocities import with_momenta
+from crack_md.workflows.model_info import note_of_domain
 from crack_md.workflows.notebook import html_facts
 
 
@@ -35,7 +39,8 @@ class MDResult:
         """Return how the run ended, as a table for a notebook."""
         means = self.summary["second_half"]
         reason = {"reason": self.reason, "step": self.step}
-        return html_facts({"status": self.status, **reason, **means})
+        notes = {"notes": "; ".join(self.summary["notes"])}
+        return html_facts({"status": self.status, **reason, **means, **notes})
 
 
 def run_dynamics(
@@ -52,7 +57,8 @@ def run_dynamics(
     A run that the folder has already begun goes on; the input is not changed.
 
     Args:
-        atoms: where it starts. Velocities it brings are kept, else they are drawn.
+        atoms: where it starts. Velocities it brings are kept, else they are drawn;
+            they may be momenta or a column ``velocities`` in ASE's unit.
         calculator: any ASE calculator.
         settings: ensemble, temperature, step and how often files are written.
         folder: thermo.csv, trajectory, restart.npz, settings.json and summary.json.
@@ -62,7 +68,10 @@ def run_dynamics(
     Raises:
         ConfigError: the ensemble is impossible for this structure or model.
         DataError: the folder cannot be written, is in use, or holds another run.
+        StructureError: velocities that cannot be taken.
     """
+    notes = _notes_of_start(atoms, settings)
+    atoms = with_momenta(atoms)
     if settings.ensemble == "npt":
         require_pressure(atoms, calculator)
     conditions = {
@@ -79,14 +88,43 @@ def run_dynamics(
         first = run.step
         stop = run.advance(report)
         status, reason = stop or (FINISHED, "")
+        notes.append(note_of_domain(run.domain_distance))
         summary = write_summary(
             folder,
             run.last_good,
+            settings=settings,
             conditions=conditions,
-            end={"status": status, "reason": reason, "step": run.step},
+            end={
+                "status": status,
+                "reason": reason,
+                "step": run.step,
+                "domain_distance": run.domain_distance,
+            },
+            notes=[note for note in notes if note],
             cost={
                 "steps_done_now": run.step - first,
                 "seconds": round(time.monotonic() - start, 1),
             },
         )
     return MDResult(run.last_good, status, reason, run.step, summary)
+
+
+def _notes_of_start(atoms: Atoms, settings: MDSettings) -> list[str]:
+    """Return what is assumed of the start or odd about it; some may be empty."""
+    notes = [note_of_tiny_cell(atoms)]
+    moving = with_momenta(atoms)
+    if not moving.get_momenta().any():
+        return notes
+    dof = degrees_of_freedom(moving, settings.ensemble)
+    kelvin = f"{temperature(float(moving.get_kinetic_energy()), dof):.0f} K"
+    if atoms.has("velocities"):
+        notes.append(
+            f"the column 'velocities' is taken to be in ASE's unit, 0.0982 Å/fs: "
+            f"the run starts at {kelvin}"
+        )
+    if settings.initial_temperature_K is not None:
+        notes.append(
+            f"the structure brings velocities of {kelvin}, so that the initial "
+            f"temperature of {settings.initial_temperature_K:g} K is not used"
+        )
+    return notes

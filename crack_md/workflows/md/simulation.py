@@ -29,6 +29,7 @@ from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.state import State, read_state, write_state
 from crack_md.workflows.md.stops import StopReason, StopRules
 from crack_md.workflows.md.summary import FINISHED, SUMMARY_FILE
+from crack_md.workflows.model_info import domain_distance
 
 RESTART_FILE = "restart.npz"
 
@@ -62,11 +63,13 @@ class Simulation:
             folder, settings.format, with_pressure=settings.ensemble == "npt"
         )
         self.last_good = atoms
+        self.domain_distance: float | None = None
         atoms.calc = calculator
 
     def begin_or_resume(self) -> None:
         """Go to the last restart file, or to step 0 where there is none."""
-        state = read_state(self.folder / RESTART_FILE)
+        path = self.folder / RESTART_FILE
+        state = read_state(path, n_atoms=len(self.atoms))
         if state is not None:
             _require_steps_ahead(self.folder, state.step, self.settings.steps)
             self.files.cut(state.marks)
@@ -99,17 +102,29 @@ class Simulation:
                 self.last_good = self._frame()
                 self.files.frames.append(self.last_good)
             if self.step % settings.restart_every == 0:
+                self._require_files()
                 self._pass_through_restart_file()
             if report is not None:
                 temperature_K = f"{self._temperature():.0f} K"
                 report(ProgressEvent(self.step, settings.steps, temperature_K))
         self.last_good = self._frame()
+        self._require_files()
         return None
+
+    def _require_files(self) -> None:
+        """Raise DataError where files are gone: such a run has not finished."""
+        self.files.marks()
+        if not (self.folder / RESTART_FILE).exists():
+            raise DataError(
+                f"'{self.folder / RESTART_FILE}' was removed while the run went on; "
+                "give another --out to start again"
+            )
 
     def _try_step(self) -> StopReason | None:
         try:
             self.dynamics.step()
             self.step += 1
+            self._watch_domain()
             stop = self.rules.check_state(self.atoms, self._temperature())
             if stop is None and self.step % self.settings.log_every == 0:
                 stop = self.rules.check_bonds(self.atoms)
@@ -117,6 +132,12 @@ class Simulation:
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return StopReason("calculator_failed", text)
         return stop
+
+    def _watch_domain(self) -> None:
+        """Remember how far from its training data the model has been asked."""
+        found = domain_distance(self.calculator)
+        if found is not None:
+            self.domain_distance = max(found, self.domain_distance or 0.0)
 
     def _temperature(self) -> float:
         return temperature(float(self.atoms.get_kinetic_energy()), self.dof)
@@ -153,12 +174,14 @@ class Simulation:
             dict(self.rng.bit_generator.state),
             self.dynamics.memory(),
             self.files.marks(),
+            self.domain_distance,
         )
         write_state(self.folder / RESTART_FILE, state)
         self._restore(state)
 
     def _restore(self, state: State) -> None:
         self.step = state.step
+        self.domain_distance = state.domain_distance
         state.apply(self.atoms, self.rng)
         reset = getattr(self.calculator, "reset", None)
         if reset is not None:

@@ -1,7 +1,7 @@
 """summary.json and final.extxyz of a run: means, and the drift of the energy."""
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,15 @@ from ase import Atoms
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from crack_md.errors import DataError
 from crack_md.files import atomic_path, package_versions, write_json
+from crack_md.workflows.md.equilibration import (
+    Mean,
+    reasons_against_equilibrium,
+    relaxation_times_fs,
+)
 from crack_md.workflows.md.output import THERMO_FILE
+from crack_md.workflows.md.settings import MDSettings
 
 SUMMARY_FILE = "summary.json"
 FINAL_FILE = "final.extxyz"
@@ -45,6 +52,15 @@ def fit_line(x: Series, y: Series) -> Line:
     return Line(slope, float(error))
 
 
+def mean_of_correlated(series: Series) -> Mean:
+    """Return the mean and σ √(g/n), with g the statistical inefficiency."""
+    n = len(series)
+    if n < 3:
+        return Mean(float(series.mean()), None)
+    g = min(statistical_inefficiency(series), float(n))
+    return Mean(float(series.mean()), float(series.std(ddof=1) * np.sqrt(g / n)))
+
+
 def statistical_inefficiency(series: Series) -> float:
     """Return g = 1 + 2 Σ_t (1 − t/n) ρ(t): n/g values of the series are independent.
 
@@ -67,29 +83,42 @@ def write_summary(
     folder: Path,
     atoms: Atoms,
     *,
+    settings: MDSettings,
     conditions: Mapping[str, Any],
     end: Mapping[str, Any],
     cost: Mapping[str, Any],
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write how a run ended and its means, and return them.
 
     Args:
         folder: of the run, with thermo.csv.
         atoms: the last good structure.
+        settings: of the run.
         conditions: what decided the run.
-        end: status, reason and step.
+        end: status, reason, step and how far from the model's domain it came.
         cost: of this call.
+        notes: what else should be known about the run.
 
     Raises:
         DataError: a file cannot be written.
     """
     thermo = read_thermo(folder / THERMO_FILE)
     drift = energy_drift(thermo, len(atoms))
+    means = _means(thermo)
+    time_fs = end["step"] * settings.timestep_fs
+    against = reasons_against_equilibrium(
+        means["temperature_K"], time_fs=time_fs, settings=settings
+    )
+    has_target = bool(relaxation_times_fs(settings))
     summary = {
         **end,
-        "time_fs": end["step"] * conditions["timestep_fs"],
+        "time_fs": time_fs,
         "last_good_step": int(atoms.info["step"]),
-        "second_half": _means(thermo),
+        "equilibrated": not against if has_target else None,
+        "notes": [*notes, *(f"not equilibrated: {reason}" for reason in against)],
+        "second_half": {name: mean.value for name, mean in means.items()},
+        "second_half_error": {name: mean.error for name, mean in means.items()},
         "conserved_energy_drift_meV_per_atom_ps": _number(drift.slope),
         "conserved_energy_drift_error_meV_per_atom_ps": _number(drift.error),
         "settings": dict(conditions),
@@ -103,13 +132,24 @@ def write_summary(
 
 
 def read_thermo(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Return the columns of thermo.csv; empty cells are NaN."""
-    with path.open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        name: np.array([float(row[name] or "nan") for row in rows])
-        for name in (rows[0] if rows else ())
-    }
+    """Return the columns of thermo.csv; empty cells are NaN.
+
+    Raises:
+        DataError: it is gone, or is no table of numbers.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        return {
+            name: np.array([float(row[name] or "nan") for row in rows])
+            for name in (rows[0] if rows else ())
+        }
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"cannot read '{path}': {getattr(error, 'strerror', None) or error}; it "
+            "was removed or changed while the run went on: remove the folder to start "
+            "again"
+        ) from error
 
 
 def energy_drift(thermo: Mapping[str, NDArray[np.float64]], n_atoms: int) -> Line:
@@ -118,10 +158,11 @@ def energy_drift(thermo: Mapping[str, NDArray[np.float64]], n_atoms: int) -> Lin
     return fit_line(time_ps, thermo["conserved_energy_eV"] * 1000.0 / n_atoms)
 
 
-def _means(thermo: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
+def _means(thermo: Mapping[str, Series]) -> dict[str, Mean]:
+    """Return the means of the second half, by column."""
     half = len(thermo["step"]) // 2
     return {
-        name: float(values[half:].mean())
+        name: mean_of_correlated(values[half:])
         for name, values in thermo.items()
         if name not in ("step", "time_fs", "conserved_energy_eV")
     }

@@ -7,6 +7,8 @@ import numpy as np
 from ase import units
 from jaxtyping import Float
 
+from crack_md.errors import StructureError
+from crack_md.workflows.phonons.crystal import has_isotopes, kinds_of_atoms
 from crack_md.workflows.phonons.settings import (
     IMAGINARY_THZ,
     THZ_TO_PER_CM,
@@ -59,9 +61,19 @@ def analyse(
 
 
 def force_constant_asymmetry(constants: Float[Array, "atom atom 3 3"]) -> float:
-    """Return ‖Φ − Φᵀ‖ / ‖Φ‖, zero for the second derivatives of an energy."""
+    """Return ‖Φ − Φᵀ‖ / ‖Φ‖, zero for the second derivatives of an energy.
+
+    Raises:
+        StructureError: nothing holds the atoms, as in a cell of one atom.
+    """
+    size = float(np.linalg.norm(constants))
+    if size == 0:
+        raise StructureError(
+            "no atom feels that another one moves, so that there are no phonons; "
+            "expected a larger supercell, or atoms within the reach of the model"
+        )
     transposed = constants.transpose(1, 0, 3, 2)
-    return float(np.linalg.norm(constants - transposed) / np.linalg.norm(constants))
+    return float(np.linalg.norm(constants - transposed)) / size
 
 
 def sum_rule_violation(constants: Float[Array, "atom atom 3 3"]) -> float:
@@ -78,7 +90,11 @@ def bands(phonon: Any, spacing_per_A: float) -> tuple[Segment, ...]:
 
     cell = phonon.primitive
     found = seekpath.get_path_orig_cell(
-        (cell.cell.tolist(), cell.scaled_positions.tolist(), cell.numbers.tolist())
+        (
+            cell.cell.tolist(),
+            cell.scaled_positions.tolist(),
+            kinds_of_atoms(cell).tolist(),
+        )
     )
     points, path = found["point_coords"], found["path"]
     reciprocal = np.linalg.inv(cell.cell).T
@@ -117,7 +133,9 @@ def _label(name: str) -> str:
 def _mesh(
     phonon: Any, settings: PhononSettings
 ) -> tuple[DensityOfStates, Thermodynamics]:
-    phonon.run_mesh(settings.mesh_length_A)
+    # phonopy's symmetry of the mesh is that of elements: isotopes break it
+    is_symmetric = not has_isotopes(phonon.primitive)
+    phonon.run_mesh(settings.mesh_length_A, is_mesh_symmetry=is_symmetric)
     phonon.run_total_dos(freq_pitch=np.ptp(phonon.mesh.frequencies) / N_BINS)
     dos = phonon.total_dos
     density = DensityOfStates(np.array(dos.frequency_points), np.array(dos.dos))

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
 
-from crack_md.errors import MissingDependencyError, StructureError
+from crack_md.errors import DataError, MissingDependencyError, StructureError
 from crack_md.files import write_atomically
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.phonons.settings import Array, PhononSettings
@@ -55,14 +56,44 @@ def displace_supercells(
         masses=atoms.get_masses(),
     )
     with warnings.catch_warnings():
-        # phonopy 4 warns that "auto", which is asked for, has become the default
-        warnings.filterwarnings("ignore", message="primitive_matrix defaulted")
+        # phonopy sees elements alone: to it, a cell of isotopes is no primitive one
+        warnings.filterwarnings("ignore", message=".*Point group symmetries of super")
         phonon = phonopy.Phonopy(
-            unitcell, supercell_matrix=np.diag(repeats), primitive_matrix="auto"
+            unitcell,
+            supercell_matrix=np.diag(repeats),
+            primitive_matrix=_primitive_matrix(unitcell),
         )
     phonon.generate_displacements(distance=settings.displacement_A, is_plusminus="auto")
     supercells = phonon.supercells_with_displacements or []
     return phonon, [_ase_atoms(cell) for cell in supercells if cell is not None]
+
+
+def kinds_of_atoms(cell: Any) -> Int[NDArray[np.int64], " atom"]:
+    """Return a number for each kind of atom: an element of one mass.
+
+    Isotopes vibrate differently, so that cells and zones which take them for the same
+    are not those of the crystal. Masses that agree to 1e-6 u are equal.
+    """
+    pairs = np.column_stack([cell.numbers, np.round(cell.masses, 6)])
+    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1) + 1
+
+
+def has_isotopes(cell: Any) -> bool:
+    """Return whether an element of phonopy's cell has more than one mass."""
+    return len(set(kinds_of_atoms(cell))) > len(set(cell.numbers))
+
+
+def _primitive_matrix(unitcell: Any) -> Float[Array, "3 3"]:
+    """Return the primitive cell in units of the cell, isotopes told apart."""
+    from phonopy.structure.atoms import PhonopyAtoms
+    from phonopy.structure.cells import guess_primitive_matrix
+
+    told_apart = PhonopyAtoms(
+        numbers=kinds_of_atoms(unitcell),  # phonopy looks at elements alone
+        cell=unitcell.cell,
+        scaled_positions=unitcell.scaled_positions,
+    )
+    return np.array(guess_primitive_matrix(told_apart))
 
 
 def compute_forces(
@@ -75,14 +106,17 @@ def compute_forces(
     """Return forces in eV/Å on each supercell; those in the folder are not repeated.
 
     Raises:
-        DataError: they cannot be written.
+        DataError: they cannot be written, or those of the folder are damaged.
         StructureError: the calculator returned no number.
     """
     forces = []
+    if folder is not None:
+        # once: a folder that is removed in mid-run is not made anew without its files
+        folder.mkdir(parents=True, exist_ok=True)
     for number, atoms in enumerate(supercells, start=1):
         path = None if folder is None else folder / f"forces-{_name(atoms)}.npy"
         if path is not None and path.exists():
-            found = np.load(path, allow_pickle=False)
+            found = _stored(path, len(atoms))
         else:
             atoms.calc = calculator
             found = np.asarray(atoms.get_forces(), dtype=np.float64)
@@ -99,8 +133,20 @@ def compute_forces(
     return forces
 
 
+def _stored(path: Path, n_atoms: int) -> Float[Array, "atom 3"]:
+    try:
+        found = np.asarray(np.load(path, allow_pickle=False))
+        if found.shape != (n_atoms, 3) or not np.isfinite(found).all():
+            raise ValueError(f"expected {n_atoms} finite forces")
+    except Exception as error:  # damaged arrays break in many ways
+        raise DataError(
+            f"cannot read '{path}': {error}; it is damaged: remove it, and it is "
+            "computed again"
+        ) from error
+    return found
+
+
 def _store(path: Path, forces: Float[Array, "atom 3"]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     np.save(buffer, forces)
     write_atomically(path, buffer.getvalue())

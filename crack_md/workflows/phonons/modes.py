@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
 from crack_md.files import (
@@ -20,6 +21,7 @@ from crack_md.files import (
 from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
+from crack_md.workflows.surfaces.orientation import heights
 from crack_md.workflows.surfaces.slab import NONMETALS
 
 MODES_FILE = "modes.json"
@@ -67,7 +69,9 @@ class LocalModes:
 
 
 def adsorbate_atoms(atoms: Atoms) -> tuple[int, ...]:
-    """Return the atoms of an adsorbate: tagged 2 as in OC20, or nonmetals on top.
+    """Return the atoms of an adsorbate: tagged 2 as in OC20, or nonmetals on one side.
+
+    Sides are those along the normal of the cell, wherever it points in space.
 
     Raises:
         StructureError: there are none.
@@ -75,17 +79,25 @@ def adsorbate_atoms(atoms: Atoms) -> tuple[int, ...]:
     tags = atoms.get_tags()
     if set(tags) == {0, 1, 2}:
         return tuple(int(index) for index in np.flatnonzero(tags == 2))
+    metals = ~np.isin(atoms.get_chemical_symbols(), sorted(NONMETALS))
+    height = heights(atoms)
+    for upward in (height, -height):
+        foreign = _foreign_on_top(atoms, upward)
+        if foreign.any() and metals.any():
+            return tuple(int(index) for index in np.flatnonzero(foreign))
+    raise StructureError(
+        "no adsorbate found: no atoms have tag 2 beside tags 0 and 1, and there "
+        "are no nonmetals on one side of a metal alone; set OC20's tags"
+    )
+
+
+def _foreign_on_top(
+    atoms: Atoms, height: Float[Array, " atom"]
+) -> Bool[NDArray[np.bool_], " atom"]:
+    """Return which atoms of the upper half are nonmetals that the lower one lacks."""
     symbols = np.array(atoms.get_chemical_symbols())
-    heights = atoms.positions[:, 2]
-    low = heights < 0.5 * (heights.min() + heights.max())
-    foreign = np.isin(symbols, sorted(NONMETALS - set(symbols[low]))) & ~low
-    metals = ~np.isin(symbols, sorted(NONMETALS))
-    if not foreign.any() or not metals.any():
-        raise StructureError(
-            "no adsorbate found: no atoms have tag 2 beside tags 0 and 1, and there "
-            "are no nonmetals on the upper side of a metal; set OC20's tags"
-        )
-    return tuple(int(index) for index in np.flatnonzero(foreign))
+    low = height < 0.5 * (height.min() + height.max())
+    return np.isin(symbols, sorted(NONMETALS - set(symbols[low]))) & ~low
 
 
 def local_modes(

@@ -1,6 +1,6 @@
 """Phonons of a crystal, from relaxation to files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from crack_md.files import (
     csv_bytes,
     keep_conditions,
     package_versions,
+    remove_temporaries,
     write_atomically,
     write_json,
 )
@@ -60,6 +61,7 @@ def run_phonons(
     folder: Path,
     relaxation: RelaxSettings | None = None,
     provenance: Mapping[str, Any] | None = None,
+    notes: Sequence[str] = (),
     report: Report | None = None,
 ) -> PhononResult:
     """Return the phonons of a crystal; phonons.json and phonopy's files hold them.
@@ -73,6 +75,7 @@ def run_phonons(
         folder: for all files.
         relaxation: how to relax the crystal first; None to take it as it is.
         provenance: what else decides the numbers, such as the model.
+        notes: what should be known about the model; the summary repeats them.
         report: called after every supercell.
 
     Raises:
@@ -92,6 +95,7 @@ def run_phonons(
         known = [folder / "forces", folder / RELAXED_FILE]
         has_results = any(path.exists() for path in known)
         keep_conditions(folder, conditions, has_results=has_results)
+        remove_temporaries(folder / "forces")
         crystal, rest = _relax_crystal(atoms, calculator, relaxation, folder)
         phonon, supercells = displace_supercells(crystal, settings=settings)
         forces = compute_forces(
@@ -105,6 +109,7 @@ def run_phonons(
             "n_displacements": len(supercells),
             **rest,
             **_numbers(phonons),
+            "notes": list(notes),
             "settings": conditions,
             "versions": package_versions(),
         }
@@ -179,7 +184,6 @@ def _write_files(
             for values in zip(*columns.values(), strict=True)
         ]
         write_atomically(folder / name, csv_bytes(rows))
-    phonon.save(
-        str(folder / "phonopy_params.yaml"),
-        settings={"force_sets": True, "force_constants": True, "displacements": True},
-    )
+    kept = {"force_sets": True, "force_constants": True, "displacements": True}
+    with atomic_path(folder / "phonopy_params.yaml") as temporary:
+        phonon.save(str(temporary), settings=kept)

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 
+from crack_md.errors import DataError
 from crack_md.files import (
     atomic_path,
     csv_bytes,
@@ -17,9 +18,10 @@ from crack_md.files import (
     write_atomically,
     write_json,
 )
+from crack_md.locks import is_full_disk
 from crack_md.progress import ProgressEvent, Report
 from crack_md.structures import StructureEntry
-from crack_md.workflows.model_info import ModelInfo
+from crack_md.workflows.model_info import ModelInfo, note_of_domain
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms, require_stress
 from crack_md.workflows.relax.store import (
     RelaxationRecord,
@@ -124,9 +126,15 @@ def _relax(
             trajectory=trajectory,
             with_stress=True,
         )
+    except OSError as error:
+        if not is_full_disk(error):
+            return _failed(entry, key, error), start
+        raise DataError(
+            f"cannot write '{trajectory}': {error.strerror}; make room and run the "
+            "same command again"
+        ) from error
     except Exception as error:  # one bad structure must not end a night's work
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        return RelaxationRecord(key, entry.name, "", "failed", error=text), start
+        return _failed(entry, key, error), start
     record = RelaxationRecord(
         key,
         entry.name,
@@ -135,8 +143,14 @@ def _relax(
         energy=result.energy,
         max_force=result.max_force,
         n_steps=result.n_steps,
+        domain_distance=result.domain_distance,
     )
     return record, result.atoms
+
+
+def _failed(entry: StructureEntry, key: str, error: Exception) -> RelaxationRecord:
+    text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return RelaxationRecord(key, entry.name, "", "failed", error=text)
 
 
 def write_results(
@@ -181,6 +195,8 @@ def _row(relaxed: Relaxed) -> dict[str, Any]:
         "max_stress_GPa": None,
         "volume_A3": None,
         "steps": record.n_steps,
+        "domain_distance": record.domain_distance,
+        "note": note_of_domain(record.domain_distance),
         "error": record.error,
     }
     if atoms is not None:

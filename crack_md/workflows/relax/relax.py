@@ -1,27 +1,26 @@
 """Relaxation with any ASE calculator and optimizer: positions, cell, symmetry."""
 
 import inspect
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import ase.optimize
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixSymmetry
 from ase.data import atomic_numbers, reference_states
-from ase.filters import FrechetCellFilter
 from ase.io.trajectory import Trajectory
 from ase.optimize.ode import ODE12r
 from ase.optimize.optimize import Optimizer
 
 from crack_md.errors import ConfigError, StructureError
+from crack_md.workflows.model_info import domain_distance
+from crack_md.workflows.relax.cell import Cell, cell_filter
+from crack_md.workflows.relax.symmetry import hold_symmetry
 
 MAXSTEP_A = 0.1
 """Half of ASE's default: an adsorbate must not jump over a 0.8 Å wide basin."""
@@ -32,15 +31,6 @@ PLATEAU_FALL = 0.95
 """What counts as falling: the smallest force so far must shrink by 5 %."""
 PLATEAU_FMAX = 0.1
 """eV/Å, largest force of a plateau whose energy still counts."""
-
-Cell = Literal["none", "isotropic", "full", "xy"]
-CELL_FILTERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "isotropic": {"hydrostatic_strain": True},
-        "full": {},
-        "xy": {"mask": [True, True, False, False, False, True]},  # Voigt order
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -104,6 +94,8 @@ class RelaxResult:
     plateau: bool = False
     """Whether it was given up because forces no longer fell; ``atoms`` is then the
     frame of the smallest forces."""
+    domain_distance: float | None = None
+    """How near atoms are at the end, measured by training; above 1 is nearer."""
 
     @property
     def status(self) -> str:
@@ -185,9 +177,7 @@ def relax_atoms(
     chosen = settings or RelaxSettings()
     moving = atoms.copy()
     if chosen.symmetry:
-        _require_periodic(moving, np.ones(3, dtype=bool), "symmetry")
-        held = FixSymmetry(moving, symprec=chosen.symmetry_tolerance_A)
-        moving.set_constraint([*moving.constraints, held])
+        hold_symmetry(moving, tolerance_A=chosen.symmetry_tolerance_A)
     moving.calc = calculator
     optimizer = _build_optimizer(moving, chosen)
     optimizer.attach(lambda: require_finite(moving))
@@ -204,8 +194,8 @@ def relax_atoms(
     if plateau and watch.best is not None:
         final, largest = watch.best, _largest_force(watch.best)
     else:
-        largest = _largest_force(moving)
         moving.set_constraint(atoms.constraints)
+        largest = _largest_force(moving)  # symmetry hides forces that break it
         keeps_stress = with_stress or chosen.cell != "none"
         final = _with_results(moving, with_stress=keeps_stress)
     return RelaxResult(
@@ -215,6 +205,7 @@ def relax_atoms(
         n_steps=optimizer.nsteps,
         converged=bool(converged),
         plateau=plateau,
+        domain_distance=domain_distance(calculator),
     )
 
 
@@ -247,13 +238,7 @@ class _PlateauWatch:
 def _build_optimizer(moving: Atoms, settings: RelaxSettings) -> Optimizer:
     target: Any = moving
     if settings.cell != "none":
-        along = np.array([True, True, settings.cell != "xy"])
-        _require_periodic(moving, along, f"cell '{settings.cell}'")
-        target = FrechetCellFilter(
-            moving,
-            scalar_pressure=settings.pressure_GPa * units.GPa,
-            **CELL_FILTERS[settings.cell],
-        )
+        target = cell_filter(moving, settings.cell, pressure_GPa=settings.pressure_GPa)
     kind = optimizer_named(settings.optimizer)
     # RFO and LBFGSLineSearch hand the limit on to a parent class
     takes_maxstep = any(
@@ -263,15 +248,6 @@ def _build_optimizer(moving: Atoms, settings: RelaxSettings) -> Optimizer:
     )
     options = {"maxstep": settings.maxstep} if takes_maxstep else {}
     return kind(target, logfile=None, **options)  # type: ignore[arg-type]
-
-
-def _require_periodic(atoms: Atoms, along: np.ndarray, what: str) -> None:
-    if not atoms.pbc[along].all():
-        raise StructureError(
-            f"{what} needs a structure that is periodic along "
-            f"{'all' if along.all() else 'the first two'} cell vectors; its pbc is "
-            f"{atoms.pbc.tolist()}"
-        )
 
 
 def _with_results(moving: Atoms, *, with_stress: bool = False) -> Atoms:

@@ -64,14 +64,24 @@ def bond_length(primitive: Atoms) -> float:
     return float(distances.min() * 1.1)
 
 
-def exact_frequencies(primitive: Atoms, q: np.ndarray) -> np.ndarray:
-    """Return THz of D(q) = (k/m) Σ_R R̂R̂ᵀ [1 − cos(2π q·R)] at fractional (n, 3) q."""
-    bond, image = neighbor_list("DS", primitive, bond_length(primitive))
+def exact_frequencies(crystal: Atoms, q: np.ndarray) -> np.ndarray:
+    """Return THz of springs at fractional (n, 3) q, (q, mode), for any masses.
+
+    D_ab(q) = k (m_a m_b)^−½ Σ_R R̂R̂ᵀ [δ_ab − exp(2πi q·S_R)], over the bonds R from a,
+    and in its second part over those that end on b in cell S_R.
+    """
+    first, second, bond, image = neighbor_list("ijDS", crystal, bond_length(crystal))
     along = bond / np.linalg.norm(bond, axis=1, keepdims=True)
-    weight = 1.0 - np.cos(2 * np.pi * q @ image.T)
-    matrices = np.einsum("qb,bi,bj->qij", weight, along, along)
-    matrices *= STIFFNESS / primitive.get_masses()[0]
-    squares = np.linalg.eigvalsh(matrices)
+    projections = np.einsum("bx,by->bxy", along, along)
+    phases = np.exp(2j * np.pi * q @ image.T)
+    matrices = np.zeros((len(q), len(crystal), 3, len(crystal), 3), dtype=complex)
+    for k, (a, b) in enumerate(zip(first, second, strict=True)):
+        matrices[:, a, :, a] += projections[k]
+        matrices[:, a, :, b] -= phases[:, k, None, None] * projections[k]
+    size = 3 * len(crystal)
+    weights = np.repeat(crystal.get_masses() ** -0.5, 3)
+    matrices = STIFFNESS * matrices.reshape(len(q), size, size)
+    squares = np.linalg.eigvalsh(weights[:, None] * matrices * weights)
     per_time_unit = np.sqrt(np.clip(squares, 0, None)) / (2 * np.pi)
     return np.asarray(per_time_unit * units.fs * 1000.0)
 

@@ -83,6 +83,40 @@ def test_phonons_do_not_depend_on_the_cell_that_is_given(form: str, tmp_path: Pa
         assert np.allclose(*ends, atol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.*Point group symmetries:UserWarning")  # phonopy's
+@pytest.mark.parametrize(
+    ("light", "smallest"),
+    [([0], [30.0, 195.084, 195.084, 195.084]), ([0, 1], [30.0, 195.084])],
+    ids=["L1_2", "L1_0"],
+)
+def test_isotopes_are_atoms_of_their_own(
+    light: list[int], smallest: list[float], tmp_path: Path
+):
+    """The cell, the path and the mesh are those of elements *and* masses."""
+    import phonopy
+
+    crystal = bulk("Pt", "fcc", a=3.9, cubic=True)
+    masses = crystal.get_masses()
+    masses[light] = 30.0
+    crystal.set_masses(masses)
+    shape = {"supercell": (2, 2, 2), "mesh_length_A": 25.0}
+    found = springs(tmp_path, crystal, **shape).phonons
+    cell = phonopy.load(tmp_path / "phonopy_params.yaml", log_level=0).primitive
+    assert sorted(cell.masses) == pytest.approx(smallest)
+    assert found.n_atoms == len(smallest)
+    primitive = Atoms(
+        cell.symbols, cell.positions, cell=cell.cell, masses=cell.masses, pbc=True
+    )
+    for segment in found.segments:
+        exact = exact_frequencies(primitive, segment.q)
+        # the lowest at Γ are roots of round-off
+        assert np.allclose(segment.frequency_THz, exact, atol=2e-4)
+    grid = (np.stack(np.meshgrid(*[np.arange(8)] * 3), -1).reshape(-1, 3) + 0.5) / 8
+    mean = exact_frequencies(primitive, grid).sum(axis=1).mean()
+    zero_point = 0.5 * mean * 1e12 * units._hplanck / units._e
+    assert found.thermal.zero_point_energy_eV == pytest.approx(zero_point, rel=2e-3)
+
+
 def test_path_follows_the_axes_of_the_primitive_cell():
     """Z is along the axis of fourfold symmetry, here the first one."""
     import phonopy

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,21 @@ def test_adsorbates_are_found_by_tags_or_by_element():
         adsorbate_atoms(fcc111("Pt", (1, 1, 3), vacuum=6.0))
     with pytest.raises(StructureError, match="no adsorbate found"):
         adsorbate_atoms(molecule("H2O"))
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        lambda slab: slab.rotate(120, (1, 1, 1), rotate_cell=True),
+        lambda slab: slab.rotate(180, "x", rotate_cell=True),
+        lambda slab: slab.rotate(75, (3, 1, 2), rotate_cell=True),
+        lambda slab: slab.set_cell(slab.cell.array[[1, 2, 0]]),
+        lambda slab: (slab.translate([0, 0, 11.5]), slab.wrap()),
+    ],
+    ids=["into yz", "upside down", "anyhow", "normal second", "cut by the cell"],
+)
+def test_adsorbates_are_found_wherever_the_surface_looks(turn: Callable[[Atoms], None]):
+    slab = fcc111("Cu", (2, 2, 3), vacuum=6.0, periodic=True)
+    add_adsorbate(slab, molecule("OH"), 1.5, "fcc")
+    turn(slab)
+    assert adsorbate_atoms(slab) == (12, 13)

@@ -214,3 +214,42 @@ def test_lattice_constant_is_where_the_stress_vanishes(metal: str) -> None:
     crystal = bulk(metal, "fcc", a=constant)
     crystal.calc = EMT()
     assert np.abs(crystal.get_stress()).max() < 2e-4
+
+
+def stepped(vacuum: float = 6.0) -> Atoms:
+    """Return strained copper with a rough upper side, which has room in its plane."""
+    slab = fcc111("Cu", (1, 1, 4), a=3.8, vacuum=vacuum, periodic=True)
+    slab.positions[-1, :2] += [0.05, -0.03]
+    slab.set_constraint(FixAtoms([1]))
+    return slab
+
+
+def turned(slab: Atoms, how: str) -> Atoms:
+    """Return the same slab, turned in space or with its cell vectors renamed."""
+    if how == "into yz":
+        slab.rotate(120, (1, 1, 1), rotate_cell=True)  # x → y → z → x
+        assert slab.get_cell()[2] == pytest.approx([slab.cell.lengths()[2], 0, 0])
+    elif how == "anyhow":
+        slab.rotate(40, (1, 2, 3), rotate_cell=True)
+    elif how == "vacuum first":
+        slab.set_cell(slab.cell.array[[2, 0, 1]])
+    elif how == "c downwards":
+        slab.rotate(180, "x", rotate_cell=True)
+    return slab
+
+
+@pytest.mark.parametrize("how", ["into yz", "anyhow", "vacuum first", "c downwards"])
+def test_flat_cells_relax_alike_however_they_lie(how: str):
+    settings = RelaxSettings(cell="xy", fmax=2e-3)
+    known = relax_atoms(stepped(), EMT(), settings=settings)
+    found = relax_atoms(turned(stepped(), how), EMT(), settings=settings)
+    assert known.converged
+    assert found.converged
+    assert found.energy == pytest.approx(known.energy, abs=1e-5)
+    lengths = known.atoms.cell.cellpar()
+    if how == "vacuum first":
+        lengths = lengths[[2, 0, 1, 5, 3, 4]]
+    assert found.atoms.cell.cellpar() == pytest.approx(lengths, abs=5e-3)
+    # the plane shrinks, and vacuum does not
+    assert known.atoms.cell.lengths()[0] < stepped().cell.lengths()[0] - 0.05
+    assert known.atoms.cell.lengths()[2] == pytest.approx(stepped().cell[2, 2])
