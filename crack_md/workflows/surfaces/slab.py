@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
 from crack_md.workflows.surfaces.contact_surface import exposed_atoms
+from crack_md.workflows.surfaces.present import NONMETALS as NONMETALS
+from crack_md.workflows.surfaces.present import adsorbed_atoms
 
 LAYER_GAP_A = 0.4
 """Atoms closer than this along the normal share a layer; (211) layers are 0.7 apart."""
@@ -26,7 +28,6 @@ OVERLAP_A = 0.7
 """Nuclei nearer than this (H-H in H2 is 0.74 Å) mean a broken structure."""
 OVERLAP_SCALE = 0.5
 """So do atoms nearer than half the sum of their covalent radii."""
-NONMETALS = frozenset(["H", "C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "I"])
 
 
 class SlabError(StructureError):
@@ -76,40 +77,41 @@ def check_structure(atoms: Atoms) -> None:
 
 
 def refuse_adsorbate(slab: Atoms, layer: NDArray[np.int_]) -> None:
-    """Raise SlabError("has_adsorbate") when something sits on the surface already.
+    """Raise SlabError("has_adsorbate") when something sits on a surface already.
 
-    Two signs: non-metal atoms on top of a slab whose lower half has none of their
-    element (so oxide slabs pass), and tags that OC20 or ASE give to adsorbates.
+    Bonds tell (`adsorbed_atoms`), and tags that OC20 or ASE give to adsorbates: of
+    non-metals in the top layer, and of metals that are a top layer of their own.
     """
-    symbols = np.array(slab.get_chemical_symbols())
-    heights = slab.positions[:, 2]
-    low = heights < heights.mean()
-    foreign = np.isin(symbols, sorted(NONMETALS - set(symbols[low]))) & ~low
-    substrate = heights[~foreign]
-    on_top = foreign & (heights > substrate.max() - LAYER_GAP_A)
-    tagged = _tagged_as_adsorbate(slab.get_tags(), layer)
-    foreign_atoms = np.flatnonzero(on_top | tagged)
-    if len(foreign_atoms):
-        names = ", ".join(sorted(set(symbols[foreign_atoms])))
-        raise SlabError(
-            "has_adsorbate",
-            f"the surface already carries {len(foreign_atoms)} atoms of an adsorbate "
-            f"({names}); give the clean slab",
-        )
+    bonded = adsorbed_atoms(slab)
+    tagged = _tagged_as_adsorbate(slab, layer)
+    found = np.flatnonzero(bonded | tagged)
+    if len(found) == 0:
+        return
+    names = ", ".join(sorted(set(slab.symbols[found])))
+    top = slab.positions[~(bonded | tagged), 2].max(initial=-np.inf) - LAYER_GAP_A
+    low = int((slab.positions[found, 2] < top).sum())
+    where = f", {low} of them below the topmost atoms" if low else ""
+    raise SlabError(
+        "has_adsorbate",
+        f"the surface already carries {len(found)} atoms of an adsorbate "
+        f"({names}){where}; give the clean slab",
+    )
 
 
-def _tagged_as_adsorbate(
-    tags: NDArray[np.int_], layer: NDArray[np.int_]
-) -> NDArray[np.bool_]:
+def _tagged_as_adsorbate(slab: Atoms, layer: NDArray[np.int_]) -> NDArray[np.bool_]:
     """Return a mask of the atoms in the top layer that tags call an adsorbate."""
-    top = layer == layer.max()
+    tags, top = slab.get_tags(), layer == layer.max()
     if layer.max() == 0 or np.ptp(tags) == 0:
         return np.zeros(len(tags), dtype=bool)
     bottom = tags[layer == 0]
     oc20 = bool((bottom == 0).all()) and set(tags) == {0, 1, 2}
     ase_build = bool((bottom > 1).all())
     marked = (tags == 2) if oc20 else (tags == 0) if ase_build else np.zeros_like(top)
-    return np.asarray(marked & top, dtype=bool)
+    marked = marked & top
+    # one atom among others of its layer is a dopant that somebody marked
+    is_alone = bool((marked == top).all())
+    nonmetal = np.isin(np.array(slab.symbols), sorted(NONMETALS))
+    return np.asarray(marked & (nonmetal | is_alone), dtype=bool)
 
 
 MIN_VACUUM_A = 6.0
