@@ -56,13 +56,13 @@ class _InPlaneFilter(FrechetCellFilter):
     """
 
     def __init__(self, atoms: Atoms, *, scalar_pressure: float) -> None:
-        super().__init__(atoms, scalar_pressure=scalar_pressure)
+        super().__init__(atoms, scalar_pressure=scalar_pressure)  # type: ignore[no-untyped-call]
         normal = surface_normal(atoms)
         self._plane = np.eye(3) - np.outer(normal, normal)
 
     def get_forces(self, **kwargs: Any) -> Any:
         """Return forces on atoms and, below them, on the strain within the plane."""
-        forces = super().get_forces(**kwargs)
+        forces = super().get_forces(**kwargs)  # type: ignore[no-untyped-call]
         n_atoms = len(self.atoms)
         forces[n_atoms:] = self._plane @ forces[n_atoms:] @ self._plane
         return forces
