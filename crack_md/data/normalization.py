@@ -18,6 +18,10 @@ PRESSED_EV = 0.1
 """Short-range repulsion per atom beyond which a frame says little about the others."""
 
 
+ALONE = 0.95
+"""Times the cutoff: atoms farther apart are single atoms to a network."""
+
+
 def fit_energy_scale(
     structures: Sequence[LabelledStructure],
     *,
@@ -71,6 +75,28 @@ def fit_element_references(structures: Sequence[LabelledStructure]) -> dict[int,
     sizes = counts.sum(axis=1, keepdims=True)
     fitted, *_ = np.linalg.lstsq(counts / sizes, energies / sizes[:, 0], rcond=None)
     return {int(z): float(energy) for z, energy in zip(elements, fitted, strict=True)}
+
+
+def fit_isolated_references(
+    structures: Sequence[LabelledStructure], cutoff: float
+) -> dict[int, float]:
+    """Return energies in eV of single atoms by atomic number, where frames tell.
+
+    Those frames count in which every atom is alone: single atoms, and dimers that are
+    pulled nearly to the cutoff.
+
+    Args:
+        structures: The training set.
+        cutoff: Of the network, in Å.
+    """
+    alone = [one for one in structures if _is_pulled_apart(one.atoms, cutoff)]
+    return fit_element_references(alone) if alone else {}
+
+
+def _is_pulled_apart(atoms: Atoms, cutoff: float) -> bool:
+    if len(atoms) > 2:  # nothing larger is made that way
+        return False
+    return not len(all_pairs(atoms, ALONE * cutoff).distance)
 
 
 def _typical(

@@ -6,6 +6,7 @@
     energy_scale        mean and std in eV, force_std in eV/Å
     energy_reference    "total" or "adsorption"
     element_references  eV per atom by atomic number
+    isolated_references eV of an atom alone by atomic number; may be missing
     gas_references      eV per molecule by formula
     elements            atomic numbers of the training data
     forces              "gradient" or "direct"
@@ -91,6 +92,8 @@ def save_model(
         "forces": config.forces,
         "provenance": plain({**metadata.provenance, **(provenance or {})}),
     }
+    if scale.isolated_references:
+        content["isolated_references"] = plain(scale.isolated_references)
     if metadata.feature_statistics is not None:
         content["feature_statistics"] = metadata.feature_statistics.plain()
     if metadata.limits is not None:
@@ -213,8 +216,13 @@ def _shortest_distances(raw: RawCheckpoint) -> ShortestDistances | None:
 def _scale(raw: RawCheckpoint) -> EnergyScale:
     values = _part(raw, "energy_scale", dict)
     references = _part(raw, "element_references", dict)
+    isolated: dict[int, float] = {}
+    if "isolated_references" in raw.content:
+        isolated = _part(raw, "isolated_references", dict)
     try:
-        return EnergyScale(**values, element_references=references)
+        return EnergyScale(
+            **values, element_references=references, isolated_references=isolated
+        )
     except TypeError as error:
         expected = "mean, std and force_std"
         raise _wrong(raw, "energy_scale", _one_line(error), expected) from error

@@ -24,12 +24,13 @@ SIGNED = (
     "forces",
 )
 """Parts that decide what a model answers; provenance may be edited."""
+SIGNED_IF_THERE = ("isolated_references",)
 
 
 def checksum(content: Mapping[str, Any]) -> str:
     """Return the SHA-256 of all that decides what a model answers."""
     digest = hashlib.sha256()
-    for name in SIGNED:
+    for name in (*SIGNED, *(one for one in SIGNED_IF_THERE if one in content)):
         digest.update(name.encode())
         for piece in _pieces(content[name]):
             digest.update(piece)
@@ -67,14 +68,15 @@ def check_numbers(raw: RawCheckpoint, *, num_elements: int) -> None:
             expected = "a number above 0" if positive else "a number"
             raise _wrong(path, f"energy_scale.{name}", value, expected)
     elements = content["elements"]
-    for number in [*elements, *content["element_references"]]:
+    isolated = content.get("isolated_references", {})
+    for number in [*elements, *content["element_references"], *isolated]:
         if type(number) is not int or not 1 <= number < num_elements:
             expected = f"atomic numbers from 1 to {num_elements - 1}"
             raise _wrong(path, "elements", number, expected)
     if not elements:
         raise _wrong(path, "elements", elements, "at least one")
-    for name in ("element_references", "gas_references"):
-        for key, value in content[name].items():
+    for name in ("element_references", "gas_references", "isolated_references"):
+        for key, value in content.get(name, {}).items():
             if not _is_finite(value) or not isinstance(key, int | str):
                 raise _wrong(path, f"{name}[{key!r}]", value, "an energy in eV")
 

@@ -37,7 +37,10 @@ class EnergyScale:
     force_std: float = 1.0
     """eV/Å; direct forces are multiplied by it."""
     element_references: Mapping[int, float] = field(default_factory=dict)
-    """eV per atom, by atomic number."""
+    """eV per atom, by atomic number; where the network starts from."""
+    isolated_references: Mapping[int, float] = field(default_factory=dict)
+    """eV of an atom alone, by atomic number; where none is given, an element's
+    reference is all that such an atom has."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,12 @@ class ForceField(nn.Module):
         table = torch.zeros(network.config.num_elements, dtype=torch.float64)
         for number, energy in scale.element_references.items():
             table[number] = energy
-        # A plain attribute: `.float()` would round total energies of 1e4 eV to 1 meV.
+        # Plain attributes: `.float()` would round total energies of 1e4 eV to 1 meV.
         self._element_references = table
+        self._isolated_difference = torch.zeros_like(table)
+        for number, energy in scale.isolated_references.items():
+            self._isolated_difference[number] = energy - table[number]
+        network.tells_isolation = bool(scale.isolated_references)
         self._any_order = False
         self.products: Products = "exact"
         """Set by `precision`; "tf32" holds while `forward` is at work."""
@@ -207,15 +214,18 @@ class ForceField(nn.Module):
     ) -> Float[Tensor, " atom"]:
         # float64: total energies of hundreds of eV, of which meV count
         if self._element_references.device != graph.positions.device:
-            self._element_references = self._element_references.to(
-                graph.positions.device
-            )
+            device = graph.positions.device
+            self._element_references = self._element_references.to(device)
+            self._isolated_difference = self._isolated_difference.to(device)
         references = self._element_references
         raw = output.node_energy.double() / self.network.config.average_atoms
         share = (self.scale.mean / atoms_per_structure(graph))[graph.batch]
         energy = raw * self.scale.std + share + references[graph.atomic_numbers]
         if output.pair_energy is not None:
             energy = energy + output.pair_energy.double()
+        if output.isolation is not None:
+            missing = self._isolated_difference[graph.atomic_numbers]
+            energy = energy + missing * output.isolation.double()
         return energy
 
 

@@ -31,10 +31,13 @@ from torch import Tensor
 from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph, edge_vectors
 from crack_md.models.constants import ExactConstants
-from crack_md.models.short_range import ShortRange, ShortRangeKind
+from crack_md.models.short_range import ShortRange, ShortRangeKind, switch_off
 from crack_md.neighbors import NeighborRule, SmoothNeighbors
 
 Forces = Literal["direct", "gradient"]
+
+ISOLATION_DECAY = 3.0
+"""Of `isolation`: how fast neighbors end it."""
 
 
 class NetworkOutput(NamedTuple):
@@ -47,6 +50,8 @@ class NetworkOutput(NamedTuple):
     """Coefficient 0 is invariant: what losses and feature statistics read."""
     pair_energy: Float[Tensor, " atom"] | None = None
     """Half of the short-range repulsion of all pairs of an atom, in eV."""
+    isolation: Float[Tensor, " atom"] | None = None
+    """1 for an atom without neighbors, 0 for one among many (`isolation`)."""
 
 
 class Edges(NamedTuple):
@@ -176,6 +181,8 @@ class Network(ExactConstants):
 
     filler: Tensor
     config: Architecture
+    tells_isolation: bool = False
+    """Whether outputs say how alone atoms are; set by the force field that uses it."""
 
     def __init__(self, config: Architecture) -> None:
         super().__init__()
@@ -208,11 +215,13 @@ class Network(ExactConstants):
                 of keeping what it needs. The gradient itself has none then.
         """
         edges = self.edges(graph, compact=compact)
+        alone = isolation(edges, self.config.cutoff) if self.tells_isolation else None
         if self.short_range is None:
-            return self.evaluate(edges, frames=frames, recompute=recompute)
+            output = self.evaluate(edges, frames=frames, recompute=recompute)
+            return output._replace(isolation=alone)
         pairs, seen = _apart(edges, self.short_range)
         output = self.evaluate(seen, frames=frames, recompute=recompute)
-        return output._replace(pair_energy=pairs)
+        return output._replace(pair_energy=pairs, isolation=alone)
 
     def pair_energy(self, graph: AtomGraph) -> Float[Tensor, " atom"]:
         """Return the short-range repulsion alone, in eV; zero without any."""
@@ -264,6 +273,16 @@ class Network(ExactConstants):
             f"the products of architecture '{self.config.name}' are too small to gain "
             f"from {str(dtype).removeprefix('torch.')}; use dtype 'float32'"
         )
+
+
+def isolation(edges: Edges, cutoff: float) -> Float[Tensor, " atom"]:
+    """Return exp(−3 Σ_j u(r_ij/cutoff)) of every atom, u the switch of `short_range`.
+
+    1 without neighbors; 0.08 for one of two atoms at a bond of half the cutoff; below
+    1e-6 in surfaces of metals. Smooth, with two vanishing derivatives at the cutoff.
+    """
+    weights = switch_off(edges.lengths / cutoff)
+    return torch.exp(-ISOLATION_DECAY * edges.sums(weights))
 
 
 def _apart(

@@ -9,11 +9,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from crack_md.data.dataset import LabelledStructure
-from crack_md.data.normalization import fit_energy_scale
+from crack_md.data.normalization import fit_energy_scale, fit_isolated_references
 from crack_md.errors import ConfigError
 from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.checkpoint import load_model
-from crack_md.models.force_field import ForceField, ModelMetadata
+from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.network import Network
 from crack_md.models.shortest_distances import ShortestDistances
 from crack_md.models.teachers import load_teacher
@@ -61,7 +61,7 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
             average_atoms=config.architecture.average_atoms,
             short_range=network.short_range,
         )
-        return ForceField(network, scale, metadata)
+        return ForceField(network, _with_isolated(scale, network, data), metadata)
     start = load_model(config.init_from)
     missing = set(metadata.elements) - set(start.metadata.elements)
     if missing:
@@ -75,7 +75,22 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
         name=str(config.init_from),
         parts=config.init_parts,
     )
-    return ForceField(network, start.scale, metadata)
+    return ForceField(network, _with_isolated(start.scale, network, data), metadata)
+
+
+def _with_isolated(
+    scale: EnergyScale, network: Network, data: TrainingData
+) -> EnergyScale:
+    """Return the scale with energies of single atoms, where the data tell them all.
+
+    Networks of the strict rule have no envelope that would lead there.
+    """
+    if network.short_range is None or scale.isolated_references:
+        return scale
+    found = fit_isolated_references(data.train, network.config.cutoff)
+    if not set(data.dataset.elements).issubset(found):
+        return scale
+    return dataclasses.replace(scale, isolated_references=found)
 
 
 def copy_matching_weights(
