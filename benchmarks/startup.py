@@ -26,7 +26,6 @@ class Target:
 
 TARGETS = (
     Target(("--help",), 0.5),
-    Target(("screen", "--help"), 0.5),
     Target(("screen", "missing.db"), 1.5),
 )
 

@@ -7,7 +7,7 @@ import pytest
 from ase.build import fcc111
 
 from crack_md.models.limits import LabelSpread, Limits
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.ranking.errors import AssumedErrors, from_labels
 from crack_md.workflows.ranking.rank import rank_slabs
@@ -32,7 +32,7 @@ MODEL: ModelInfo = replace(NO_PLATINUM, limits=LIMITS)
 def screened(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("screened")
     entries = [
-        Entry(metal, fcc111(metal, (1, 1, 3), vacuum=8.0))
+        StructureEntry(metal, fcc111(metal, (1, 1, 3), vacuum=8.0))
         for metal in ("Ag", "Au", "Ni")
     ]
     run(folder, entries, model=MODEL, settings=fast("O"), distance=LIMITS.distance)
