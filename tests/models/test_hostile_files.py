@@ -233,6 +233,27 @@ def test_numbers_that_no_model_has_are_refused(
         load(content, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ({"num_layers": 10**6}, "num_layers is 1000000"),
+        ({"lmax": 1000}, "lmax is 1000"),
+        ({"cutoff": 1e9}, "cutoff is 1000000000"),
+        ({"cutoff": float("nan")}, "cutoff is nan"),
+        ({"neighbors": "x"}, "neighbors is 'x'"),
+        ({"name": ["equiformer_v2"]}, "name is"),
+        # each value is possible; all together need 3 TB
+        ({"num_layers": 100, "sphere_channels": 4096, "lmax": 6}, "more than [5-9]"),
+    ],
+)
+def test_architectures_beyond_their_file_are_not_built(
+    tmp_path: Path, content: dict[str, Any], sizes: dict[str, Any], message: str
+) -> None:
+    content["architecture"].update(sizes)
+    with pytest.raises(CheckpointError, match=message):
+        load(content, tmp_path)
+
+
 OTHER_KINDS = (None, True, 1, -1.5, "x", [], {}, (1, 2), torch.ones(2), {"a": [1]})
 
 

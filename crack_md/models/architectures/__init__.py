@@ -9,10 +9,13 @@ from torch import Tensor
 from crack_md.errors import CheckpointError
 from crack_md.models.architectures.ace import Ace, AceConfig
 from crack_md.models.architectures.painn import Painn, PainnConfig
+from crack_md.models.budget import ElementBudget
 from crack_md.models.equiformer_config import EquiformerV2Config
 from crack_md.models.equiformer_v2 import EquiformerV2
 from crack_md.models.network import Architecture, Network
 
+SPARE_ELEMENTS = 50_000_000
+"""What a network may hold beside its weights: tables, grids, work while it is made."""
 UNNAMED = "equiformer_v2"
 """The architecture of files and recipes that name none."""
 
@@ -38,7 +41,7 @@ def entry_of(options: Mapping[str, Any]) -> Entry:
         ValueError: there is none of this name.
     """
     name = options.get("name", UNNAMED)
-    if name not in ARCHITECTURES:
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         expected = ", ".join(ARCHITECTURES)
         raise ValueError(f"name is {name!r}; expected one of {expected}")
     return ARCHITECTURES[name]
@@ -68,8 +71,10 @@ def filled_network(
         CheckpointError: Names or shapes disagree with the architecture, or a weight is
             not a finite number.
     """
+    room = SPARE_ELEMENTS + 4 * sum(tensor.numel() for tensor in tensors.values())
     try:
-        network = build_network(config)
+        with ElementBudget(room):
+            network = build_network(config)
     except (TypeError, ValueError, ArithmeticError, LookupError, RuntimeError) as error:
         raise CheckpointError(
             f"'{source}' describes an architecture that can not be built ({error}); "
