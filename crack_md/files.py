@@ -23,7 +23,7 @@ from crack_md.errors import DataError
 
 SETTINGS_FILE = "settings.json"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")
-"""Names that `replaced` gives while a file is written."""
+"""Names that `atomic_path` gives while a file is written."""
 PACKAGES = ("crack-md", "ase", "numpy", "torch", "phonopy")
 """What decides the numbers of most results."""
 

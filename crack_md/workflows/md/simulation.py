@@ -85,6 +85,7 @@ class Simulation:
             )
         self._build_dynamics({})
         self._log()
+        self._watch_domain()
         self.files.frames.append(self._frame())
         self._pass_through_restart_file()
 
