@@ -25,7 +25,7 @@ from crack_md.structures import is_locked
 from crack_md.workflows.relax.relax import is_settled
 
 FILE_NAME = "results.db"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 
 
 ADSORBED = ("converged", "plateau", "not_converged")
@@ -70,6 +70,9 @@ class RelaxationRecord:
 def relaxation_key(slab: Atoms, site: str, conditions: Mapping[str, Any]) -> str:
     """Return the hash that names a relaxation: structure, site, model and settings.
 
+    All that decides the energy or a verdict is in it; tags are, because a bond to an
+    atom that is not tagged as surface means intercalation.
+
     Args:
         slab: the clean slab before any relaxation. What is placed on it follows from
             it and the site, but only to round-off, so it is no part of the key.
@@ -82,12 +85,27 @@ def relaxation_key(slab: Atoms, site: str, conditions: Mapping[str, Any]) -> str
         # 1e-6 Å is above what text formats lose and below what physics notices.
         "positions": (np.round(slab.positions, 6) + 0.0).tolist(),
         "cell": (np.round(slab.cell.array, 6) + 0.0).tolist(),
+        "pbc": slab.pbc.tolist(),
+        "tags": slab.get_tags().tolist(),
         "constraints": [constraint.todict() for constraint in slab.constraints],
+        "state": _electronic_state(slab),
         "site": site,
         "conditions": dict(conditions),
     }
     text = json.dumps(content, sort_keys=True, default=as_plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _electronic_state(atoms: Atoms) -> dict[str, Any]:
+    """Return what calculators read of a structure besides its geometry, where given."""
+    arrays = {
+        name: atoms.arrays[name].tolist()
+        for name in ("initial_magmoms", "initial_charges")
+        if name in atoms.arrays and atoms.arrays[name].any()
+    }
+    return arrays | {
+        name: atoms.info[name] for name in ("charge", "spin") if name in atoms.info
+    }
 
 
 class ResultsStore:

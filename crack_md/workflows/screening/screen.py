@@ -132,8 +132,11 @@ class _ScreeningRun:
 
     def _key(self, plan: SlabPlan, start: Placement | None) -> str:
         assert plan.slab is not None
-        where = start.key if start is not None else ""
-        return relaxation_key(plan.slab.atoms, where, self.store.conditions)
+        where, conditions = "", dict(self.store.conditions)
+        if start is not None:
+            # sites are numbered, and ends named, among those of the exposed atoms
+            where, conditions["surface"] = start.key, plan.slab.surface.tolist()
+        return relaxation_key(plan.slab.atoms, where, conditions)
 
     def _clean_task(self, plan: SlabPlan) -> SiteRelaxation:
         assert plan.slab is not None

@@ -166,7 +166,9 @@ def prepare_slab(atoms: Atoms, *, adsorbate: str = "O") -> Slab:
 def _tag(slab: Atoms, layer: NDArray[np.int_], surface: NDArray[np.int_]) -> str:
     """Set OC20's tags in place unless they are there, and return what was done."""
     given = slab.get_tags()
-    if set(given) == {0, 1} and not given[layer == 0].any():
+    # tags that mark a dopant, or half of a surface, say nothing about what lies beneath
+    covers = not given[layer == 0].any() and bool((given[surface] == 1).all())
+    if set(given) == {0, 1} and covers:
         return f"tags kept: {int(given.sum())} surface atoms"
     slab.set_tags(np.isin(np.arange(len(slab)), surface).astype(int))
     why = "were missing" if not given.any() else "were not OC20's"
