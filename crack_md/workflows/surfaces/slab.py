@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
 from crack_md.workflows.surfaces.contact_surface import exposed_atoms
+from crack_md.workflows.surfaces.layers import LAYER_GAP_A, layers
 from crack_md.workflows.surfaces.present import NONMETALS as NONMETALS
 from crack_md.workflows.surfaces.present import adsorbed_atoms
 
-LAYER_GAP_A = 0.4
-"""Atoms closer than this along the normal share a layer; (211) layers are 0.7 apart."""
 OVERLAP_A = 0.7
 """Nuclei nearer than this (H-H in H2 is 0.74 Å) mean a broken structure."""
 OVERLAP_SCALE = 0.5
@@ -268,15 +267,6 @@ def _unwrap(slab: Atoms, axis: int) -> bool:
     images -= 0.0 if cut else images.min()
     slab.positions -= images[:, None] * slab.cell[axis]
     return cut
-
-
-def layers(heights: NDArray[np.float64]) -> NDArray[np.int_]:
-    """Return the layer of every atom, 0 at the bottom, from heights in Å."""
-    order = np.argsort(heights)
-    steps = np.diff(heights[order]) > LAYER_GAP_A
-    layer = np.empty(len(heights), dtype=int)
-    layer[order] = np.concatenate([[0], np.cumsum(steps)])
-    return layer
 
 
 def _fixed(slab: Atoms) -> set[int]:
