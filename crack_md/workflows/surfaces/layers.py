@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 LAYER_GAP_A = 0.4
 """Atoms closer than this along the normal share a layer; (211) layers are 0.7 apart."""
 CHAIN_A = 2 * LAYER_GAP_A
-"""What is thicker, without a gap, are several layers: those of (977) are 0.3 apart."""
+"""What is thicker, without a gap, is several layers: those of (977) are 0.3 apart."""
 ROUND_OFF_A = 0.02
 CLEAR_RATIO = 2.0
 """Gaps between layers are so many times wider than those inside a layer."""
@@ -17,20 +17,17 @@ def layers(heights: NDArray[np.float64]) -> NDArray[np.int_]:
 
     Layers are parted by 0.4 Å of nothing. Where atoms follow each other more closely
     through more than 0.8 Å, as on vicinal surfaces, the clearest step in the sizes of
-    their gaps parts them; where there is none, slices of 0.4 Å do.
+    the gaps between atoms parts them; where there is none, slices of 0.4 Å do.
     """
     order = np.argsort(heights, kind="stable")
     ordered = np.asarray(heights)[order]
-    gaps = np.diff(ordered)
-    parted = gaps > LAYER_GAP_A
-    ends = np.flatnonzero(np.concatenate([parted, [True]]))
-    start = 0
-    for end in ends.tolist():
-        if ordered[end] - ordered[start] > CHAIN_A:
-            parted[start:end] = _part_clearly(ordered[start : end + 1])
-        start = end + 1
+    parted = np.diff(ordered) > LAYER_GAP_A
+    ends = np.append(np.flatnonzero(parted), len(ordered) - 1)
+    starts = np.append(0, ends[:-1] + 1)
+    if (ordered[ends] - ordered[starts]).max(initial=0.0) > CHAIN_A:
+        parted = _part_clearly(ordered)
     layer = np.empty(len(heights), dtype=int)
-    layer[order] = np.concatenate([[0], np.cumsum(parted)])
+    layer[order] = np.append(0, np.cumsum(parted))
     return layer
 
 
@@ -51,8 +48,8 @@ def _part_clearly(heights: NDArray[np.float64]) -> NDArray[np.bool_]:
     gaps = np.diff(heights)
     sizes = np.maximum(np.sort(np.append(gaps, 0.0)), ROUND_OFF_A)
     ratios = sizes[1:] / sizes[:-1]
-    widest = int(ratios.argmax())
-    if ratios[widest] >= CLEAR_RATIO:
+    widest = int(ratios.argmax()) if len(ratios) else 0
+    if len(ratios) and ratios[widest] >= CLEAR_RATIO:
         return gaps > np.sqrt(sizes[widest] * sizes[widest + 1])
-    slices = np.floor((heights - heights[0]) / LAYER_GAP_A)
-    return np.asarray(np.diff(slices) > 0)
+    slices = np.floor((heights - heights[:1]) / LAYER_GAP_A)
+    return np.asarray((np.diff(slices) > 0) | (gaps > LAYER_GAP_A))
