@@ -177,7 +177,6 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 def test_folder_of_bulks_with_two_adsorbates(tmp_path: Path) -> None:
     """Reading, cutting, placing, energetics: the whole way in one command."""
-    pytest.importorskip("pymatgen.core")
     folder = tmp_path / "bulks"
     folder.mkdir()
     for metal in ("Cu", "Ag"):

@@ -221,7 +221,8 @@ def screen(
 def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) -> Any:
     """Return the slabs of the input, cut from bulks where planes are given."""
     from crack_md.structures import read_entries
-    from crack_md.workflows.surfaces.cut import CutSettings, cut_entries, parse_planes
+    from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
+    from crack_md.workflows.surfaces.planes import parse_planes
 
     planes = parse_planes(miller) if miller is not None else ()
     entries = read_entries(surfaces, select=select)

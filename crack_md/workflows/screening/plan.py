@@ -221,6 +221,7 @@ def _warnings(
     settings: ScreenSettings,
 ) -> Iterator[str]:
     """Yield what a reader of the row must know to judge its numbers."""
+    yield from slab.warnings
     magnetic = sorted(MAGNETIC & set(slab.atoms.symbols))
     if magnetic and not model.spin_polarised:
         unsure = "was not" if model.spin_polarised is False else "may not have been"

@@ -19,11 +19,17 @@ from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
 from crack_md.workflows.surfaces.contact_surface import exposed_atoms
+from crack_md.workflows.surfaces.layers import LAYER_GAP_A, layers
 from crack_md.workflows.surfaces.present import NONMETALS as NONMETALS
 from crack_md.workflows.surfaces.present import adsorbed_atoms
+from crack_md.workflows.surfaces.upright import (
+    ConstraintError,
+    Upright,
+    held_atoms,
+    partly_held_atoms,
+    turn_upright,
+)
 
-LAYER_GAP_A = 0.4
-"""Atoms closer than this along the normal share a layer; (211) layers are 0.7 apart."""
 OVERLAP_A = 0.7
 """Nuclei nearer than this (H-H in H2 is 0.74 Å) mean a broken structure."""
 OVERLAP_SCALE = 0.5
@@ -118,6 +124,7 @@ MIN_VACUUM_A = 6.0
 """Wider than any gap inside a layered crystal, narrower than any useful vacuum."""
 ADDED_VACUUM_A = 15.0
 """Given to slabs whose normal direction was not periodic and has no room."""
+THIN_VACUUM_A = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +138,8 @@ class Slab:
     """Indices of the atoms that an adsorbate from above can touch."""
     preparation: tuple[str, ...] = ()
     """What was done to the structure as given, in words for its table row."""
+    warnings: tuple[str, ...] = ()
+    """What a reader of its numbers must know about the structure."""
 
     @property
     def n_layers(self) -> int:
@@ -149,18 +158,20 @@ def prepare_slab(atoms: Atoms, *, adsorbate: str = "O") -> Slab:
         SlabError: not a slab with one free surface to adsorb on.
     """
     check_structure(atoms)
-    slab, turned = _upright(atoms, _vacuum_axis(atoms))
+    upright = _upright(atoms, _vacuum_axis(atoms))
+    slab = upright.atoms
     layer = layers(slab.positions[:, 2])
     refuse_adsorbate(slab, layer)
     surface = exposed_atoms(slab, adsorbate=adsorbate)
     tagged = _tag(slab, layer, surface)
     held = _fix(slab, layer)
-    if set(np.flatnonzero(layer == layer.max())) <= _fixed(slab):
+    if set(np.flatnonzero(layer == layer.max())) <= held_atoms(slab):
         raise SlabError(
             "surface_fixed",
             "all atoms of the top layer are fixed; free them or turn the slab over",
         )
-    return Slab(slab, layer, surface, (*turned, tagged, held))
+    done = (*upright.done, tagged, held)
+    return Slab(slab, layer, surface, done, upright.warnings)
 
 
 def _tag(slab: Atoms, layer: NDArray[np.int_], surface: NDArray[np.int_]) -> str:
@@ -177,14 +188,17 @@ def _tag(slab: Atoms, layer: NDArray[np.int_], surface: NDArray[np.int_]) -> str
 
 def _fix(slab: Atoms, layer: NDArray[np.int_]) -> str:
     """Fix the lower half in place unless constraints are there; say what was done."""
-    if slab.constraints:
-        return f"constraints kept: {len(_fixed(slab))} of {len(slab)} atoms fixed"
+    held, partly = held_atoms(slab), partly_held_atoms(slab)
+    if held or partly:
+        some = f", {len(partly)} partly" if partly else ""
+        return f"constraints kept: {len(held)} of {len(slab)} atoms fixed{some}"
     # One layer cannot be split in two: it stays free.
+    empty = "constraints of the file hold no atom; " if slab.constraints else ""
     n_layers = int(layer.max()) + 1
     slab.set_constraint(FixAtoms(mask=layer < n_layers // 2))
     if n_layers == 1:
-        return "nothing fixed: one layer"
-    return f"fixed the lower {n_layers // 2} of {n_layers} layers"
+        return f"{empty}nothing fixed: one layer"
+    return f"{empty}fixed the lower {n_layers // 2} of {n_layers} layers"
 
 
 def _vacuum_axis(atoms: Atoms) -> int:
@@ -228,28 +242,18 @@ def _largest_gap(atoms: Atoms, axis: int) -> tuple[float, float]:
     return float(widths[widest]), float(scaled[(widest + 1) % len(scaled)])
 
 
-def _upright(atoms: Atoms, axis: int) -> tuple[Atoms, list[str]]:
-    """Return a whole slab with the normal along +z, and what was done to it."""
+def _upright(atoms: Atoms, axis: int) -> Upright:
+    """Return a whole, periodic slab with the normal along +z, and what was done."""
     slab, done = atoms.copy(), []
     slab.calc = None
     periodic = bool(slab.pbc[axis])
     if periodic and _unwrap(slab, axis):
         done.append("joined across the cell boundary")
-    cell = slab.cell.complete().array[[axis - 2, axis - 1, axis]]
-    if np.linalg.det(cell) < 0:
-        cell = cell[[1, 0, 2]]
-    slab.set_cell(cell)
-    normal = np.cross(cell[0], cell[1])
-    normal /= np.linalg.norm(normal)
-    if not np.allclose(normal, [0, 0, 1], atol=1e-8):
-        if any(not isinstance(held, FixAtoms) for held in slab.constraints):
-            raise SlabError(
-                "unsupported_constraint",
-                "the slab must be turned to point along z, and constraints other than "
-                "FixAtoms cannot be turned with it; turn it before screening",
-            )
-        slab.rotate(normal, "z", rotate_cell=True)
-        done.append("turned upright")
+    try:
+        turned = turn_upright(slab, axis)
+    except ConstraintError as error:
+        raise SlabError("unsupported_constraint", str(error)) from error
+    slab, done = turned.atoms, [*done, *turned.done]
     needed = np.ptp(slab.positions[:, 2]) + ADDED_VACUUM_A
     if not periodic:
         done.append("made periodic along its normal")
@@ -257,7 +261,10 @@ def _upright(atoms: Atoms, axis: int) -> tuple[Atoms, list[str]]:
         slab.cell[2] *= needed / slab.cell[2, 2]
         done.append(f"{ADDED_VACUUM_A:g} Å of vacuum added")
     slab.pbc = True
-    return slab, done
+    vacuum = slab.cell[2, 2] - float(np.ptp(slab.positions[:, 2]))
+    thin = f"{vacuum:.1f} Å of vacuum: under {THIN_VACUUM_A:g} Å slabs feel each other"
+    warnings = [*turned.warnings] + ([thin] if vacuum < THIN_VACUUM_A else [])
+    return Upright(slab, tuple(done), tuple(warnings))
 
 
 def _unwrap(slab: Atoms, axis: int) -> bool:
@@ -270,20 +277,3 @@ def _unwrap(slab: Atoms, axis: int) -> bool:
     images -= 0.0 if cut else images.min()
     slab.positions -= images[:, None] * slab.cell[axis]
     return cut
-
-
-def layers(heights: NDArray[np.float64]) -> NDArray[np.int_]:
-    """Return the layer of every atom, 0 at the bottom, from heights in Å."""
-    order = np.argsort(heights)
-    steps = np.diff(heights[order]) > LAYER_GAP_A
-    layer = np.empty(len(heights), dtype=int)
-    layer[order] = np.concatenate([[0], np.cumsum(steps)])
-    return layer
-
-
-def _fixed(slab: Atoms) -> set[int]:
-    fixed: set[int] = set()
-    for constraint in slab.constraints:
-        if isinstance(constraint, FixAtoms):
-            fixed.update(int(index) for index in constraint.get_indices())
-    return fixed
