@@ -17,7 +17,7 @@ class ElementBudget(TorchDispatchMode):
     """
 
     def __init__(self, most: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._most = self._left = most
 
     def __torch_dispatch__(
