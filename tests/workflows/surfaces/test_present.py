@@ -16,7 +16,7 @@ from ase.build import (
 )
 from ase.spacegroup import crystal
 
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.screening.plan import ScreenSettings, plan_slab
 from crack_md.workflows.surfaces.present import adsorbed_atoms
@@ -203,7 +203,7 @@ def test_says_how_many_are_not_on_top() -> None:
 
 
 def test_a_sheet_is_refused_for_its_elements() -> None:
-    entry = Entry("N-graphene", nitrogen_in_graphene())
+    entry = StructureEntry("N-graphene", nitrogen_in_graphene())
     model = ModelInfo("student", "0", "total", elements=frozenset(["Pt", "O", "H"]))
     plan = plan_slab(entry, model=model, settings=ScreenSettings())
     assert plan.status == "unknown_element"
