@@ -11,12 +11,32 @@ from crack_md.errors import ConfigError, DataError, MissingDependencyError
 from crack_md.lmdb_pages import check_lmdb
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, *, whole: bool = True) -> None:
     """Refuse what a reader would wait for, hang on, or die of.
+
+    Args:
+        path: of any kind.
+        whole: also refuse extended XYZ whose last frame is cut short; its other frames
+            can be read.
 
     Raises:
         DataError: no such file, a pipe or device, an empty file, an LMDB file that is
-            damaged, or extended XYZ with fewer lines than it says.
+            damaged, or extended XYZ with far fewer lines than it says.
+    """
+    check_regular(path)
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is an empty file")
+    if path.suffix == ".aselmdb":
+        check_lmdb(path)
+    elif path.suffix in (".xyz", ".extxyz"):
+        _check_xyz(path, whole=whole)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no file, before it is opened: a pipe waits for who writes to it.
+
+    Raises:
+        DataError: nothing there, a pipe or a device.
     """
     if not path.exists():
         raise DataError(f"no such file or folder: {path}")
@@ -24,12 +44,6 @@ def check_file(path: Path) -> None:
         raise DataError(
             f"{path} is a pipe or a device; expected a file: save its content first"
         )
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is an empty file")
-    if path.suffix == ".aselmdb":
-        check_lmdb(path)
-    elif path.suffix in (".xyz", ".extxyz"):
-        _check_xyz(path)
 
 
 def open_database(path: Path, *, readonly: bool = True) -> Any:
@@ -82,7 +96,7 @@ def read_yaml(path: Path, *, what: str) -> Any:
     return parse_yaml(text, where=str(path))
 
 
-def _check_xyz(path: Path) -> None:
+def _check_xyz(path: Path, *, whole: bool) -> None:
     """Compare the counts of atoms with the lines there are, which ASE does not."""
     with path.open("rb") as file:
         frame = 0
@@ -92,7 +106,8 @@ def _check_xyz(path: Path) -> None:
                 return  # ASE says what it expects
             count = int(line[:18]) + 1
             found = sum(1 for _ in islice(file, min(count, path.stat().st_size)))
-            if found < count and not (found == count - 1 == 0):
+            short = found < count and not (found == count - 1 == 0)
+            if short and (whole or frame == 1 or count > path.stat().st_size):
                 raise DataError(
                     f"{path}: frame {frame} says it has {line[:18].decode()} atoms, "
                     f"and {max(found - 1, 0)} lines follow; it is cut short or damaged"

@@ -18,7 +18,7 @@ from ase import Atoms
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
 from crack_md.files import as_plain, file_sha256
-from crack_md.input_files import open_database
+from crack_md.input_files import check_file, check_regular, open_database
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 IN_FOLDERS = frozenset(
@@ -98,6 +98,7 @@ def structure_files(
     if not path.exists():
         raise DataError(f"no such file: '{path}'; expected structures in {EXPECTED}")
     if not path.is_dir():
+        check_regular(path)
         return (path,)
     files = tuple(
         file
@@ -137,6 +138,7 @@ def _is_json_database(file: Path) -> bool:
 def input_sha256(path: Path) -> str:
     """Return the hash of a file, or of the names and content of a folder's files."""
     if not path.is_dir():
+        check_regular(path)
         return file_sha256(path)
     total = hashlib.sha256()
     for file in structure_files(path):
@@ -234,6 +236,7 @@ def _database_rows(path: Path, select: str | None) -> Iterator[StructureEntry]:
 
 def _file_frames(path: Path) -> Iterator[StructureEntry]:
     """Yield frames one by one: those before a damaged frame are good."""
+    check_file(path, whole=False)
     frames = ase.io.iread(path, index=":")
     number = 0
     while True:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import ase.io
@@ -192,3 +193,30 @@ def test_cut_lmdb_is_refused_before_it_is_mapped(tmp_path: Path) -> None:
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"it has \d+ of \d+ bytes"):
         read_entries(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with names are POSIX")
+@pytest.mark.parametrize("suffix", ["extxyz", "db", "aselmdb", "cif"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"pipe.{suffix}")
+    for read in (read_entries, input_sha256):
+        with pytest.raises(DataError, match="is a pipe or a device"):
+            read(tmp_path / f"pipe.{suffix}")
+
+
+@pytest.mark.parametrize("n_whole", [0, 2])
+def test_counts_beyond_the_file_are_no_search(tmp_path: Path, n_whole: int) -> None:
+    path = tmp_path / "few.xyz"
+    frame = "1\n\nCu 0 0 0\n"
+    path.write_text(n_whole * frame + "1000000000000\n\nCu 0 0 0\n")
+    with pytest.raises(DataError, match=f"frame {n_whole + 1} says it has 1000000"):
+        read_entries(path)
+
+
+def test_frames_before_one_that_is_cut_short_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "cut.extxyz"
+    ase.io.write(path, [SLAB, SLAB])
+    path.write_text(path.read_text()[:-60])
+    good, bad = read_entries(path)
+    assert good.atoms is not None
+    assert bad.error

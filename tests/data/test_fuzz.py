@@ -24,6 +24,7 @@ from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, CrackError, DataError
 from crack_md.lmdb_pages import check_lmdb
 from crack_md.models.checkpoint import load_model, save_model
+from crack_md.structures import read_entries
 from crack_md.training.config_file import check_config, load_config
 from tests.factories import tiny_model
 from tests.training.factories import recipe
@@ -81,9 +82,9 @@ def test_structure_files(
 ) -> None:
     path = tmp_path / f"spoilt{kind}"
     path.write_bytes(spoilt(whole[kind], changes))
-    for read in (lambda: list(read_structures(path)), lambda: read_dataset(path)):
+    for read in (lambda p: list(read_structures(p)), read_dataset, read_entries):
         with contextlib.suppress(CrackError):
-            read()
+            read(path)  # type: ignore[operator]
 
 
 @SHORT
