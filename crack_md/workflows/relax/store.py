@@ -201,6 +201,12 @@ class ResultsStore:
         Raises:
             DataError: it cannot be written.
         """
+        if self.path is not None and not self.path.exists():
+            # SQLite would go on writing to the file that has lost its name
+            raise DataError(
+                f"'{self.path}' was removed while the run went on; run the same "
+                "command again to start anew"
+            )
         shown = {"slab": record.slab, "status": record.status, **columns}
         if record.site:
             shown["site"] = record.site

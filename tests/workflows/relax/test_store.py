@@ -57,6 +57,15 @@ def test_records_and_structures_come_back_exactly(tmp_path: Path) -> None:
         assert np.array_equal(store.atoms("k").positions, slab.positions)
 
 
+def test_results_that_are_removed_in_mid_run_are_an_error(tmp_path: Path) -> None:
+    slab = fcc111("Cu", (1, 1, 3), vacuum=8.0)
+    with open_store(tmp_path, CONDITIONS) as store:
+        store.put(RelaxationRecord("a", "1", "", "converged", energy=1.0), slab)
+        (tmp_path / "results.db").unlink()
+        with pytest.raises(DataError, match=r"results\.db' was removed while"):
+            store.put(RelaxationRecord("b", "2", "", "converged", energy=2.0), slab)
+
+
 def test_run_killed_before_its_first_result_is_continued(tmp_path: Path) -> None:
     with open_store(tmp_path, CONDITIONS):
         pass
