@@ -134,6 +134,7 @@ def _relax(
         energy=result.energy,
         max_force=result.max_force,
         n_steps=result.n_steps,
+        stalled_at=result.stalled_at,
     )
     return record, result.atoms
 
@@ -180,6 +181,7 @@ def _row(relaxed: Relaxed) -> dict[str, Any]:
         "max_stress_GPa": None,
         "volume_A3": None,
         "steps": record.n_steps,
+        "fire_from_step": record.stalled_at,
         "error": record.error,
     }
     if atoms is not None:
