@@ -13,7 +13,7 @@ an end or at a corner inside.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 from jaxtyping import Float
@@ -195,6 +195,9 @@ def limiting_potential(dG_O_eV: float, *, scaling: str = DEFAULT_SCALING) -> flo
 def limiting_potential_band(energies: Mapping[str, float]) -> tuple[float, float]:
     """Return the lowest and highest U_L in V over all sets of corrections and scaling.
 
+    Of several computed intermediates each choice of them counts, the others inferred:
+    how far computed energies are from scaling is a part of what is not known.
+
     Args:
         energies: ΔE in eV against H2O and H2 of any of O, OH and OOH.
     """
@@ -205,7 +208,11 @@ def limiting_potential_band(energies: Mapping[str, float]) -> tuple[float, float
             for name, dE in energies.items()
             if (value := free_energy(dE, name, corrections=corrections)) is not None
         }
-        potentials.append(orr_diagram(free, scaling=scaling).limiting_potential)
+        for count in range(1, len(free) + 1):
+            for names in combinations(free, count):
+                chosen = {name: free[name] for name in names}
+                diagram = orr_diagram(chosen, scaling=scaling)
+                potentials.append(diagram.limiting_potential)
     return min(potentials), max(potentials)
 
 

@@ -76,9 +76,9 @@ class Calibration:
         away = predicted.center_eV - self.pivot_eV
         spread = np.ones_like(away) if spread_eV is None else _apply_floor(spread_eV)
         shared = [np.full_like(away, self.value_error_eV), self.slope_error * away]
-        part = ErrorPart(
-            np.stack(shared, axis=1), self.residual * spread, self.degrees_of_freedom
-        )
+        # a few values can lie on a line by chance
+        own = np.maximum(self.residual * spread, SPREAD_FLOOR_EV)
+        part = ErrorPart(np.stack(shared, axis=1), own, self.degrees_of_freedom)
         carried = [before.times(self.slope) for before in predicted.parts]
         return Estimates(self.value_eV + self.slope * away, (*carried, part))
 

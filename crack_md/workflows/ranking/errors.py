@@ -20,6 +20,9 @@ DEFAULT_LEVEL = 0.95
 SPREAD_FLOOR_EV = 0.01
 """Members of a committee can agree by chance; relaxations to 0.03 eV/Å cannot."""
 
+DFT_ERROR_EV = 0.03
+"""Cutoffs, k-points and slab thickness leave so much in one DFT adsorption energy."""
+
 
 @dataclass(frozen=True, eq=False)
 class ErrorPart:
@@ -96,13 +99,24 @@ class Estimates:
             draws += part.sample(n, random)
         return draws
 
-    def with_known(self, known: Mapping[int, float]) -> "Estimates":
-        """Return the estimates with some energies replaced by known ones."""
+    def with_known(
+        self, known: Mapping[int, float], *, error_eV: float = 0.0
+    ) -> "Estimates":
+        """Return the estimates with some energies replaced by known ones.
+
+        Args:
+            known: eV, by the place of the slab.
+            error_eV: standard error of each of these.
+        """
         center = self.center_eV.copy()
         center[list(known)] = list(known.values())
         errs = np.ones(len(center))
         errs[list(known)] = 0.0
-        return Estimates(center, tuple(part.times(errs) for part in self.parts))
+        parts = tuple(part.times(errs) for part in self.parts)
+        if known and error_eV:
+            own = ErrorPart(np.zeros((len(center), 1)), error_eV * (1 - errs))
+            parts = (*parts, own)
+        return Estimates(center, parts)
 
 
 @dataclass(frozen=True)

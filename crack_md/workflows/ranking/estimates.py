@@ -16,7 +16,7 @@ from numpy import ndarray
 
 from crack_md.workflows.ranking.calibration import Calibration, calibrate
 from crack_md.workflows.ranking.dft_values import ReferenceValue
-from crack_md.workflows.ranking.errors import Estimates
+from crack_md.workflows.ranking.errors import DFT_ERROR_EV, Estimates
 from crack_md.workflows.ranking.results import RankSettings, Rescored
 from crack_md.workflows.screening.reader import Adsorbed
 
@@ -147,4 +147,5 @@ def _correct(
         level=settings.level,
     )
     known = {slabs.index(v.slab): v.dft_eV for v in reference if v.is_best}
-    return correction.apply(predicted, spread).with_known(known), correction
+    corrected = correction.apply(predicted, spread)
+    return corrected.with_known(known, error_eV=DFT_ERROR_EV), correction

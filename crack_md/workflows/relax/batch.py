@@ -144,6 +144,7 @@ def _relax(
         max_force=result.max_force,
         n_steps=result.n_steps,
         domain_distance=result.domain_distance,
+        stalled_at=result.stalled_at,
     )
     return record, result.atoms
 
@@ -197,6 +198,7 @@ def _row(relaxed: Relaxed) -> dict[str, Any]:
         "steps": record.n_steps,
         "domain_distance": record.domain_distance,
         "note": note_of_domain(record.domain_distance),
+        "fire_from_step": record.stalled_at,
         "error": record.error,
     }
     if atoms is not None:

@@ -2,7 +2,7 @@
 
 import inspect
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,11 +20,15 @@ from ase.optimize.optimize import Optimizer
 from crack_md.errors import ConfigError, StructureError
 from crack_md.workflows.model_info import domain_distance
 from crack_md.workflows.relax.cell import Cell, cell_filter
+from crack_md.workflows.relax.stall import StallWatch
 from crack_md.workflows.relax.symmetry import hold_symmetry
 
 MAXSTEP_A = 0.1
 """Half of ASE's default: an adsorbate must not jump over a 0.8 Å wide basin."""
 DEFAULT_OPTIMIZER = "LBFGS"
+FALLBACK_OPTIMIZER = "FIRE"
+STALL_STEPS = 30
+"""Without progress in force and energy for so long, the fallback takes over."""
 PLATEAU_STEPS = 60
 """Direct forces that have not fallen for so long will not fall any more."""
 PLATEAU_FALL = 0.95
@@ -57,6 +61,10 @@ class RelaxSettings:
     plateau_steps: int | None = None
     """Give up when the smallest force has not fallen for so many steps: forces that
     are no gradient may have no zero. None never gives up."""
+    stall_steps: int | None = STALL_STEPS
+    """Go on with FIRE from the frame of lowest energy when neither the force nor the
+    energy got better for so many steps; once, and not where forces may plateau. None
+    keeps the optimizer."""
 
     def __post_init__(self) -> None:
         """Refuse what ASE does not have."""
@@ -96,6 +104,8 @@ class RelaxResult:
     frame of the smallest forces."""
     domain_distance: float | None = None
     """How near atoms are at the end, measured by training; above 1 is nearer."""
+    stalled_at: int | None = None
+    """Step after which FIRE went on because the optimizer got nowhere."""
 
     @property
     def status(self) -> str:
@@ -179,17 +189,12 @@ def relax_atoms(
     if chosen.symmetry:
         hold_symmetry(moving, tolerance_A=chosen.symmetry_tolerance_A)
     moving.calc = calculator
-    optimizer = _build_optimizer(moving, chosen)
-    optimizer.attach(lambda: require_finite(moving))
     watch = _PlateauWatch(chosen.plateau_steps)
-    converged = False
     with ExitStack() as stack:
+        file = None
         if trajectory is not None:
             file = stack.enter_context(Trajectory(trajectory, "w", moving))
-            optimizer.attach(file)
-        for converged in optimizer.irun(fmax=chosen.fmax, steps=chosen.steps):
-            if not converged and watch.sees_plateau(moving):
-                break
+        converged, n_steps, stalled_at = _optimize(moving, chosen, watch, file)
     plateau = watch.gave_up and not converged
     if plateau and watch.best is not None:
         final, largest = watch.best, _largest_force(watch.best)
@@ -202,11 +207,48 @@ def relax_atoms(
         atoms=final,
         energy=float(final.get_potential_energy()),
         max_force=largest,
-        n_steps=optimizer.nsteps,
-        converged=bool(converged),
+        n_steps=n_steps,
+        converged=converged,
         plateau=plateau,
         domain_distance=domain_distance(calculator),
+        stalled_at=stalled_at,
     )
+
+
+def _optimize(
+    moving: Atoms, settings: RelaxSettings, watch: "_PlateauWatch", file: Any
+) -> tuple[bool, int, int | None]:
+    """Relax in place; return whether it converged, all steps, and where it stalled."""
+    falls_back = settings.plateau_steps is None
+    falls_back &= settings.optimizer != FALLBACK_OPTIMIZER
+    stall = StallWatch(settings.stall_steps if falls_back else None)
+    pressure = settings.pressure_GPa * units.GPa if settings.cell != "none" else 0.0
+    n_steps, stalled_at, converged = 0, None, False
+    for name in (settings.optimizer, FALLBACK_OPTIMIZER):
+        optimizer = _build_optimizer(moving, replace(settings, optimizer=name))
+        optimizer.attach(lambda: require_finite(moving))
+        if file is not None:
+            optimizer.attach(file)
+        steps = settings.steps - n_steps
+        for converged in optimizer.irun(fmax=settings.fmax, steps=steps):
+            if converged or watch.sees_plateau(moving):
+                break
+            if stalled_at is None and stall.sees_stall(
+                moving, _enthalpy(moving, pressure), _largest_force(moving)
+            ):
+                stalled_at = optimizer.nsteps
+                break
+        n_steps += optimizer.nsteps
+        if converged or stalled_at is None or n_steps >= settings.steps:
+            break
+        if name == settings.optimizer:
+            stall.go_back(moving)
+    return bool(converged), n_steps, stalled_at
+
+
+def _enthalpy(atoms: Atoms, pressure: float) -> float:
+    energy = float(atoms.get_potential_energy())
+    return energy + (pressure * atoms.get_volume() if pressure else 0.0)
 
 
 class _PlateauWatch:

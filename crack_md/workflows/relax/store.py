@@ -60,6 +60,8 @@ class RelaxationRecord:
     """All that was found, ``site_migrated`` and ``not_converged`` included."""
     domain_distance: float | None = None
     """From the training data, in units of the limit."""
+    stalled_at: int | None = None
+    """Step after which FIRE went on because the optimizer got nowhere."""
 
     @property
     def is_settled(self) -> bool:

@@ -26,6 +26,7 @@ from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,
     MAXSTEP_A,
     PLATEAU_STEPS,
+    STALL_STEPS,
     RelaxSettings,
     optimizer_named,
     relax_fcc_constant,
@@ -127,6 +128,7 @@ class ScreenSettings:
             "maxstep_A": self.maxstep,
             "optimizer": self.optimizer,
             "plateau_steps": PLATEAU_STEPS if direct else None,
+            "stall_steps": STALL_STEPS,
             "model_sha256": model.sha256,
             "energy_reference": model.energy_reference,
             "gas_references_eV": dict(model.gas_references),
@@ -231,6 +233,13 @@ def _warnings(
         )
     if model.limits is not None:
         yield from model.limits.warnings(slab.atoms.numbers.tolist())
+    elif model.dtype is not None:  # a network
+        for adsorbate in settings.adsorbates:
+            if (adsorbate.atoms.numbers > 1).sum() > 1:
+                yield (
+                    f"{adsorbate.name}*: the model does not say whether its training "
+                    "data held it; its energy may mean nothing"
+                )
     reduced, _ = minkowski_reduce(slab.atoms.cell, pbc=[True, True, False])
     apart = float(np.linalg.norm(np.asarray(reduced)[:2], axis=1).min())
     if apart < CROWDED_A:

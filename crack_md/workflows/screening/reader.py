@@ -131,7 +131,8 @@ class SavedScreening:
         if dE is None:
             return None
         prefix = "" if name == self.adsorbates[0] else f"{name}_"
-        start = row.get(f"{prefix}best_site", "")
+        # folders of earlier versions have the start under the first name
+        start = row.get(f"{prefix}start_site") or row.get(f"{prefix}best_site", "")
         return Adsorbed(
             adsorbate=name,
             start=start,

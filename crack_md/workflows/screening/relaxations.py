@@ -145,6 +145,7 @@ def _judge(
         energy=result.energy,
         max_force=result.max_force,
         n_steps=result.n_steps,
+        stalled_at=result.stalled_at,
         anomalies=",".join(found),
         domain_distance=min(far, FARTHEST_DISTANCE),
         error=reason if worst == "out_of_domain" else "",

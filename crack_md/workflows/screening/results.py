@@ -8,6 +8,9 @@ from crack_md.workflows.orr.diagram import FreeEnergyDiagram
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import ScreenSettings
 
+TIE_EV = 1e-3
+"""Relaxed to 0.03 eV/Å, energies of one minimum differ by so much."""
+
 
 @dataclass(frozen=True)
 class SiteResult:
@@ -54,9 +57,20 @@ class SlabResult:
     warnings: tuple[str, ...] = ()
 
     def best_of(self, adsorbate: str) -> SiteResult | None:
-        """Return the valid site where an adsorbate has its lowest energy."""
-        valid = [site for site in self.of(adsorbate) if site.is_valid]
-        return min(valid, key=lambda site: site.adsorption_energy or 0.0, default=None)
+        """Return the valid site where an adsorbate has its lowest energy.
+
+        Of starts within 1 meV that which did not migrate.
+        """
+        valid = [
+            (site.adsorption_energy, site)
+            for site in self.of(adsorbate)
+            if site.is_valid and site.adsorption_energy is not None
+        ]
+        lowest = min((energy for energy, _ in valid), default=0.0)
+        # two starts that end on one site differ by where the forces were small enough
+        tied = [pair for pair in valid if pair[0] <= lowest + TIE_EV]
+        best = min(tied, key=lambda p: (p[1].record.migrated, p[0]), default=None)
+        return best[1] if best is not None else None
 
     def of(self, adsorbate: str) -> tuple[SiteResult, ...]:
         """Return all sites of an adsorbate."""

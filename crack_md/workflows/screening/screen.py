@@ -1,7 +1,7 @@
 """Screening: adsorption energies on all sites of all slabs, ranked for the ORR."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ase import Atoms
@@ -13,6 +13,7 @@ from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.constants import gas_energy
 from crack_md.workflows.orr.diagram import (
     INTERMEDIATES,
+    FreeEnergyDiagram,
     free_energy,
     limiting_potential_band,
     orr_diagram,
@@ -39,6 +40,9 @@ from crack_md.workflows.screening.relaxations import (
 from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
 from crack_md.workflows.surfaces.adsorbates import Placement, place
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
+
+OFF_SCALING_V = 0.2
+"""Scaling relations scatter by 0.2 eV; water binds OH* and OOH* by more than that."""
 
 
 def screen_slabs(
@@ -265,6 +269,9 @@ def _rate(
     if not steps:
         return slab
     diagram = orr_diagram(steps, scaling=settings.scaling)
+    slab = replace(
+        slab, warnings=(*slab.warnings, *_off_scaling(steps, diagram, settings))
+    )
     return replace(
         slab,
         diagram=diagram,
@@ -274,6 +281,21 @@ def _rate(
             {name: energies[name] for name in steps}
         ),
     )
+
+
+def _off_scaling(
+    steps: Mapping[str, float], diagram: FreeEnergyDiagram, settings: ScreenSettings
+) -> Iterator[str]:
+    """Yield a warning where computed intermediates and scaling tell different U_L."""
+    first = settings.adsorbate if settings.adsorbate in steps else next(iter(steps))
+    alone = orr_diagram({first: steps[first]}, scaling=settings.scaling)
+    apart = diagram.limiting_potential - alone.limiting_potential
+    if abs(apart) > OFF_SCALING_V:
+        yield (
+            f"U_L is {diagram.limiting_potential:.2f} V by {', '.join(steps)} as "
+            f"computed, without water around them, and "
+            f"{alone.limiting_potential:.2f} V by {first} and scaling"
+        )
 
 
 def _best_energies(slab: SlabResult) -> tuple[dict[str, float], dict[str, float]]:

@@ -68,8 +68,7 @@ def _slab_row(slab: SlabResult, settings: ScreenSettings) -> Row:
         "slab": slab.name,
         "formula": slab.formula,
         "status": slab.status,
-        "best_site": best.record.site if best is not None else None,
-        "final_site": best.record.final_site if best is not None else None,
+        **_best_site(best),
         **energies,
         "U_L_V": slab.limiting_potential,
         "overpotential_V": slab.overpotential,
@@ -101,11 +100,19 @@ def _other_adsorbate(slab: SlabResult, adsorbate: Adsorbate) -> Row:
     name = adsorbate.name
     best = slab.best_of(name) if slab.status == "ok" else None
     return {
-        f"{name}_best_site": best.record.site if best is not None else None,
-        f"{name}_final_site": best.record.final_site if best is not None else None,
+        **{f"{name}_{column}": value for column, value in _best_site(best).items()},
         **_energies(best, adsorbate),
         f"dE_{name}_vs_Pt111_eV": slab.energies_vs_pt111.get(name),
     }
+
+
+def _best_site(best: SiteResult | None) -> Row:
+    """Return the site in words, ``bridge to fcc`` where it moved, and both its ends."""
+    if best is None:
+        return {"best_site": None, "start_site": None, "final_site": None}
+    start, end = best.record.site, best.record.final_site
+    words = f"{start} to {end}" if best.record.migrated and end else start
+    return {"best_site": words, "start_site": start, "final_site": end}
 
 
 def _energies(site: SiteResult | None, adsorbate: Adsorbate) -> Row:
@@ -162,6 +169,7 @@ def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> R
         "height_A": record.height,
         "fmax_eV_per_A": record.max_force,
         "steps": record.n_steps,
+        "fire_from_step": record.stalled_at,
         "domain_distance": record.domain_distance,
         "error": record.error,
     }

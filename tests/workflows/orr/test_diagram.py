@@ -119,9 +119,17 @@ def test_band_over_all_sets_by_hand() -> None:
     assert len(CORRECTIONS) * len(SCALINGS) == 4
 
 
-def test_band_without_scaling_is_what_the_constants_span() -> None:
+def test_computed_intermediates_keep_a_band() -> None:
+    """Lowest: OH* from OOH* alone, 3.4 + 0.4 - 3.2; highest: OH* from O* alone."""
     low, high = limiting_potential_band({"O": 1.6, "OH": 0.4, "OOH": 3.4})
-    assert (low, high) == pytest.approx((0.74, 0.75), abs=1e-9)
+    assert (low, high) == pytest.approx((0.60, 1.65 / 2), abs=1e-9)
+
+
+def test_band_where_the_step_has_no_constants_left() -> None:
+    """O* to OH*: both sets raise both by as much, and the band was 0 V wide."""
+    low, high = limiting_potential_band({"O": 1.6, "OH": 1.0, "OOH": 4.0})
+    assert low == pytest.approx(0.30, abs=1e-9)
+    assert high > 0.8
 
 
 @pytest.mark.parametrize(

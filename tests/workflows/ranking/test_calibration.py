@@ -16,14 +16,15 @@ def scattered(n: int, *, seed: int = 0) -> tuple[ndarray, ndarray]:
     return x, 0.3 + 0.8 * x + random.normal(0.0, 0.1, n)
 
 
-def test_known_line_is_found_and_leaves_no_error() -> None:
+def test_known_line_is_found_and_leaves_the_least_error() -> None:
     x = np.array([0.5, 1.0, 1.4, 2.2, 2.6])
     found = calibrate(x, 0.25 + 0.9 * x)
     assert found.kind == "line"
     assert (found.offset, found.slope) == pytest.approx((0.25, 0.9), abs=1e-12)
     corrected = found.apply(Estimates(np.array([3.0, -1.0])))
     assert corrected.center_eV == pytest.approx([2.95, -0.65], abs=1e-12)
-    assert corrected.scale == pytest.approx(0.0, abs=1e-12)
+    assert found.residual == pytest.approx(0.0, abs=1e-12)
+    assert corrected.scale == pytest.approx(0.01, abs=1e-12)  # eV, what remains
     assert found.left_out is not None
     assert (found.left_out.n_inside, found.n) == (5, 5)
 

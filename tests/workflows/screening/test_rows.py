@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from crack_md.workflows.model_info import ModelInfo
@@ -45,12 +47,16 @@ def test_both_scales_of_every_adsorbate() -> None:
 
 
 def test_potentials_by_hand() -> None:
-    """ΔG 1.64, 0.74, 3.81: steps -1.11, -2.17, -0.90, -0.74 eV."""
+    """ΔG 1.64, 0.74, 3.81: steps -1.11, -2.17, -0.90, -0.74 eV.
+
+    The band: lowest OH* inferred from OOH* alone, 0.40 + 3.40 - 3.2; highest OH* from
+    O* alone, (1.60 + 0.05)/2.
+    """
     row, bad = slab_rows(screening())
     assert row["U_L_V"] == pytest.approx(0.74)
     assert row["overpotential_V"] == pytest.approx(0.49)
     assert row["limiting_step"] == 4
-    assert (row["U_L_low_V"], row["U_L_high_V"]) == pytest.approx((0.74, 0.75))
+    assert (row["U_L_low_V"], row["U_L_high_V"]) == pytest.approx((0.60, 0.825))
     assert row["inferred"] == ""
     assert row["preparation"] == "a; b"
     assert bad["U_L_V"] is None
@@ -60,9 +66,10 @@ def test_potentials_by_hand() -> None:
 
 def test_columns_of_the_first_adsorbate_keep_their_names() -> None:
     row, _ = slab_rows(screening())
-    expected = "rank slab formula status best_site final_site dE_O_H2O_H2_eV dG_O_eV"
+    expected = "rank slab formula status best_site start_site final_site dE_O_H2O_H2_eV"
     assert list(row)[:8] == expected.split()
-    assert row["OH_best_site"] == "fcc"
+    assert row["OH_best_site"] == "fcc"  # it did not migrate
+    assert row["OH_start_site"] == "fcc"
     assert row["OH_final_site"] == "hcp"
 
 
@@ -88,3 +95,48 @@ def test_summary_has_diagrams_and_sources() -> None:
     for name in ("reference", "corrections", "scaling"):
         assert summary["settings"][f"{name}_source"]
     assert summary["settings"]["adsorbates"] == ["O", "OH", "OOH"]
+
+
+def oxygen(start: str, end: str, energy: float, *, migrated: bool) -> SiteResult:
+    record = RelaxationRecord(
+        start, "Pt", start, "converged", final_site=end, migrated=migrated
+    )
+    return SiteResult(replace(record, adsorbate="O"), "Pt3", 1, energy, energy + 0.04)
+
+
+@pytest.mark.parametrize(
+    ("by", "words"),
+    [(0.0001, "fcc"), (0.0009, "fcc"), (0.0011, "bridge to fcc")],
+)
+def test_ties_go_to_the_start_that_did_not_migrate(by: float, words: str) -> None:
+    """The bridge slides to fcc and is lower by less, or more, than 1 meV."""
+    sites = (
+        oxygen("bridge", "fcc", 1.6 - by, migrated=True),
+        oxygen("fcc", "fcc", 1.6, migrated=False),
+    )
+    settings = ScreenSettings()
+    slabs = rank([SlabResult("Pt", "Pt16", "ok", sites=sites)], settings)
+    model = ModelInfo("test", "0", "total")
+    result = ScreenResult(slabs, model, settings, None, "x", 2, 0)
+    (row,) = slab_rows(result)
+    assert row["best_site"] == words
+    assert (row["start_site"], row["final_site"]) == (words.split(" to ")[0], "fcc")
+
+
+def test_says_where_computed_energies_leave_the_scaling() -> None:
+    """OH* too weak by 0.6 eV: U_L falls from 0.82 to ΔG_O - ΔG_OH = 0.3 V."""
+    weak = screening().slabs[0].sites[1]
+    energies = {"O": 1.6, "OH": 1.0}
+    sites = tuple(
+        replace(
+            weak,
+            record=replace(weak.record, adsorbate=name),
+            adsorption_energy=energies[name],
+            free_energy=energies[name] + CORRECTIONS[name],
+        )
+        for name in energies
+    )
+    (slab,) = rank([SlabResult("Pt", "Pt16", "ok", sites=sites)], SETTINGS)
+    assert "U_L is 0.30 V by O, OH as computed" in slab.warnings[-1]
+    assert "0.82 V by O and scaling" in slab.warnings[-1]
+    assert screening().slabs[0].warnings == ()
