@@ -139,6 +139,8 @@ class ScreenSettings:
 PT111_NAME = "Pt(111) reference"
 PT_RPBE_A = 3.99
 """RPBE lattice constant, for models that can say nothing about a bulk crystal."""
+SAME_LATTICE = 0.005
+"""Strain of 0.5 % moves O* by 0.02 eV at most."""
 MAGNETIC = frozenset(["Cr", "Mn", "Fe", "Co", "Ni"])
 CROWDED_A = 4.0
 """Adsorbates nearer to their images than this repel one another by 0.3 eV and more."""
@@ -255,13 +257,15 @@ def plan_pt111(
     model: ModelInfo,
     settings: ScreenSettings,
 ) -> tuple[SlabPlan | None, str]:
-    """Return the Pt(111) p(2x2) slab to compare with, and where it comes from."""
+    """Return the Pt(111) p(2x2) slab to compare with, and where it comes from.
+
+    One of the input is taken where its lattice constant is within 0.5 % of the model's
+    own; the nearest of several, so that the order of the input does not matter.
+    """
     if all(plan.slab is None for plan in plans):
         return None, "none: there is nothing to compare"
-    for plan in plans:
-        if _is_pt111(plan):
-            return plan, f"'{plan.name}' of the input"
-    if model.elements is not None and "Pt" not in model.elements:
+    given = [plan for plan in plans if _is_pt111(plan)]
+    if not given and model.elements is not None and "Pt" not in model.elements:
         return None, "none: the model does not know Pt"
     constant, source = PT_RPBE_A, "built at the RPBE lattice constant"
     if model.energy_reference == "total":
@@ -270,10 +274,28 @@ def plan_pt111(
         except Exception as error:
             return None, f"none: relaxing bulk Pt failed ({error})"
         source = f"built at the model's own lattice constant, {constant:.3f} Å"
+    strains = {plan.name: _strain(plan, constant) for plan in given}
+    given.sort(key=lambda plan: (round(abs(strains[plan.name]), 5), plan.name))
+    if given and abs(strains[given[0].name]) <= SAME_LATTICE:
+        return given[0], f"'{given[0].name}' of the input"
+    if given:
+        nearest = strains[given[0].name]
+        source += f"; '{given[0].name}' of the input is strained by {nearest:+.1%}"
     atoms = fcc111("Pt", (2, 2, 4), a=constant, vacuum=8.0)
     return plan_slab(
         StructureEntry(PT111_NAME, atoms), model=model, settings=settings
     ), source
+
+
+def _strain(plan: SlabPlan, constant: float) -> float:
+    """Return the strain of largest size among the neighbor distances of a p(2x2)."""
+    assert plan.slab is not None
+    reduced, _ = minkowski_reduce(plan.slab.atoms.cell, pbc=[True, True, False])
+    a, b = np.asarray(reduced)[:2] / 2
+    third = a - b if a @ b > 0 else a + b
+    apart = np.linalg.norm([a, b, third], axis=1)
+    strains = apart * np.sqrt(2) / constant - 1
+    return float(strains[np.abs(strains).argmax()])
 
 
 def _is_pt111(plan: SlabPlan) -> bool:

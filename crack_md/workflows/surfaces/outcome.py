@@ -91,7 +91,7 @@ def _lateral_distance(point: Points, site: Site, slab: Slab) -> float:
 def _bonded(atoms: Atoms, n_slab: int) -> list[str]:
     """Return the elements of the slab atoms in touch, an image counting as an atom."""
     reach = CONTACT_SCALE * covalent_radii[atoms.numbers]
-    first, second = neighbor_list("ij", atoms, reach)
+    first, second = neighbor_list("ij", _open_above(atoms), reach)
     touched = second[(first == n_slab) & (second < n_slab)]
     return [str(atoms.symbols[index]) for index in touched]
 
@@ -143,12 +143,22 @@ def _surface_changed(
 
 
 def bonds(atoms: Atoms, *, scale: float = 1.0) -> NDArray[np.bool_]:
-    """Return the (atom, atom) matrix of bonds, through periodic images too."""
+    """Return the (atom, atom) matrix of bonds, through lateral images too.
+
+    Not through the vacuum: what hovers under the next slab is bonded to nothing.
+    """
     reach = scale * np.asarray(natural_cutoffs(atoms)) + SKIN_A
-    first, second = neighbor_list("ij", atoms, reach)
+    first, second = neighbor_list("ij", _open_above(atoms), reach)
     matrix = np.zeros((len(atoms), len(atoms)), dtype=bool)
     matrix[first, second] = True
     return matrix
+
+
+def _open_above(atoms: Atoms) -> Atoms:
+    """Return a slab that does not repeat along its normal, the third vector."""
+    alone = atoms.copy()
+    alone.pbc = [True, True, False]
+    return alone
 
 
 DomainDistance = Callable[[Atoms], tuple[float, str]]

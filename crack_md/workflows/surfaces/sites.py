@@ -8,17 +8,16 @@ differ by the atom straight beneath. Symmetry comes from spglib, restricted to t
 operations that leave the upper side up.
 """
 
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
-import spglib
 from ase import Atoms
 from ase.geometry import find_mic
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import connected_components
 
 from crack_md.workflows.surfaces.contact_surface import (
     ContactSurface,
@@ -26,9 +25,15 @@ from crack_md.workflows.surfaces.contact_surface import (
     resting_points,
 )
 from crack_md.workflows.surfaces.slab import Slab
+from crack_md.workflows.surfaces.symmetry import (
+    SurfaceSymmetry,
+    flat_cell,
+    surface_symmetry,
+)
 
-MERGE_A = 0.5
+MERGE_A = 0.44
 """fcc, bridge and hcp of Ni(111), the narrowest common surface, are 0.72 Å apart."""
+SAME_HEIGHT_A = 0.02
 MIN_HEIGHT_A = 0.6
 EVEN_RATIO = 1.12
 """Sides of a hollow: 1 on fcc(111), up to 1.1 when rattled, 1.155 on bcc(110)."""
@@ -74,9 +79,13 @@ def find_sites(slab: Slab, *, adsorbate: str = "O") -> tuple[Site, ...]:
         adsorbate: symbol of the atom that binds.
     """
     surface = ContactSurface.around(slab.atoms, adsorbate)
-    points = _merge(resting_points(surface, slab.surface), slab.atoms)
-    described = [describe(point, surface, slab) for point in points]
-    sites = sorted(_distinct(described, slab.atoms), key=_order)
+    points = resting_points(surface, slab.surface)
+    symmetry = surface_symmetry(slab.atoms)
+    sites = [
+        _site(orbit, symmetry, surface, slab)
+        for orbit in _orbits(_by_depth(points, surface), symmetry)
+    ]
+    sites = _in_order(sites, surface)
     labels = label_sites(
         [(site.kind, site.elements) for site in sites],
         one_element=len(set(slab.atoms.symbols)) == 1,
@@ -86,23 +95,91 @@ def find_sites(slab: Slab, *, adsorbate: str = "O") -> tuple[Site, ...]:
     return tuple(replace(site, label=label) for site, label in named)
 
 
-def _order(site: Site) -> tuple[int, str, float, float]:
-    x, y = np.round(site.position[:2], 3)
-    return KINDS.index(site.kind), site.elements, float(x), float(y)
+def _by_depth(points: Sequence[Points], surface: ContactSurface) -> list[Points]:
+    """Return places from the lowest up, of those alike the one on most atoms first."""
+    places = np.array(points).reshape(-1, 3)
+    places = places[np.argsort(places[:, 2], kind="stable")]
+    level = np.append(0, np.cumsum(np.diff(places[:, 2]) > SAME_HEIGHT_A))
+    touched = np.array([len(surface.touching(place)) for place in places])
+    order = np.lexsort((places[:, 2].round(5), -touched, level[: len(places)]))
+    return list(places[order])
 
 
-def _merge(points: list[Points], atoms: Atoms) -> list[Points]:
-    """Return one point per site: images folded together, near-duplicates averaged."""
-    merged: list[Points] = []
-    left = np.array(points).reshape(-1, 3)
-    while len(left):
-        offsets = lateral_vectors(left - left[0], atoms)
-        close = np.linalg.norm(offsets, axis=1) < MERGE_A
-        heights = left[close, 2]
-        mean = left[0] + offsets[close].mean(axis=0)
-        merged.append(np.array([mean[0], mean[1], heights.mean()]))
-        left = left[~close]
-    return merged
+def _orbits(points: Sequence[Points], symmetry: SurfaceSymmetry) -> list[Points]:
+    """Return classes of equivalent places, (member, 2) fractions each, lowest first.
+
+    Of places nearer than 0.44 Å to one another the lowest stays, where a ball would
+    come to rest; equivalent ones that near are one place in their middle. Whole classes
+    are kept or left out, so that the order of atoms and supercells do not matter.
+    """
+    orbits: list[Points] = []
+    known = np.zeros((0, 2))
+    for point in points:
+        images = symmetry.images(point[:2])
+        if len(known) and symmetry.apart(images[:1], known).min() < MERGE_A:
+            continue
+        orbit = _middles(images, symmetry)
+        orbits.append(orbit)
+        known = np.concatenate([known, images, orbit])
+    return orbits
+
+
+def _middles(images: Points, symmetry: SurfaceSymmetry) -> Points:
+    """Return the middle of every group of places that are near to one another."""
+    near = symmetry.apart(images, images) < MERGE_A
+    _, group = connected_components(near, directed=False)
+    middles = []
+    around = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)])
+    for number in range(group.max() + 1):
+        members = images[group == number]
+        choices = members[:, None] - members[0] + around  # (member, image, 2)
+        choices -= np.round(choices.mean(axis=1, keepdims=True))
+        shortest = np.linalg.norm(choices @ symmetry.vectors, axis=-1).argmin(axis=1)
+        steps = choices[np.arange(len(members)), shortest]
+        middles.append(members[0] + steps.mean(axis=0))
+    return np.array(middles) % 1.0
+
+
+def _site(
+    orbit: Points, symmetry: SurfaceSymmetry, surface: ContactSurface, slab: Slab
+) -> Site:
+    """Return the site of a class, its first member inside the cell, without a label."""
+    cell = slab.atoms.cell.array[:2, :2]
+    places = (orbit @ symmetry.vectors)[:, None] + symmetry.repeats
+    fractions = np.linalg.solve(cell.T, places.reshape(-1, 2).T).T % 1.0
+    fractions[fractions > 1 - 1e-6] = 0.0
+    fractions = fractions[np.lexsort(np.round(fractions, 3).T)]
+    laterals = fractions @ cell
+    site = describe(surface.resting_point(laterals[0]), surface, slab)
+    heights = np.full(len(laterals), site.position[2])
+    return replace(site, members=np.column_stack([laterals, heights]))
+
+
+def _in_order(sites: Sequence[Site], surface: ContactSurface) -> list[Site]:
+    """Return sites by kind and elements, then the higher first, then the denser.
+
+    Numbers in labels follow this order, so it has to be one of the surface, not one of
+    coordinates or atoms.
+    """
+    ordered: list[Site] = []
+    alike: dict[tuple[int, str], list[Site]] = {}
+    for site in sites:
+        alike.setdefault((KINDS.index(site.kind), site.elements), []).append(site)
+    for _, group in sorted(alike.items()):
+        group.sort(key=lambda site: -site.position[2])
+        heights = np.array([site.position[2] for site in group])
+        step = np.append(0, np.cumsum(-np.diff(heights) > SAME_HEIGHT_A)).tolist()
+        crowded = [_crowding(site, surface) for site in group]
+        keys = [(s, -round(c, 6)) for s, c in zip(step, crowded, strict=True)]
+        order = sorted(range(len(group)), key=lambda place: keys[place])
+        ordered += [group[place] for place in order]
+    return ordered
+
+
+def _crowding(site: Site, surface: ContactSurface) -> float:
+    """Return how near the atoms within 5 Å are, their radii counted."""
+    distance = np.linalg.norm(surface.positions - site.position, axis=1)
+    return float((np.maximum(0.0, 1 - distance / 5.0) ** 2 * surface.bond).sum())
 
 
 def lateral_vectors(vectors: Points, atoms: Atoms) -> Points:
@@ -182,32 +259,6 @@ def _atom_below(feet: Points, surface: ContactSurface) -> bool:
     return bool((one_layer_down & (sideways < 0.35 * spacing)).any())
 
 
-def _distinct(sites: list[Site], atoms: Atoms) -> list[Site]:
-    """Return one site per symmetry class, with all members of the class."""
-    rotations, translations = surface_operations(atoms)
-    cell = flat_cell(atoms)
-    left = list(sites)
-    classes: list[Site] = []
-    while left:
-        first = left[0]
-        scaled = np.linalg.solve(cell.T, first.position)
-        copies = (rotations @ scaled + translations) @ cell
-        positions = np.array([site.position for site in left])
-        apart = (copies[None, :] - positions[:, None]).reshape(-1, 3)
-        lateral = np.linalg.norm(lateral_vectors(apart, atoms), axis=1)
-        distances = lateral.reshape(len(left), -1).min(axis=1)
-        same = [
-            site
-            for site, distance in zip(left, distances, strict=True)
-            if distance < MERGE_A / 2 and site.kind == first.kind
-        ]
-        same = same or [first]
-        members = np.array([site.position for site in same])
-        classes.append(replace(first, members=members))
-        left = [site for site in left if all(site is not member for member in same)]
-    return classes
-
-
 KINDS = ("ontop", "bridge", "fcc", "hcp", "hollow", "4fold")
 
 
@@ -252,42 +303,6 @@ def label_sites(
 
 def _contacts(kind: str, elements: str) -> str:
     return f"{kind}-{elements.partition('/')[0]}"
-
-
-SYMMETRY_TOLERANCE_A = 0.1
-
-
-def flat_cell(atoms: Atoms) -> Points:
-    """Return the cell with its third vector along the normal."""
-    cell = atoms.cell.array.copy()
-    cell[2, :2] = 0.0  # a lean of c matters in the vacuum only
-    return cell
-
-
-def surface_operations(atoms: Atoms) -> tuple[Points, Points]:
-    """Return rotations and translations (scaled) that keep the upper side up."""
-    cell = flat_cell(atoms)
-    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
-    with warnings.catch_warnings():
-        # spglib 2.7 announces exceptions instead of None: both are handled here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        try:
-            found = spglib.get_symmetry(
-                (cell.tolist(), scaled.tolist(), atoms.numbers.tolist()),
-                symprec=SYMMETRY_TOLERANCE_A,
-            )
-        except spglib.SpglibError:
-            found = None
-    if found is None:
-        return np.eye(3)[None], np.zeros((1, 3))
-    rotations, translations = found["rotations"], found["translations"]
-    keep = [index for index, turn in enumerate(rotations) if _keeps_top(turn)]
-    return rotations[keep].astype(float), translations[keep]
-
-
-def _keeps_top(rotation: NDArray[np.int_]) -> bool:
-    mixes = rotation[2, :2].any() or rotation[:2, 2].any()
-    return bool(rotation[2, 2] == 1 and not mixes)
 
 
 def random_sites(

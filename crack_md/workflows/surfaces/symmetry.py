@@ -100,19 +100,94 @@ def primitive_cell(atoms: Atoms, *, tolerance_A: float = 1e-3) -> Atoms:
         cell, atoms.get_scaled_positions(), kinds, tolerance_A=tolerance_A
     )
     vectors = primitive_vectors(cell, pure_translations(found))
-    n_cells = round(abs(np.linalg.det(cell) / np.linalg.det(vectors)))
-    if n_cells == 1:
-        return atoms
-    scaled = np.linalg.solve(vectors.T, atoms.positions.T).T
-    kept: list[int] = []
-    for index in range(len(atoms)):
-        apart = scaled[kept] - scaled[index]
-        apart = (apart - np.round(apart)) @ vectors
-        same = kinds[kept] == kinds[index]
-        if not (same & (np.linalg.norm(apart, axis=1) < 10 * tolerance_A)).any():
-            kept.append(index)
-    if len(kept) * n_cells != len(atoms):
+    kept = _first_of_each(atoms.positions, kinds, vectors, 10 * tolerance_A)
+    if len(kept) * round(abs(np.linalg.det(cell) / np.linalg.det(vectors))) != len(
+        atoms
+    ):
         return atoms
     primitive = atoms[kept]
     primitive.set_cell(vectors)
     return primitive
+
+
+def _first_of_each(
+    positions: Array, kinds: NDArray[np.int_], vectors: Array, near_A: float
+) -> list[int]:
+    """Return one atom of every set that lattice vectors map on each other."""
+    scaled = np.linalg.solve(vectors.T, positions.T).T
+    kept: list[int] = []
+    for index in range(len(positions)):
+        apart = scaled[kept] - scaled[index]
+        apart = (apart - np.round(apart)) @ vectors
+        same = kinds[kept] == kinds[index]
+        if not (same & (np.linalg.norm(apart, axis=1) < near_A)).any():
+            kept.append(index)
+    return kept
+
+
+SLAB_TOLERANCE_A = 0.01
+"""More than the rounding of files, less than what tells sites of alloys apart."""
+
+
+class SurfaceSymmetry(NamedTuple):
+    """The operations of a slab that leave its upper side up.
+
+    They are those of the smallest cell that the surface repeats, so that they do not
+    depend on the supercell at hand.
+    """
+
+    vectors: Array
+    """(2, 2) x and y in Å of the primitive surface vectors."""
+    rotations: Array
+    """(operation, 2, 2) on fractions of these."""
+    translations: Array
+    """(operation, 2)."""
+    repeats: Array
+    """(cell, 2) x and y in Å of the primitive cells that fill the cell at hand."""
+
+    def images(self, lateral: Array) -> Array:
+        """Return the (operation, 2) fractions of the images of a place in Å."""
+        scaled = np.linalg.solve(self.vectors.T, lateral)
+        return np.asarray((self.rotations @ scaled + self.translations) % 1.0)
+
+    def apart(self, fractions: Array, others: Array) -> Array:
+        """Return the (n, m) distances in Å, the nearest images of both."""
+        steps = fractions[:, None] - others[None]
+        steps -= np.round(steps)
+        around = np.array(list(product((-1, 0, 1), repeat=2)))
+        nearest = (steps[:, :, None] + around) @ self.vectors
+        return np.asarray(np.linalg.norm(nearest, axis=-1).min(axis=-1))
+
+
+def surface_symmetry(atoms: Atoms) -> SurfaceSymmetry:
+    """Return the symmetry of a slab whose normal is along z."""
+    cell = flat_cell(atoms)
+    kinds = np.asarray(atoms.numbers)
+    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
+    found = operations(cell, scaled, kinds, tolerance_A=SLAB_TOLERANCE_A)
+    shifts = pure_translations(found)[:, :2]
+    vectors = np.array([*primitive_vectors(cell[:2], shifts), cell[2]])
+    kept = _first_of_each(atoms.positions, kinds, vectors, 10 * SLAB_TOLERANCE_A)
+    if len(kept) * len(shifts) != len(atoms):
+        vectors, kept, shifts = cell, list(range(len(atoms))), np.zeros((1, 2))
+    scaled = np.linalg.solve(vectors.T, atoms.positions[kept].T).T
+    found = operations(vectors, scaled, kinds[kept], tolerance_A=SLAB_TOLERANCE_A)
+    rotations = found.rotations
+    up = (
+        (rotations[:, 2, 2] == 1)
+        & ~rotations[:, 2, :2].any(axis=1)
+        & ~rotations[:, :2, 2].any(axis=1)
+    )
+    return SurfaceSymmetry(
+        vectors[:2, :2],
+        rotations[up][:, :2, :2].astype(float),
+        found.translations[up][:, :2],
+        (shifts @ cell[:2])[:, :2],
+    )
+
+
+def flat_cell(atoms: Atoms) -> Array:
+    """Return the cell with its third vector along the normal."""
+    cell: Array = atoms.cell.array.copy()
+    cell[2, :2] = 0.0  # a lean of c matters in the vacuum only
+    return cell

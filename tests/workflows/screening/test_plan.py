@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import add_adsorbate, bulk, fcc111
+from ase.calculators.emt import EMT
 
 from crack_md.structures import StructureEntry
-from crack_md.workflows.screening.plan import SlabPlan, plan_slab
+from crack_md.workflows.screening.plan import SlabPlan, plan_pt111, plan_slab
 from tests.workflows.screening.small_screenings import EMT_MODEL, fast
 
 MODEL = replace(EMT_MODEL, elements=frozenset(["Pt", "Ag", "O", "H"]))
@@ -118,3 +119,34 @@ def test_notes_of_the_input_come_first() -> None:
         StructureEntry("x", None, "no", "not_cut"), model=MODEL, settings=fast()
     )
     assert (lost.status, lost.error) == ("not_cut", "no")
+
+
+def pt111(constant: float, name: str, shear: float = 0.0) -> SlabPlan:
+    atoms = fcc111("Pt", (2, 2, 4), a=constant, vacuum=8.0, periodic=True)
+    cell = atoms.cell.copy()
+    cell[1, 1] *= 1 + shear
+    atoms.set_cell(cell, scale_atoms=True)
+    entry = StructureEntry(name, atoms)
+    return plan_slab(entry, model=EMT_MODEL, settings=fast())
+
+
+EMT_PT_A = 3.921
+"""Lattice constant of fcc Pt by EMT."""
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_reference_is_chosen_by_its_lattice_constant(order: int) -> None:
+    plans = [pt111(3.85, "tight"), pt111(3.935, "near"), pt111(EMT_PT_A, "own")]
+    plans.append(pt111(EMT_PT_A, "oblong", shear=0.02))
+    chosen, source = plan_pt111(plans[::order], EMT(), EMT_MODEL, fast())
+    assert chosen is plans[2]
+    assert source == "'own' of the input"
+
+
+def test_strained_reference_is_named_and_not_taken() -> None:
+    plans = [pt111(0.97 * EMT_PT_A, "tight")]
+    chosen, source = plan_pt111(plans, EMT(), EMT_MODEL, fast())
+    assert chosen is not None
+    assert chosen not in plans
+    assert source.startswith("built at the model's own lattice constant, 3.92")
+    assert source.endswith("'tight' of the input is strained by -3.0%")

@@ -150,3 +150,18 @@ def test_several_at_once_worst_first(slab: Slab) -> None:
     final.positions[-2, 2] -= 2.5
     final.positions[-1, 2] += 5.0
     assert found(final, start, slab) == ("dissociated", "intercalated")
+
+
+@pytest.mark.parametrize("vacuum", [6.2, 6.6, 7.0])
+def test_bonds_do_not_cross_a_thin_vacuum(vacuum: float) -> None:
+    """O in the middle is nearer to the next slab than bonds may be at scale 1.5."""
+    clean = fcc111("Au", (2, 2, 4), vacuum=vacuum / 2, periodic=True)
+    clean.center(vacuum=vacuum / 2, axis=2)
+    top = clean.positions[:, 2].max()
+    final = clean + Atoms("O", [[0.0, 0.0, top + vacuum - 2.0]])
+    final.set_tags([*clean.get_tags(), 2])
+    initial = final.copy()
+    initial.positions[-1, 2] = top + 2.0
+    found = adsorbate_anomalies(final, initial=initial, clean=clean)
+    assert "desorbed" in found
+    assert "surface_changed" not in found

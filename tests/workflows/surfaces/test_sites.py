@@ -15,6 +15,9 @@ from ase.build import (
     surface,
 )
 
+from crack_md.structures import StructureEntry
+from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
+from crack_md.workflows.surfaces.planes import parse_planes
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import prepare_slab
 
@@ -68,7 +71,10 @@ def test_step_has_edge_bridge_and_fourfold() -> None:
     sites = find_sites(prepare_slab(fcc211("Pt", (3, 2, 4), vacuum=8.0)))
     kinds = Counter(site.kind for site in sites)
     assert kinds == {"ontop": 2, "bridge": 4, "fcc": 2, "hcp": 2, "4fold": 1}
-    assert all(site.multiplicity == 2 for site in sites)
+    # the mirror across the step doubles the two bridges that are not on it
+    counts = sorted(site.multiplicity for site in sites if site.kind == "bridge")
+    assert counts == [2, 2, 4, 4]
+    assert all(site.multiplicity == 2 for site in sites if site.kind != "bridge")
 
 
 def test_fcc_and_hcp_by_the_atom_beneath() -> None:
@@ -192,3 +198,78 @@ def test_members_are_related_by_symmetry() -> None:
             distances = probe.get_distances(-1, range(16), mic=True)
             environments.append(np.sort(distances))
         assert np.allclose(environments, environments[0], atol=1e-3)
+
+
+def cut(metal: str, plane: str) -> Atoms:
+    (entry,) = cut_entries(
+        [StructureEntry(metal, bulk(metal))],
+        CutSettings(parse_planes(plane), width_A=2.0),
+    )
+    assert entry.atoms is not None
+    return entry.atoms
+
+
+@pytest.mark.parametrize(
+    ("metal", "plane"),
+    [
+        *(("Pt", plane) for plane in ("110", "211", "311", "331", "755", "977")),
+        *(("Fe", plane) for plane in ("111", "211")),
+    ],
+)
+def test_sites_are_those_of_the_surface(metal: str, plane: str) -> None:
+    """Order of atoms, supercell and choice of the cell change nothing but the count."""
+    slab = cut(metal, plane)
+    expected = counted(slab)
+    larger = slab.repeat((2, 1, 1))
+    shuffled = larger[np.random.default_rng(1).permutation(len(larger))]
+    oblique = slab.repeat((1, 2, 1))
+    oblique.cell[0] += oblique.cell[1] / 2
+    for other in (shuffled, larger[::-1], oblique):
+        assert counted(other) == {label: 2 * n for label, n in expected.items()}
+    assert counted(slab[::-1]) == expected
+
+
+def test_starts_agree_too() -> None:
+    """A site of one label has the same distances to the slab however atoms lie."""
+    slab = cut("Pt", "311")
+    shuffled = slab.repeat((2, 1, 1))
+    shuffled = shuffled[np.random.default_rng(5).permutation(len(shuffled))]
+
+    def distances(atoms: Atoms) -> dict[str, np.ndarray]:
+        prepared = prepare_slab(atoms)
+        large = prepared.atoms.repeat((7, 7, 1))
+        found = {}
+        for site in find_sites(prepared):
+            middle = site.position + 3 * (large.cell[0] + large.cell[1]) / 7
+            found[site.label] = np.sort(
+                np.linalg.norm(large.positions - middle, axis=1)
+            )[:12]
+        return found
+
+    first, second = distances(slab), distances(shuffled)
+    assert first.keys() == second.keys()
+    for label, expected in first.items():
+        assert second[label] == pytest.approx(expected, abs=1e-6)
+
+
+def test_bridges_of_a_long_cell_are_one_class() -> None:
+    """The threefold axis of fcc(111) is one of the surface, not of a 2×1 cell."""
+    slab = fcc111("Pt", (2, 1, 4), vacuum=8.0)
+    assert counted(slab) == {"ontop": 2, "bridge": 6, "fcc": 2, "hcp": 2}
+
+
+def test_weakly_distorted_slabs_keep_their_distinct_sites() -> None:
+    """One of four surface atoms is 0.05 Å higher: no longer like the other three."""
+    slab = fcc111("Pt", (2, 2, 4), vacuum=8.0)
+    slab.positions[12, 2] += 0.05
+    counts = counted(slab)
+    assert {counts["ontop-1"], counts["ontop-2"]} == {1, 3}
+    assert sum(n for label, n in counts.items() if label.startswith("bridge")) == 12
+    assert "fcc" not in counts
+
+
+def test_number_of_a_label_goes_down_the_step() -> None:
+    sites = {s.label: s for s in find_sites(prepare_slab(cut("Pt", "755")))}
+    heights = [sites[f"ontop-{number}"].position[2] for number in range(1, 6)]
+    assert np.diff(heights) == pytest.approx([heights[1] - heights[0]] * 4)
+    assert heights[0] > heights[1]
