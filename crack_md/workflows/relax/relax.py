@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import ase.optimize
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
