@@ -272,7 +272,7 @@ def test_only_features_are_taken_from_another_teacher(tmp_path):
     writer = RowWriter(tmp_path / "bare.db", job={})
     writer.append([bulk("Cu")], done=1)
     writer.finish({})
-    with pytest.raises(DataError, match="Cu brings no energy and forces"):
+    with pytest.raises(DataError, match="Cu brings no label"):
         label_structures(
             [tmp_path / "bare.db"],
             tmp_path / "out.db",

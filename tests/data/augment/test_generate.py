@@ -182,13 +182,15 @@ def test_recipes_with_mistakes_are_refused_with_their_path(tmp_path, content, me
         read_recipe(path)
 
 
-@pytest.mark.parametrize("content", ["a: [", None])
-def test_files_that_are_no_recipes_are_refused(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "said"), [("a: [", "not valid YAML"), (None, "no such file")]
+)
+def test_files_that_are_no_recipes_are_refused(tmp_path, content, said):
     path = tmp_path / "recipe.yaml"
     if content is not None:
         path.write_text(content)
 
-    with pytest.raises(ConfigError, match="cannot read the recipe"):
+    with pytest.raises(ConfigError, match=said):
         read_recipe(path)
 
 
@@ -197,7 +199,16 @@ def test_the_shipped_recipes_are_valid(request):
 
     recipes = {path.stem: read_recipe(path) for path in folder.glob("augment_*.yaml")}
 
-    names = ("alloys", "more", "orr", "orr_defects", "starts", "tiny", "wide")
+    names = (
+        "alloys",
+        "more",
+        "orr",
+        "orr_defects",
+        "orr_dimers",
+        "starts",
+        "tiny",
+        "wide",
+    )
     assert set(recipes) == {f"augment_{name}" for name in names}
     assert sum(recipes["augment_alloys"].generate.counts.values()) > 1000
     assert set(recipes["augment_orr"].metals()) <= set(
