@@ -6,15 +6,20 @@ that a CONTCAR stands for the POSCAR beside it.
 
 import hashlib
 import json
+import logging
 import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import ase.io
+import numpy as np
 from ase import Atoms
+from ase.geometry import find_mic
+from ase.io.trajectory import TrajectoryReader
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
 from crack_md.files import as_plain, file_sha256
@@ -22,11 +27,21 @@ from crack_md.input_files import check_file, check_regular, open_database
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 IN_FOLDERS = frozenset(
-    [".db", ".aselmdb", ".extxyz", ".xyz", ".traj", ".cif", ".vasp", ".poscar", ".xsf"]
+    [
+        *(".db", ".aselmdb", ".extxyz", ".xyz", ".traj", ".cif", ".vasp"),
+        *(".poscar", ".contcar", ".xsf", ".xsd", ".gen", ".pdb"),
+    ]
 )
 """Endings that are read from a folder, and .json where it is an ASE database."""
 VASP_NAME = re.compile(r"(POSCAR|CONTCAR)(?![a-z])", re.IGNORECASE)
 """What VASP's names begin with: POSCAR, CONTCAR, POSCAR_Pd, CONTCAR.1."""
+RUN_OUTPUT = ("OUTCAR", "XDATCAR", "vasprun")
+RUN_TYPES = ("optimization", "molecular-dynamics")
+"""What ASE writes into the trajectories of its optimizers and dynamics."""
+MOST_MOVED_A = 1.0
+SHOWN_FILES = 8
+Frames = Literal["last", "all"]
+log = logging.getLogger(__name__)
 NAME_KEYS = ("name", "slab", "label", "slab_id")
 EXPECTED = "an ASE database, extxyz, traj, cif, POSCAR, or a folder of these"
 
@@ -45,16 +60,17 @@ class StructureEntry:
 
 
 def read_entries(
-    path: Path, *, select: str | None = None
+    path: Path, *, select: str | None = None, frames: Frames = "all"
 ) -> tuple[StructureEntry, ...]:
     """Return all structures of a file or folder under unique names.
 
     A row that cannot be read becomes an entry with an error; the rest goes on. So does
-    a file of a folder.
+    a file of a folder. Which files of a folder are left out is logged.
 
     Args:
         path: a file, or a folder that is searched to its depth.
         select: which rows of ASE databases to take, in ASE's words: ``metal=Pt,z<9``.
+        frames: whether the last frame stands for a trajectory (`last_frames`).
 
     Raises:
         DataError: the file is missing, empty, or nothing ASE can read.
@@ -67,10 +83,11 @@ def read_entries(
         )
     if path.is_dir():
         entries = tuple(
-            entry for file in files for entry in _of_folder(file, path, select)
+            entry for file in files for entry in _of_folder(file, path, select, frames)
         )
+        _name_left_out(path, files)
     else:
-        entries = tuple(_rows(path, select))
+        entries = tuple(_rows(path, select, frames))
     if not entries:
         chosen = f" that match --select '{select}'" if select is not None else ""
         raise DataError(
@@ -169,14 +186,39 @@ def is_locked(error: Exception) -> bool:
     return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
-def _rows(path: Path, select: str | None) -> Iterator[StructureEntry]:
+def _name_left_out(folder: Path, taken: tuple[Path, ...]) -> None:
+    """Log the files of a folder that are not read, but for hidden ones."""
+    inside = [file.relative_to(folder) for file in sorted(folder.rglob("*"))]
+    left_out = [
+        str(file)
+        for file in inside
+        if (folder / file).is_file()
+        and folder / file not in taken
+        and not any(part.startswith(".") for part in file.parts)
+    ]
+    if left_out:
+        shown = ", ".join(left_out[:SHOWN_FILES])
+        more = f" and {len(left_out) - SHOWN_FILES} more"
+        log.warning(
+            "left out of '%s', as no structures or replaced by a CONTCAR: %s%s",
+            folder,
+            shown,
+            more if len(left_out) > SHOWN_FILES else "",
+        )
+
+
+def _rows(path: Path, select: str | None, frames: Frames) -> Iterator[StructureEntry]:
     if path.suffix in DATABASES:
-        return _database_rows(path, select)
-    return _file_frames(path)
+        found = _database_rows(path, select)
+    else:
+        found = _file_frames(path)
+        if frames == "last":
+            found = last_frames(list(found), path)
+    return map(_refuse_partial_occupancy, found)
 
 
 def _of_folder(
-    file: Path, folder: Path, select: str | None
+    file: Path, folder: Path, select: str | None, frames: Frames
 ) -> Iterator[StructureEntry]:
     """Yield the entries of one file under names that say where it lies."""
     inside = file.relative_to(folder)
@@ -184,7 +226,7 @@ def _of_folder(
     stem = inside.parent if is_vasp else inside.with_suffix("")
     place = str(stem) if str(stem) != "." else file.name
     try:
-        entries = list(_rows(file, select))
+        entries = list(_rows(file, select, frames))
     except DataError as error:
         yield StructureEntry(place, None, str(error))
         return
@@ -255,6 +297,80 @@ def _file_frames(path: Path) -> Iterator[StructureEntry]:
         fallback = f"{path.stem}-{number}"
         name = next((str(value) for value in given if value is not None), fallback)
         yield StructureEntry(name, atoms)
+
+
+def last_frames(entries: list[StructureEntry], path: Path) -> Iterator[StructureEntry]:
+    """Yield one entry for every trajectory of a file, its last frame.
+
+    Frames are of one trajectory where a run wrote the file (ASE's optimizers and
+    dynamics say so, output of VASP always is), or where they follow each other with the
+    same atoms in the same cell, none of them moved by 1 Å. Given names part them.
+    """
+    whole = _is_of_a_run(path)
+    groups: list[list[StructureEntry]] = []
+    for entry in entries:
+        if groups and _goes_on(groups[-1][-1], entry, whole):
+            groups[-1].append(entry)
+        else:
+            groups.append([entry])
+    for number, group in enumerate(groups, start=1):
+        last = group[-1]
+        if last.name == f"{path.stem}-{sum(map(len, groups[:number]))}":
+            last = replace(last, name=f"{path.stem}-{number}")
+        if len(group) > 1:
+            note = (
+                f"the last of {len(group)} frames of a trajectory, --frames all takes "
+                "each"
+            )
+            last = replace(last, notes=(*last.notes, note))
+        yield last
+
+
+def _is_of_a_run(path: Path) -> bool:
+    if path.name.startswith(RUN_OUTPUT):
+        return True
+    if path.suffix != ".traj":
+        return False
+    with TrajectoryReader(path) as trajectory:
+        return (trajectory.description or {}).get("type") in RUN_TYPES
+
+
+def _goes_on(before: StructureEntry, after: StructureEntry, whole: bool) -> bool:
+    """Return whether two frames follow each other in one trajectory."""
+    first, second = before.atoms, after.atoms
+    if first is None or second is None or len(first) != len(second):
+        return False
+    named = [frame.info.get(key) for frame in (first, second) for key in NAME_KEYS]
+    if named[: len(NAME_KEYS)] != named[len(NAME_KEYS) :]:
+        return False
+    if (first.numbers != second.numbers).any() or (first.pbc != second.pbc).any():
+        return False
+    if whole:
+        return True
+    if not np.allclose(first.cell.array, second.cell.array, atol=1e-4):
+        return False
+    moved = find_mic(second.positions - first.positions, first.cell, first.pbc)[1]
+    return bool(np.max(moved, initial=0.0) < MOST_MOVED_A)
+
+
+def _refuse_partial_occupancy(entry: StructureEntry) -> StructureEntry:
+    """Return an entry without atoms where sites hold several elements, or a vacancy.
+
+    ASE's reader keeps the most frequent element of a site and the table of the others.
+    """
+    if entry.atoms is None:
+        return entry
+    table = entry.atoms.info.get("occupancy") or {}
+    for site in table.values():
+        if len(site) > 1 or sum(site.values()) < 1 - 1e-3:
+            shown = ", ".join(f"{symbol} {share:g}" for symbol, share in site.items())
+            error = (
+                f"a site is occupied in part ({shown}); expected one element on every "
+                "site: draw ordered cells first, for instance special quasirandom "
+                "structures by icet or ATAT"
+            )
+            return replace(entry, atoms=None, error=error, status="partial_occupancy")
+    return entry
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:

@@ -3,8 +3,11 @@ from pathlib import Path
 
 import ase.io
 import pytest
-from ase.build import fcc111
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
 from ase.db import connect
+from ase.optimize import BFGS
 
 from crack_md.errors import ConfigError, DataError
 from crack_md.structures import input_sha256, read_entries, structure_files
@@ -220,3 +223,84 @@ def test_frames_before_one_that_is_cut_short_are_read(tmp_path: Path) -> None:
     good, bad = read_entries(path)
     assert good.atoms is not None
     assert bad.error
+
+
+def relaxation(path: Path, steps: int = 4) -> Atoms:
+    """Write a trajectory as ASE's optimizers do; return its last frame."""
+    atoms = fcc111("Cu", (1, 1, 3), a=3.5, vacuum=6.0, periodic=True)
+    atoms.info.clear()
+    atoms.calc = EMT()
+    BFGS(atoms, trajectory=str(path), logfile=None).run(fmax=1e-9, steps=steps)
+    return atoms
+
+
+def test_trajectory_is_one_structure(tmp_path: Path) -> None:
+    last = relaxation(tmp_path / "relaxation.traj")
+    (entry,) = read_entries(tmp_path / "relaxation.traj", frames="last")
+    assert entry.name == "relaxation-1"
+    assert entry.atoms is not None
+    assert entry.atoms.positions == pytest.approx(last.positions)
+    assert entry.notes == (
+        "the last of 5 frames of a trajectory, --frames all takes each",
+    )
+    assert len(read_entries(tmp_path / "relaxation.traj", frames="all")) == 5
+
+
+def test_trajectory_is_seen_in_any_format(tmp_path: Path) -> None:
+    relaxation(tmp_path / "run.traj")
+    frames = ase.io.read(tmp_path / "run.traj", ":")
+    other = bulk("Pt", cubic=True)
+    ase.io.write(tmp_path / "all.xyz", [*frames, other], format="extxyz")
+    first, second = read_entries(tmp_path / "all.xyz", frames="last")
+    assert first.atoms is not None
+    assert second.atoms is not None
+    assert first.atoms.positions == pytest.approx(frames[-1].positions)
+    assert second.atoms.symbols[0] == "Pt"
+    assert (first.name, second.name) == ("all-1", "all-2")
+
+
+def test_list_of_slabs_is_no_trajectory(tmp_path: Path) -> None:
+    """Other elements, another cell, another name, or farther apart."""
+    slab = fcc111("Cu", (2, 1, 3), vacuum=6.0, periodic=True)
+    slab.info.clear()
+    alloy, strained, named, moved = (slab.copy() for _ in range(4))
+    alloy.numbers[0] = 78
+    strained.set_cell(1.01 * slab.cell, scale_atoms=True)
+    named.info["name"] = "mine"
+    moved.positions[-1, 2] += 1.5
+    ase.io.write(tmp_path / "a.traj", [slab, alloy, strained, slab, named, moved])
+    assert len(read_entries(tmp_path / "a.traj", frames="last")) == 6
+
+
+@pytest.mark.parametrize("shares", [{"Pt": 0.4, "Ru": 0.6}, {"Pt": 0.75}])
+def test_partial_occupancy_is_refused(tmp_path: Path, shares: dict[str, float]) -> None:
+    cell = "".join(f"_cell_length_{axis} 3.9\n" for axis in "abc")
+    cell += "".join(f"_cell_angle_{a} 90\n" for a in ("alpha", "beta", "gamma"))
+    columns = ("label", "type_symbol", "occupancy", "fract_x", "fract_y", "fract_z")
+    sites = "".join(f"{s}1 {s} {share} 0 0 0\n" for s, share in shares.items())
+    text = f"data_x\n{cell}loop_\n" + "".join(f"_atom_site_{c}\n" for c in columns)
+    (tmp_path / "x.cif").write_text(text + sites)
+    (entry,) = read_entries(tmp_path / "x.cif")
+    assert entry.atoms is None
+    assert entry.status == "partial_occupancy"
+    assert "Pt 0" in entry.error
+    (tmp_path / "x.cif").write_text(text + "Pt1 Pt 1.0 0 0 0\n")
+    assert read_entries(tmp_path / "x.cif")[0].atoms is not None
+
+
+def test_files_of_a_folder_that_are_left_out_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slab = fcc111("Cu", (1, 1, 3), vacuum=6.0, periodic=True)
+    for name in ("POSCAR_Pd", "POSCAR-Au", "b.CONTCAR", "CONTCAR.1"):
+        ase.io.write(tmp_path / name, slab, format="vasp")
+    for name in ("c.gen", "d.pdb", "e.xsd", "f.json", "g.CIF"):
+        ase.io.write(tmp_path / name, slab)
+    (tmp_path / "notes.txt").write_text("no structure")
+    entries = read_entries(tmp_path)
+    assert [entry.error for entry in entries if entry.atoms is None] == []
+    assert len(entries) == 9
+    assert caplog.messages == [
+        f"left out of '{tmp_path}', as no structures or replaced by a CONTCAR: "
+        "notes.txt"
+    ]

@@ -7,7 +7,7 @@ from typing import Any
 from ase import Atoms
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.structures import StructureEntry, input_sha256, read_entries
+from crack_md.structures import Frames, StructureEntry, input_sha256, read_entries
 from crack_md.workflows.surfaces.slab import check_structure
 
 Structures = str | Path | Atoms | Sequence[Atoms]
@@ -15,7 +15,7 @@ Structures = str | Path | Atoms | Sequence[Atoms]
 
 
 def as_entries(
-    structures: Structures, select: str | None = None
+    structures: Structures, select: str | None = None, frames: Frames = "all"
 ) -> tuple[StructureEntry, ...]:
     """Return the structures of a file or folder, or those given, under their names.
 
@@ -24,7 +24,7 @@ def as_entries(
         ConfigError: ``select`` is for databases.
     """
     if isinstance(structures, str | Path):
-        return read_entries(Path(structures), select=select)
+        return read_entries(Path(structures), select=select, frames=frames)
     if select is not None:
         raise ConfigError(f"select='{select}' is for databases, and structures came")
     listed = [structures] if isinstance(structures, Atoms) else list(structures)

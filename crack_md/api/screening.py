@@ -19,7 +19,7 @@ from crack_md.plots.free_energy import free_energy_png
 from crack_md.plots.screening.report import write_report
 from crack_md.plots.volcano import volcano_png
 from crack_md.progress import Report
-from crack_md.structures import StructureEntry
+from crack_md.structures import Frames, StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import TableResult, html_table
 from crack_md.workflows.orr.diagram import INTERMEDIATES
@@ -101,6 +101,7 @@ def screen(
     adsorbates: str | Iterable[str | Adsorbate] = ("O",),
     out: str | Path = "screen-results",
     select: str | None = None,
+    frames: Frames = "last",
     cut: CutSettings | None = None,
     model: ModelInfo | None = None,
     gas_energies: Mapping[str, float] | None = None,
@@ -121,6 +122,7 @@ def screen(
             (``CO:C``).
         out: folder for results; a stopped screening in it goes on.
         select: rows of an ASE database, such as ``metal=Pt``.
+        frames: ``last`` takes the last frame of a trajectory, ``all`` each.
         cut: planes and sizes of slabs to cut from bulks.
         model: what the calculator is; asked of it where left out.
         gas_energies: eV per molecule, such as ``{"H2O": -12.81, "H2": -6.98}``, by the
@@ -137,7 +139,7 @@ def screen(
     options["adsorbates"] = _parse(adsorbates)
     settings: ScreenSettings = build_settings(ScreenSettings, options, "screen")
     settings.check()
-    entries = as_entries(surfaces, select)
+    entries = as_entries(surfaces, select, frames)
     entries = entries if cut is None else cut_entries(entries, cut)
     info = model or describe_calculator(calculator, gas_energies=gas_energies)
     settings.check_for(info)

@@ -30,6 +30,10 @@ Select = Annotated[
     str | None,
     typer.Option(help="Rows of ASE databases, such as metal=Pt,coverage<0.5."),
 ]
+Frames = Annotated[
+    Literal["last", "all"],
+    typer.Option(help="Take the last frame of a trajectory, or all frames."),
+]
 MillerIndices = Annotated[
     str | None,
     typer.Option(

@@ -146,6 +146,7 @@ def screen(
     out: option.Out = Path("screen-results"),
     adsorbate: option.Adsorbates = "O",
     select: option.Select = None,
+    frames: option.Frames = "last",
     miller: option.MillerIndices = None,
     terminations: option.Terminations = False,
     thickness_A: option.Thickness = 6.0,
@@ -180,6 +181,7 @@ def screen(
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
     from crack_md.cli.screening.output import print_ranking
+    from crack_md.structures import read_entries
     from crack_md.workflows.relax.store import check_address
     from crack_md.workflows.screening.plan import ScreenSettings
     from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
@@ -204,7 +206,8 @@ def screen(
     if terminations and miller is None:
         raise ConfigError("--terminations needs --miller: it is about cutting bulks")
     sizes = {"thickness_A": thickness_A, "vacuum_A": vacuum_A, "width_A": width_A}
-    entries = _read(surfaces, select, miller, all_terminations=terminations, **sizes)
+    read = read_entries(surfaces, select=select, frames=frames)
+    entries = _cut(read, miller, all_terminations=terminations, **sizes)
     if database is not None:
         check_address(database)
     potential = _PotentialOptions(model, device, dtype, gases)
@@ -218,14 +221,14 @@ def screen(
         raise typer.Exit(ALL_FAILED)
 
 
-def _read(surfaces: Path, select: str | None, miller: str | None, **sizes: Any) -> Any:
+def _cut(
+    entries: "tuple[StructureEntry, ...]", miller: str | None, **sizes: Any
+) -> "tuple[StructureEntry, ...]":
     """Return the slabs of the input, cut from bulks where planes are given."""
-    from crack_md.structures import read_entries
     from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
     from crack_md.workflows.surfaces.planes import parse_planes
 
     planes = parse_planes(miller) if miller is not None else ()
-    entries = read_entries(surfaces, select=select)
     return cut_entries(entries, CutSettings(planes, **sizes)) if planes else entries
 
 
