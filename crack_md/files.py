@@ -166,6 +166,8 @@ def csv_bytes(
 ) -> bytes:
     """Return a table whose columns are the keys of the first row.
 
+    Text that a spreadsheet would execute is defused.
+
     Args:
         rows: of equal keys.
         decimals: of floating-point numbers; None writes them in full.
@@ -180,7 +182,37 @@ def csv_bytes(
     return buffer.getvalue().encode()
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def executes_in_spreadsheets(text: str) -> bool:
+    """Return whether a spreadsheet would take a text for a formula."""
+    if not text.startswith(FORMULA_STARTS):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
+
+
+def defuse(text: str) -> str:
+    """Return a text for a CSV cell: an apostrophe keeps spreadsheets from executing it.
+
+    A text that begins like a defused one gets another, so that `undefuse` is exact.
+    """
+    return f"'{text}" if executes_in_spreadsheets(text.lstrip("'")) else text
+
+
+def undefuse(text: str) -> str:
+    """Return the text that `defuse` was given."""
+    armed = text.startswith("'") and executes_in_spreadsheets(text.lstrip("'"))
+    return text[1:] if armed else text
+
+
 def _cell(value: Any, decimals: int | None) -> Any:
+    if isinstance(value, str):
+        return defuse(value)
     if decimals is None or not isinstance(value, float):
         return value
     # adding zero turns -0.0 into 0.0

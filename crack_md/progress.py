@@ -4,6 +4,7 @@ On a terminal a bar shows what is done, since when, and how long still. Without 
 in the log of a Slurm job, the same goes out as a plain line once a minute.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,16 +64,18 @@ def build_progress(
         transient: Wipe the bar when it is done.
         line_every_s: Seconds between two plain lines.
     """
+    # not Console.is_terminal alone: FORCE_COLOR makes it true for the log of a job too
+    draws = sys.stderr.isatty() if console is None else console.is_terminal
     console = console or Console(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         COUNTERS[counter](),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    if shows and not console.is_terminal:
+    if shows and not draws:
         return _PlainLines(*columns, console=console, line_every_s=line_every_s)
     return Progress(*columns, console=console, disable=not shows, transient=transient)
 

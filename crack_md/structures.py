@@ -10,10 +10,10 @@ import logging
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import ase.io
 import numpy as np
@@ -22,7 +22,7 @@ from ase.geometry import find_mic
 from ase.io.trajectory import TrajectoryReader
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
-from crack_md.files import as_plain, file_sha256
+from crack_md.files import as_plain, executes_in_spreadsheets, file_sha256
 from crack_md.input_files import check_file, check_regular, open_database
 
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
@@ -57,6 +57,8 @@ class StructureEntry:
     """What the table says where there are no atoms."""
     notes: tuple[str, ...] = ()
     """What was done to get here, in words for the table."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Key-value pairs of a database row, for the table."""
 
 
 def read_entries(
@@ -93,7 +95,7 @@ def read_entries(
         raise DataError(
             f"'{path}' holds no structures{chosen}; expected at least one slab"
         )
-    return _with_unique_names(entries)
+    return with_unique_names(entries)
 
 
 def structure_files(
@@ -267,13 +269,13 @@ def _database_rows(path: Path, select: str | None) -> Iterator[StructureEntry]:
             row = database.get(id=row_id)
             given = [row.get(key) for key in NAME_KEYS]
             name = next((str(value) for value in given if value is not None), name)
-            atoms = row.toatoms()
+            atoms, columns = row.toatoms(), dict(row.key_value_pairs)
         except Exception as error:  # one damaged row must not end the others
             yield StructureEntry(
                 name, None, f"row {row_id} cannot be read: {_short(error)}"
             )
         else:
-            yield StructureEntry(name, atoms)
+            yield StructureEntry(name, atoms, columns=columns)
 
 
 def _file_frames(path: Path) -> Iterator[StructureEntry]:
@@ -385,15 +387,32 @@ def _short(error: Exception) -> str:
     return text[:300] if text else type(error).__name__
 
 
-def _with_unique_names(
-    entries: tuple[StructureEntry, ...],
-) -> tuple[StructureEntry, ...]:
-    counts = Counter(entry.name for entry in entries)
+def with_unique_names(entries: Sequence[StructureEntry]) -> tuple[StructureEntry, ...]:
+    """Return entries under names that a table, a terminal and a spreadsheet can take.
+
+    Blanks are folded, letters that are not printed become ``?``, an empty name becomes
+    ``unnamed``; names that are equal after that get a number. What changed is a note.
+    """
+    folded = [_printable(entry.name) for entry in entries]
+    counts, taken = Counter(folded), set(folded)
     seen: Counter[str] = Counter()
     unique = []
-    for entry in entries:
-        seen[entry.name] += 1
-        several = counts[entry.name] > 1
-        name = f"{entry.name} #{seen[entry.name]}" if several else entry.name
-        unique.append(replace(entry, name=" ".join(name.split())))
+    for entry, name in zip(entries, folded, strict=True):
+        notes = list(entry.notes)
+        if name != entry.name:
+            notes.append(f"named {entry.name[:60]!a} in the input")
+        base = name
+        while counts[base] > 1 and (name == base or name in taken):
+            seen[base] += 1
+            name = f"{base} #{seen[base]}"
+        taken.add(name)
+        if executes_in_spreadsheets(name):
+            said = "an apostrophe stands before the name in CSV files"
+            notes += [said] if said not in notes else []
+        unique.append(replace(entry, name=name, notes=tuple(notes)))
     return tuple(unique)
+
+
+def _printable(name: str) -> str:
+    shown = "".join(c if c.isprintable() or c.isspace() else "?" for c in name)
+    return " ".join(shown.split()) or "unnamed"

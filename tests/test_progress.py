@@ -63,3 +63,24 @@ def test_events_of_workflows_are_shown(capsys: pytest.CaptureFixture[str]) -> No
         report(ProgressEvent(2, 2, "first part"))
         report(ProgressEvent(1, 5, "second part"))
     assert capsys.readouterr().err == ""
+
+
+def test_log_of_a_job_gets_plain_lines_though_colors_are_forced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names with markup too: a row of a table must not end a screening."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with build_progress("items", line_every_s=0.02) as bar:
+        bar.add_task("Pt[/x] O fcc", total=4, completed=1)
+        seen, end = "", time.monotonic() + 10.0
+        while not seen and time.monotonic() < end:
+            seen = capsys.readouterr().err
+    assert seen.startswith("Pt[/x] O fcc: 1/4 after ")
+
+
+def test_bars_draw_names_with_markup_as_they_are() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=120)
+    bar = build_progress("items", console=console)
+    bar.add_task("Pt[/x] [bold]O", total=4)
+    console.print(bar.get_renderable())
+    assert "Pt[/x] [bold]O" in console.file.getvalue()  # type: ignore[attr-defined]

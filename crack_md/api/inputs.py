@@ -7,7 +7,13 @@ from typing import Any
 from ase import Atoms
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.structures import Frames, StructureEntry, input_sha256, read_entries
+from crack_md.structures import (
+    Frames,
+    StructureEntry,
+    input_sha256,
+    read_entries,
+    with_unique_names,
+)
 from crack_md.workflows.surfaces.slab import check_structure
 
 Structures = str | Path | Atoms | Sequence[Atoms]
@@ -30,19 +36,15 @@ def as_entries(
     listed = [structures] if isinstance(structures, Atoms) else list(structures)
     if not listed:
         raise DataError("no structures given; expected at least one")
-    names = [
-        str(atoms.info.get("name") or atoms.get_chemical_formula(mode="metal"))
-        for atoms in listed
-    ]
-    seen: dict[str, int] = {}
-    entries = []
-    for name, atoms in zip(names, listed, strict=True):
-        seen[name] = seen.get(name, 0) + 1
-        several = names.count(name) > 1
-        entries.append(
-            StructureEntry(f"{name} #{seen[name]}" if several else name, atoms)
-        )
-    return tuple(entries)
+    return with_unique_names(
+        [
+            StructureEntry(
+                str(atoms.info.get("name") or atoms.get_chemical_formula(mode="metal")),
+                atoms,
+            )
+            for atoms in listed
+        ]
+    )
 
 
 def as_atoms(structure: str | Path | Atoms, index: int = -1) -> Atoms:

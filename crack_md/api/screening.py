@@ -22,7 +22,6 @@ from crack_md.progress import Report
 from crack_md.structures import Frames, StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import TableResult, html_table
-from crack_md.workflows.orr.diagram import INTERMEDIATES
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.relaxations import Runner
@@ -35,6 +34,7 @@ from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
 from crack_md.workflows.surfaces.outcome import DomainDistance
 
 SHOWN_DIAGRAMS = 5
+FIGURES = ("volcano.png", "free_energy.png")
 
 
 @dataclass(frozen=True)
@@ -210,13 +210,15 @@ def _parse(adsorbates: str | Iterable[str | Adsorbate]) -> tuple[Adsorbate, ...]
 
 
 def _write_figures(result: ScreenResult, folder: Path) -> None:
-    """Draw the volcano, and the diagrams of the best slabs, where there are any."""
-    if not {a.name for a in result.settings.adsorbates} & set(INTERMEDIATES):
-        return
-    write_result(folder / "volcano.png", volcano_png(result))
+    """Draw the volcano and the diagrams of the best slabs; nothing without a result."""
     diagrams = _diagrams(result, SHOWN_DIAGRAMS)
-    if diagrams:
-        write_result(folder / "free_energy.png", free_energy_png(diagrams))
+    if not diagrams:  # of an earlier run, they would show other results
+        for name in FIGURES:
+            (folder / name).unlink(missing_ok=True)
+        return
+    volcano, free_energies = FIGURES
+    write_result(folder / volcano, volcano_png(result))
+    write_result(folder / free_energies, free_energy_png(diagrams))
 
 
 def _diagrams(result: ScreenResult, count: int) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def draw_free_energy(
     for axes, potential in zip(panels, potentials_V, strict=True):
         for number, (name, diagram) in enumerate(diagrams.items()):
             color = COLORS[number % len(COLORS)]
-            label = f"{name}, U_L {diagram.limiting_potential:.2f} V"
+            # matplotlib hides labels that begin with an underscore
+            shown = f" {name}" if name.startswith("_") else name
+            label = f"{shown}, U_L {diagram.limiting_potential:.2f} V"
             _staircase(axes, diagram, potential, color=color, label=label)
         axes.set(
             title=f"U = {potential:.2f} V",
@@ -70,7 +72,9 @@ def draw_free_energy(
         axes.set_axisbelow(True)
     panels[0].set_ylabel("free energy against 2 H₂O / eV")
     if diagrams:
-        panels[0].legend(fontsize=8, loc="upper right")
+        legend = panels[0].legend(fontsize=8, loc="upper right")
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # names hold what they like, dollars too
     figure.supxlabel("dotted: inferred by scaling", fontsize=7.5, color=MUTED)
     return figure
 

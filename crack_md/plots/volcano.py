@@ -169,14 +169,23 @@ def _write(
         ends = from_pixels([dot, nearest])
         axes.plot(*ends.T, color=MUTED, linewidth=0.6, zorder=3)
     x, y = from_pixels(middle)
-    axes.text(x, y, point.name, fontsize=LABEL_PT, ha="center", va="center", zorder=5)
+    axes.text(
+        x,
+        y,
+        point.name,
+        fontsize=LABEL_PT,
+        ha="center",
+        va="center",
+        zorder=5,
+        parse_math=False,  # names hold what they like, dollars too
+    )
 
 
 def _captions(axes: Axes, result: ScreenResult) -> None:
     ranked = sum(slab.rank is not None for slab in result.slabs)
     left_out = len(result.slabs) - ranked
     title = f"Oxygen reduction on {ranked} surfaces, model {result.model.name}"
-    axes.set_title(title, pad=10)
+    axes.set_title(title, pad=10, parse_math=False)
     guessed = {
         name
         for slab in result.slabs

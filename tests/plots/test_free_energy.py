@@ -39,3 +39,15 @@ def test_image_is_not_blank_and_repeats_to_the_byte() -> None:
     assert 0.01 < np.mean(pixels[..., :3].min(axis=-1) < 0.9) < 0.5
     assert free_energy_png({"Pt": COMPUTED}) == image
     assert free_energy_png({})
+
+
+def test_names_with_dollars_and_underscores_are_drawn_as_they_are() -> None:
+    """Each a crash or a missing row: mathematics, and a label matplotlib hides."""
+    diagram = orr_diagram({"O": 1.6})
+    names = ("$\\frac{$", "_hidden", "a$b$c")
+    figure = draw_free_energy(dict.fromkeys(names, diagram))
+    figure.draw_without_rendering()
+    legend = figure.axes[0].get_legend()
+    assert legend is not None
+    shown = [text.get_text().strip() for text in legend.get_texts()]
+    assert shown == [f"{name}, U_L 0.80 V" for name in names]

@@ -212,7 +212,9 @@ class ResultsStore:
         shown = {"slab": record.slab, "status": record.status, **columns}
         if record.site:
             shown["site"] = record.site
-        shown = {k: _text(v, k) if isinstance(v, str) else v for k, v in shown.items()}
+        shown = {
+            k: stored_text(v, k) if isinstance(v, str) else v for k, v in shown.items()
+        }
         try:
             row_id = self._database.write(
                 atoms, key_value_pairs=shown, data={"record": asdict(record)}
@@ -242,13 +244,19 @@ class ResultsStore:
         )
 
 
-def _text(value: str, prefix: str) -> str:
-    """Return a name that ASE takes as a string column: it refuses numbers."""
+def stored_text(value: str, column: str) -> str:
+    """Return a text that ASE takes as a string column: it refuses numbers and truth.
+
+    Texts that begin like the result get the same words before them, so that no two
+    texts become one.
+    """
+    if value.startswith(f"{column}-") or value in ("True", "False"):
+        return f"{column}-{value}"
     try:
         float(value)
     except ValueError:
         return value
-    return f"{prefix}-{value}"
+    return f"{column}-{value}"
 
 
 @contextlib.contextmanager

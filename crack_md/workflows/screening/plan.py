@@ -160,6 +160,8 @@ class SlabPlan:
     error: str = ""
     preparation: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Key-value pairs of the input, for the table."""
 
 
 def plan_slab(
@@ -167,9 +169,19 @@ def plan_slab(
 ) -> SlabPlan:
     """Return the prepared slab of an entry and its starts, or the reason why not."""
     if entry.atoms is None:
-        return SlabPlan(entry.name, "", None, status=entry.status, error=entry.error)
+        return SlabPlan(
+            entry.name,
+            "",
+            None,
+            status=entry.status,
+            error=entry.error,
+            preparation=entry.notes,
+            columns=entry.columns,
+        )
     formula = entry.atoms.get_chemical_formula(mode="metal")
-    refused = SlabPlan(entry.name, formula, None, preparation=entry.notes)
+    refused = SlabPlan(
+        entry.name, formula, None, preparation=entry.notes, columns=entry.columns
+    )
     try:
         slab = prepare_slab(entry.atoms, adsorbate=settings.adsorbates[0].binding)
         _require_known_elements(entry.atoms, model, settings)
@@ -189,6 +201,7 @@ def plan_slab(
         starts,
         preparation=(*entry.notes, *slab.preparation),
         warnings=tuple(_warnings(slab, sites, model, settings)),
+        columns=entry.columns,
     )
 
 

@@ -19,8 +19,9 @@ from ase import Atoms
 from ase.db import connect
 
 from crack_md.errors import DataError
+from crack_md.files import undefuse
 from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano
-from crack_md.workflows.relax.store import FILE_NAME
+from crack_md.workflows.relax.store import FILE_NAME, stored_text
 
 Row = Mapping[str, str]
 
@@ -240,14 +241,16 @@ def number(row: Row, column: str) -> float | None:
 def _strip(row: Mapping[str | None, Any]) -> Row:
     # a row longer than its header has a list without a name
     return {
-        (name or "").strip(): str(value).strip() for name, value in row.items() if name
+        (name or "").strip(): undefuse(str(value).strip())
+        for name, value in row.items()
+        if name
     }
 
 
 SAME_ENERGY_EV = 1e-3
 CLEAN = ""
 PREFIXES = ("", "no-", "slab-")
-"""What the database writes before names that look like numbers."""
+"""What folders of earlier versions have before names that look like numbers."""
 Entry = tuple[float, int]
 """Energy in eV and row."""
 
@@ -309,7 +312,9 @@ class Structures:
     def _atoms(
         self, slab: str, adsorbate: str, site: str, energy: float | None
     ) -> Atoms | None:
-        entries: Sequence[Entry] = [
+        stored = stored_text(slab, "slab")
+        entries: Sequence[Entry] = self.by_slab.get((stored, adsorbate, site), [])
+        entries = entries or [
             entry
             for before in PREFIXES
             for entry in self.by_slab.get((before + slab, adsorbate, site), [])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.diagram import FreeEnergyDiagram
@@ -55,6 +56,8 @@ class SlabResult:
     """By adsorbate: how much weaker than on Pt(111) by the same model."""
     preparation: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """Key-value pairs of the input, for the table."""
 
     def best_of(self, adsorbate: str) -> SiteResult | None:
         """Return the valid site where an adsorbate has its lowest energy.

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.progress import Report
-from crack_md.structures import StructureEntry
+from crack_md.structures import StructureEntry, with_unique_names
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr.constants import gas_energy
 from crack_md.workflows.orr.diagram import (
@@ -76,9 +76,16 @@ def screen_slabs(
         DataError: results cannot be written.
     """
     chosen = settings or ScreenSettings()
-    plans = [plan_slab(entry, model=model, settings=chosen) for entry in entries]
+    plans = [
+        plan_slab(entry, model=model, settings=chosen)
+        for entry in with_unique_names(entries)
+    ]
     pt111, source = plan_pt111(plans, calculator, model, chosen)
     given = pt111 is None or any(plan is pt111 for plan in plans)
+    if pt111 is not None and not given:
+        names = {plan.name for plan in plans}
+        free = (f"{pt111.name}{' by this program' * n}" for n in range(len(names) + 1))
+        pt111 = replace(pt111, name=next(name for name in free if name not in names))
     todo = plans if given or pt111 is None else [*plans, pt111]
     function = bind_settings(
         chosen, direct_forces=model.forces == "direct", distance=distance
@@ -87,8 +94,11 @@ def screen_slabs(
         store, runner or serial_runner(calculator), function, report
     )
     results = _ScreeningRun.of(model, chosen, store, queue).results(todo)
-    reference = results[pt111.name] if pt111 is not None else None
-    slabs = rank([results[plan.name] for plan in plans], chosen, reference)
+    reference = None
+    if pt111 is not None:
+        place = next(n for n, plan in enumerate(todo) if plan is pt111)
+        reference = results[place]
+    slabs = rank(results[: len(plans)], chosen, reference)
     return ScreenResult(
         slabs, model, chosen, reference, source, queue.n_relaxed, queue.n_reused
     )
@@ -122,8 +132,8 @@ class _ScreeningRun:
         }
         return cls(settings, store, queue, total, gas)
 
-    def results(self, plans: Sequence[SlabPlan]) -> dict[str, SlabResult]:
-        """Return what became of every slab, by name."""
+    def results(self, plans: Sequence[SlabPlan]) -> list[SlabResult]:
+        """Return what became of every slab, in the order given."""
         usable = [plan for plan in plans if plan.slab is not None]
         n_clean = len(usable) if self.relaxes_clean else 0
         self.queue.total = n_clean + sum(len(plan.starts) for plan in usable)
@@ -132,7 +142,7 @@ class _ScreeningRun:
         at_rest = [plan for plan in usable if self._is_at_rest(plan)]
         self.queue.total = n_clean + sum(len(plan.starts) for plan in at_rest)
         self.queue.complete(task for plan in at_rest for task in self._site_tasks(plan))
-        return {plan.name: self._slab(plan) for plan in plans}
+        return [self._slab(plan) for plan in plans]
 
     def _key(self, plan: SlabPlan, start: Placement | None) -> str:
         assert plan.slab is not None
@@ -180,6 +190,7 @@ class _ScreeningRun:
             plan.error,
             preparation=plan.preparation,
             warnings=plan.warnings,
+            columns=plan.columns,
         )
         if plan.slab is None:
             return result

@@ -26,15 +26,23 @@ Row = dict[str, Any]
 
 
 def slab_rows(result: ScreenResult) -> list[Row]:
-    """Return one row per slab, best first, units in the column names."""
+    """Return one row per slab, best first, units in the column names.
+
+    Key-value pairs of a database follow; those named as a column of ours are
+    ``input_...``.
+    """
     limits = result.model.limits
-    if limits is None or not limits.label_spreads:
-        return [_slab_row(slab, result.settings) for slab in result.slabs]
-    return [
-        _slab_row(slab, result.settings)
-        | {LABEL_SPREAD: limits.label_spread(_numbers(slab.formula))}
-        for slab in result.slabs
-    ]
+    given = list(dict.fromkeys(key for slab in result.slabs for key in slab.columns))
+    rows = []
+    for slab in result.slabs:
+        row = _slab_row(slab, result.settings)
+        if limits is not None and limits.label_spreads:
+            row[LABEL_SPREAD] = limits.label_spread(_numbers(slab.formula))
+        own = set(row)
+        for key in given:  # what a database said of the slab, beside our columns
+            row[f"input_{key}" if key in own else key] = slab.columns.get(key)
+        rows.append(row)
+    return rows
 
 
 def _numbers(formula: str) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 from ase.build import fcc111
 
-from crack_md.structures import Entry
+from crack_md.structures import StructureEntry
 from crack_md.workflows.relax.store import relaxation_key
 from crack_md.workflows.surfaces.slab import prepare_slab
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, rows, run
@@ -35,7 +35,7 @@ def test_a_tagged_dopant_is_no_surface_of_one_atom() -> None:
 @pytest.mark.parametrize("first", [True, False])
 def test_tags_and_order_of_slabs_change_nothing(tmp_path: Path, first: bool) -> None:
     entries = [
-        Entry("tagged" if tagged else "plain", with_dopant(tagged=tagged))
+        StructureEntry("tagged" if tagged else "plain", with_dopant(tagged=tagged))
         for tagged in (first, not first)
     ]
     run(tmp_path, entries, model=NO_PLATINUM, settings=fast(max_sites=3, fmax=0.3))
