@@ -39,10 +39,11 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--sites", type=int, default=2, help="most on-top sites a slab")
     given = parser.parse_args()
-    calculator, _ = load_potential(given.model, device="cpu")
+    calculator, model = load_potential(given.model, device="cpu")
     print("slab, site, height / A, steps and eV alone, steps and eV with FIRE")
     for entry in read_entries(given.slabs, select=given.select):
-        if entry.atoms is None:
+        if entry.atoms is None or model.refusal(entry.atoms.symbols):
+            print(f"{entry.name}: left out, the model cannot say anything about it")
             continue
         slab = prepare_slab(entry.atoms)
         ontop = [site for site in find_sites(slab) if site.kind == "ontop"]
