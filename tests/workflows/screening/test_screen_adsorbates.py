@@ -138,7 +138,9 @@ def test_peroxyl_that_falls_apart_is_inferred_instead(tmp_path: Path) -> None:
     assert row.status == "ok"
     assert row.diagram is not None
     assert row.diagram.inferred == ("OOH",)
-    assert row.warnings == ("OOH* has no valid site: 8 dissociated",)
+    first, second = row.warnings
+    assert first == "OOH* has no valid site: 8 dissociated"
+    assert second.startswith("U_L is 0.36 V by O, OH as computed, without water")
     (only,) = run(tmp_path, entries, model=NO_PLATINUM, settings=fast("OOH")).slabs
     assert (only.status, only.rank) == ("no_valid_site", None)
     assert only.error == "OOH* has no valid site: 8 dissociated"
