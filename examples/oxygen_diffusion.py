@@ -67,7 +67,7 @@ def simulate(
         settings=settings,
         folder=folder,
         provenance=identity(info),
-        report=lambda p: print(f"{p.step}/{p.total}", end="\r", flush=True),
+        report=lambda p: print(f"{p.done}/{p.total}", end="\r", flush=True),
     )
     print(f"{result.status}: {result.step} steps {result.reason}")
 

@@ -148,7 +148,7 @@ def _chains(check: SamplingCheck, record: dict[str, Any]) -> PageSection:
     zero = float(known.min()) + offset if known is not None else 0.0
     spurious = _number(record["spurious"]["fraction"], ".2g")
     return PageSection(
-        "SampledChains",
+        "Chains",
         f"{chains['n_chains']} chains of {chains['steps']:,} steps of "
         f"{chains['timestep_fs']:g} fs; friction {chains['friction_per_ps']:g} / ps; "
         f"kinetic temperature {_measure(chains, 'kinetic_temperature')}; "

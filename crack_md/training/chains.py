@@ -1,5 +1,6 @@
 """Persistent chains: where the student's own dynamics goes while it is trained."""
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -124,7 +125,10 @@ class Chains:
         The first half of a kick is by forces of the student one update ago, which
         differ by what an update changes: asking again would cost a step in six.
         """
-        self.replicas.run(self.steps if n_steps is None else n_steps)
+        with warnings.catch_warnings():
+            # chains are there to leave the training data
+            warnings.filterwarnings("ignore", ".*do not trust the energy")
+            self.replicas.run(self.steps if n_steps is None else n_steps)
 
     def structures(self) -> list[Atoms]:
         """Return where the chains are."""

@@ -107,7 +107,7 @@ def test_dump_reads_back_as_the_same_configuration(page: Path) -> None:
         ("optimizer", r"--set optimizer: expected section\.key=value"),
         ("losses.7.weight=1", r"there is no place 'losses\.7\.weight'"),
         ("data.path.name=x", r"there is no place 'data\.path\.name'"),
-        ("data.path=[", "the value is not YAML"),
+        ("data.path=[", "not valid YAML"),
     ],
 )
 def test_mistakes_are_one_line_with_the_path(
