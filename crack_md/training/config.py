@@ -5,6 +5,7 @@ Sections ``student``, ``teacher``, ``data``, ``losses``, ``features``, ``optimiz
 losses have no default: they stand in the file, where a reader looks for them.
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -52,7 +53,10 @@ def _checked_architecture(options: Any) -> Any:
     """Return the options as those of the architecture that they name."""
     if not isinstance(options, dict):
         return options
-    return _CHECKED[entry_of(options).config].validate_python(options)
+    kind = entry_of(options).config
+    checked = _CHECKED[kind].validate_python(options)
+    # the plain class: pydantic's copy of it has the same name, and cannot be pickled
+    return kind(**{one.name: getattr(checked, one.name) for one in fields(kind)})
 
 
 Part = Literal["embeddings", "blocks", "norm", "delta", "energy_head", "force_head"]

@@ -1,6 +1,7 @@
 """The YAML page: strict keys, overrides, and one line for every mistake."""
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -175,3 +176,8 @@ def test_left_out_elements_are_real_ones(page: Path) -> None:
 def test_recipes_of_the_repository_are_valid(name: str) -> None:
     config = load_config(Path(__file__).parents[2] / "configs" / f"{name}.yaml")
     assert config.needs_features
+
+
+def test_a_configuration_can_be_sent_to_a_worker(page: Path) -> None:
+    config = load_config(page)
+    assert pickle.loads(pickle.dumps(config)) == config
