@@ -29,7 +29,7 @@ demo: $(VENV)/.core ## Screen the example surfaces with the packaged student.
 test: $(VENV)/.dev ## Install what tests need and run them all.
 	$(BIN)/pytest -n 2
 	$(BIN)/pytest -n 2 tests/models tests/training tests/test_graph.py \
-		tests/neighbors -m "not slow" \
+		tests/neighbors -m "not slow and not wrong_types" \
 		--jaxtyping-packages=$(SHAPED),beartype.beartype
 
 check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.

@@ -291,6 +291,7 @@ def test_constants_stay_exact_through_float32(name: str) -> None:
         ({"forces": "direct"}, "forces: gradient|expected one of 'gradient'"),
     ],
 )
+@pytest.mark.wrong_types
 def test_values_that_make_no_network_are_refused(
     name: str, changes: dict[str, object], message: str
 ) -> None:
@@ -325,6 +326,7 @@ def test_grids_are_not_exact_under_reflections() -> None:
         tiny_config(reflections=True, activation="s2")
 
 
+@pytest.mark.wrong_types
 def test_channels_have_to_be_there() -> None:
     for options in ({**ACE, "channels": 0}, {**ACE, "lmax": 1000}):
         with pytest.raises(ValueError, match="expected 1 to"):

@@ -146,6 +146,7 @@ DEFECTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.wrong_types
 def test_defect_is_one_clear_error(
     tmp_path: Path, content: dict[str, Any], defect: str
 ) -> None:

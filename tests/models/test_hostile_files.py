@@ -246,6 +246,7 @@ def test_numbers_that_no_model_has_are_refused(
         ({"num_layers": 100, "sphere_channels": 4096, "lmax": 6}, "more than [5-9]"),
     ],
 )
+@pytest.mark.wrong_types
 def test_architectures_beyond_their_file_are_not_built(
     tmp_path: Path, content: dict[str, Any], sizes: dict[str, Any], message: str
 ) -> None:

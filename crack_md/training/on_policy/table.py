@@ -110,7 +110,7 @@ def _errors(name: str, metrics: dict[str, Any] | None) -> Row:
     return {f"{name}_{key}": (metrics or {}).get(key) for key in (FORCE, ENERGY)}
 
 
-def _cell(value: float | None, form: str) -> str:
+def _cell(value: float | int | None, form: str) -> str:
     return NOTHING if value is None else format(value, form)
 
 
