@@ -83,7 +83,7 @@ def engines(folder: Path) -> dict[str, Engine]:
     folder.mkdir(parents=True, exist_ok=True)
     large, direct = folder / "random_22M.pt", folder / "student_direct.pt"
     save_model(random_22m(), large)
-    save_model(with_direct_forces(load_network("default")), direct)
+    save_model(with_direct_forces(load_network("accurate")), direct)
     found = [*_ours(large, direct), *_peers(large)]
     return {engine.name: engine for engine in found}
 
@@ -109,17 +109,17 @@ def _ours(large: Path, direct: Path) -> list[Engine]:
             dtype="bfloat16",
             compile=True,
         ),
-        _own("student", "crack-md packaged student", "default"),
+        _own("student", "crack-md packaged student", "accurate"),
         _own(
             "student-cpu",
             "crack-md packaged student on the CPU",
-            "default",
+            "accurate",
             device="cpu",
         ),
         _own(
             "student-compiled",
             "crack-md packaged student, compiled",
-            "default",
+            "accurate",
             compile=True,
         ),
         _own("student-direct", "crack-md student, direct forces", direct),

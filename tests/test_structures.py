@@ -304,3 +304,16 @@ def test_files_of_a_folder_that_are_left_out_are_named(
         f"left out of '{tmp_path}', as no structures or replaced by a CONTCAR: "
         "notes.txt"
     ]
+
+
+def test_an_occupancy_that_is_no_number_is_refused_like_a_part(tmp_path):
+    path = tmp_path / "damaged.cif"
+    ase.io.write(path, bulk("Cu", cubic=True))
+    text = path.read_text()
+    assert text.count("1.0000") >= 4
+    path.write_text(text.replace("1.0000", "1.0x00"))
+
+    (entry,) = read_entries(path)
+
+    assert entry.atoms is None
+    assert entry.status in ("partial_occupancy", "unreadable")
