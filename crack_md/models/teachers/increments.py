@@ -96,7 +96,7 @@ class IncrementTeacher:
             )
         )
         increments = self._increments(atoms, bases, covered, found)
-        features = self._features(atoms, found, parts, increments)
+        features = self._features(atoms, found, increments)
         return [
             self._label(one, parts[k], found[k], increments.get(k), features[k])
             for k, one in enumerate(atoms)
@@ -133,7 +133,6 @@ class IncrementTeacher:
         self,
         atoms: Sequence[Atoms],
         base_labels: Mapping[int, TeacherLabels],
-        parts: Sequence[NDArray[np.bool_]],
         increments: Mapping[int, dict[str, tuple[TeacherLabels, TeacherLabels]]],
     ) -> list[NDArray[np.float32] | None]:
         """Return the node features of every structure; asked once per structure."""
