@@ -45,6 +45,8 @@ class TrainingData:
     sample: tuple[LabelledStructure, ...] = ()
     """Some training frames with the teacher's labels, where training asks for its own
     at every step: for what must be known before, such as the number of channels."""
+    n_left_out: int = 0
+    """Frames of all sets that leave_out, largest_force and nearest keep out."""
 
 
 def read_training_data(
@@ -59,9 +61,9 @@ def read_training_data(
     Raises:
         DataError: No frames to train on, or labels that a loss needs are missing.
     """
-    dataset = read(config.data.path)
+    whole = read(config.data.path)
     dataset = dataclasses.replace(
-        dataset, structures=usable(dataset.structures, config.data)
+        whole, structures=usable(whole.structures, config.data)
     )
     train = dataset.select("train")
     validation = dataset.select("val")
@@ -80,7 +82,9 @@ def read_training_data(
     validation = _sample(validation, config.data.validation_frames, config.run.seed)
     if not train:
         raise DataError(f"{config.data.path} has no frames with split 'train'")
-    data = _with_replay(config, TrainingData(dataset, train, validation), read)
+    n_left_out = len(whole.structures) - len(dataset.structures)
+    data = TrainingData(dataset, train, validation, n_left_out=n_left_out)
+    data = _with_replay(config, data, read)
     train = data.train
     if config.teacher is not None:
         return _ask_teacher(config, config.teacher, data)
@@ -120,8 +124,11 @@ def _with_replay(
 ) -> TrainingData:
     """Return the data with the training frames of further sets, often as they count."""
     structures, train = data.dataset.structures, data.train
+    n_left_out = data.n_left_out
     for replay in config.data.replay:
-        more = usable(read(replay.path).structures, config.data)
+        every = read(replay.path).structures
+        more = usable(every, config.data)
+        n_left_out += len(every) - len(more)
         frames = tuple(one for one in more if one.split == "train")
         if not frames:
             raise DataError(f"{replay.path} has no frames with split 'train'")
@@ -133,7 +140,9 @@ def _with_replay(
             )
         structures, train = structures + more, train + frames * replay.repeats
     dataset = dataclasses.replace(data.dataset, structures=structures)
-    return dataclasses.replace(data, dataset=dataset, train=train)
+    return dataclasses.replace(
+        data, dataset=dataset, train=train, n_left_out=n_left_out
+    )
 
 
 def _n_channels(frame: LabelledStructure) -> int:

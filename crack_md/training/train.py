@@ -69,7 +69,7 @@ def train(
             trainer = build_trainer(
                 config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
             )
-            watch.say(_start_line(config, trainer))
+            watch.say(_start_line(config, trainer, data.n_left_out))
             summary = trainer.fit()
             if summary.stopped_by is None and fabric.is_global_zero:
                 export(trainer, config, data, summary.validation)
@@ -226,15 +226,17 @@ def _training(trainer: Trainer) -> dict[str, Any]:
     }
 
 
-def _start_line(config: TrainConfig, trainer: Trainer) -> str:
+def _start_line(config: TrainConfig, trainer: Trainer, n_left_out: int) -> str:
     student = trainer.objective.student
     n_weights = sum(weight.numel() for weight in student.parameters())
     n_frames = len(trainer.feed.frames)
     n_validation = 0 if trainer.validation is None else len(trainer.validation)
     n_ranks = config.run.n_ranks
     where = "" if n_ranks == 1 else f" on {n_ranks} processes"
+    left = f" ({n_left_out} left out as data.* asks)" if n_left_out else ""
+    alone = "single atoms as labelled; " if student.scale.isolated_references else ""
     return (
         f"{n_weights:,} weights, {student.forces} forces; {n_frames} frames "
-        f"to train on{where}, {n_validation} to validate; results go to "
+        f"to train on{where}{left}, {n_validation} to validate; {alone}results go to "
         f"{config.run.folder}"
     )

@@ -1,12 +1,14 @@
 """Which frames a run uses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase import Atoms
 
-from crack_md.data.dataset import LabelledStructure
-from crack_md.training.config import DataConfig
-from crack_md.training.source import nearest_share, usable
+from crack_md.data.dataset import LabelledDataset, LabelledStructure
+from crack_md.training.config import DataConfig, TrainConfig
+from crack_md.training.source import nearest_share, read_training_data, usable
 
 
 def dimer(distance_A, symbols="PtO"):
@@ -49,3 +51,26 @@ def test_frames_with_larger_forces_are_not_used():
     assert usable([steep, gentle], data) == (gentle,)
     data = DataConfig.model_validate({"path": "x", "largest_force": 5.0})
     assert usable([steep, gentle], data) == (steep, gentle)
+
+
+def test_frames_that_are_left_out_are_counted():
+    frames = [frame(dimer(length)) for length in (1.0, 1.9, 2.0, 5.0)]
+    kept = [replace(one, split="train") for one in frames]
+    config = TrainConfig.model_validate(
+        {
+            "student": {"architecture": {"name": "ace"}},
+            "data": {
+                "path": "x",
+                "nearest": 0.6,
+                "replay": [{"path": "y", "repeats": 2}],
+            },
+            "losses": [{"kind": "task", "energy_weight": 1, "force_weight": 1}],
+            "optimizer": {"lr": 1e-3},
+            "run": {"folder": "run", "batch_size": 1, "max_steps": 1},
+        }
+    )
+
+    data = read_training_data(config, read=lambda _: LabelledDataset(tuple(kept), {}))
+
+    assert data.n_left_out == 2  # one of each set
+    assert len(data.train) == 3 + 2 * 3
