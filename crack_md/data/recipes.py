@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from ase.data import atomic_numbers
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from crack_md.data.augment.surfaces import SIZES
 from crack_md.data.augment.variants import (
@@ -12,13 +11,13 @@ from crack_md.data.augment.variants import (
     Length,
     Rattle,
     Relax,
-    Section,
     Strain,
     Thermal,
     Variants,
 )
 from crack_md.errors import ConfigError
 from crack_md.input_files import read_yaml
+from crack_md.section import Element, Section
 
 Family = Literal["fcc111", "fcc100", "fcc110", "fcc211", "hcp0001", "bulk"]
 Order = Literal[
@@ -34,15 +33,6 @@ NOT_IN: dict[Family, tuple[Order, ...]] = {
     "bulk": ("skin", "sandwich"),
 }
 """Orders that a family cannot have."""
-
-
-def _known_element(symbol: str) -> str:
-    if symbol not in atomic_numbers or symbol == "X":
-        raise ValueError(f"'{symbol}' is not a chemical element")
-    return symbol
-
-
-Element = Annotated[str, AfterValidator(_known_element)]
 
 
 class Alloys(Section):

@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from crack_md.models.architectures import ARCHITECTURES, entry_of
 from crack_md.models.network import Architecture
+from crack_md.section import Section
 from crack_md.training.loss_config import (
     ContrastConfig,
     CrmseConfig,
@@ -32,7 +33,6 @@ from crack_md.training.loss_config import (
     term_names,
 )
 from crack_md.training.run_config import OptimizerConfig, RunConfig
-from crack_md.training.section import Section
 
 SYMBOLS = frozenset(chemical_symbols[1:])
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from crack_md.training.section import Section
+from crack_md.section import Section
 
 Label = Literal["energy", "node_features", "node_energy", "jacobian"]
 """What a loss may read of the teacher."""

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import Field, model_validator
 
-from crack_md.training.section import Section
+from crack_md.section import Section
 
 
 class OptimizerConfig(Section):

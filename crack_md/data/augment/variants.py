@@ -2,16 +2,12 @@
 
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from crack_md.section import Section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Length = Annotated[float, Field(gt=0.0)]
-
-
-class Section(BaseModel):
-    """A part of a recipe; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Variant(Section):

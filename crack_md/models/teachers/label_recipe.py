@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from ase.data import atomic_numbers
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -16,12 +13,7 @@ from pydantic import (
 
 from crack_md.errors import ConfigError
 from crack_md.input_files import read_yaml
-
-
-def _known_element(symbol: str) -> str:
-    if symbol not in atomic_numbers or symbol == "X":
-        raise ValueError(f"'{symbol}' is not a chemical element")
-    return symbol
+from crack_md.section import Element, Section
 
 
 def _sums_to_one(weights: dict[str, float]) -> dict[str, float]:
@@ -30,14 +22,7 @@ def _sums_to_one(weights: dict[str, float]) -> dict[str, float]:
     return weights
 
 
-Element = Annotated[str, AfterValidator(_known_element)]
 Weights = Annotated[dict[str, float], AfterValidator(_sums_to_one)]
-
-
-class Section(BaseModel):
-    """A part of a recipe; unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Rule(Section):

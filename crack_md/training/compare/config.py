@@ -13,8 +13,8 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from crack_md.errors import ConfigError
+from crack_md.section import Section
 from crack_md.training.config_file import assign, one_line, read_tree
-from crack_md.training.section import Section
 
 METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
