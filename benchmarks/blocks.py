@@ -28,11 +28,10 @@ from benchmarks.costs import Cost, Counter, Machine, synchronize
 from benchmarks.models import load_network
 from benchmarks.results import processor, write_json
 from benchmarks.speed_table import write_section
-from crack_md.calculators.speed import platinum_slab
+from crack_md.bench.speed import platinum_slab
 from crack_md.errors import CrackError
-from crack_md.models.edges import EdgeTable
-from crack_md.models.force_field import ForceField
-from crack_md.models.precision import with_products_in
+from crack_md.models.equiformer.edges import EdgeTable
+from crack_md.models.force_field import ForceField, with_products_in
 from crack_md.neighbors import build_graph
 
 BLOCKS = (

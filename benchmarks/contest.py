@@ -14,7 +14,7 @@ from benchmarks.contestant import Contestant, Settings
 from benchmarks.engines import Engine
 from benchmarks.peers.process import PeerError
 from benchmarks.work import Case
-from crack_md.calculators.timing import summary
+from crack_md.bench.timing import summary
 
 Rates = dict[str, dict[str, float]]
 QUICK_S = 2.0

@@ -16,7 +16,7 @@ import numpy as np
 
 from crack_md.data import LabelledStructure, read_dataset
 from crack_md.data.dataset import SPLITS
-from crack_md.data.normalization import fit_element_references
+from crack_md.data.statistics import fit_element_references
 
 
 def family(structure: LabelledStructure) -> str:

@@ -21,11 +21,10 @@ import torch
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crack_md.models.equiformer_config import EquiformerV2Config
-from crack_md.models.equiformer_v2 import EquiformerV2
-from crack_md.training.config_file import load_config
-from crack_md.training.run import RunFolder
-from crack_md.training.train import train
+from crack_md.models.equiformer.equiformer_v2 import EquiformerV2, EquiformerV2Config
+from crack_md.training.config import load_config
+from crack_md.training.loop.run import RunFolder
+from crack_md.training.loop.train import train
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "oc20_ostar.yaml"
 PUBLIC_OPTIONS: dict[str, Any] = {

@@ -21,9 +21,9 @@ import torch
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from crack_md.data.batches import JacobianBatch, Labels
 from crack_md.graph import AtomGraph
-from crack_md.models.base import Prediction
+from crack_md.models.force_field import Prediction
+from crack_md.training.data.frames import JacobianBatch, Labels
 from crack_md.training.losses import (
     Contrast,
     CrackLoss,

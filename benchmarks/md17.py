@@ -28,9 +28,9 @@ from crack_md.data.dataset import read_dataset
 from crack_md.errors import CrackError
 from crack_md.models.checkpoint import load_model
 from crack_md.plots.style import BLUE, INK, MUTED, ORANGE
-from crack_md.training.build import build_frames
-from crack_md.training.evaluate import evaluate
-from crack_md.workflows.sampling.observables import (
+from crack_md.training.evaluation import evaluate
+from crack_md.training.loop.build import build_frames
+from crack_md.workflows.sampling.molecule import (
     MoleculeTopology,
     find_molecule,
     torsion_angles,

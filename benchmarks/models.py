@@ -9,10 +9,9 @@ from ase.build import molecule
 from ase.calculators.calculator import BaseCalculator
 from ase.data import chemical_symbols
 
-from crack_md.api.models import load_potential
+from crack_md.api.inputs import load_potential
 from crack_md.models.checkpoint import load_model
-from crack_md.models.equiformer_config import EquiformerV2Config
-from crack_md.models.equiformer_v2 import EquiformerV2
+from crack_md.models.equiformer.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.teachers import TeacherCalculator, load_teacher
 from crack_md.workflows.model_info import ModelInfo

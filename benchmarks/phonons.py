@@ -29,8 +29,11 @@ if __package__ in (None, ""):
 from benchmarks.models import named_potential
 from crack_md.plots.phonons import draw_path
 from crack_md.plots.style import BLUE, GRID, INK, png, style
-from crack_md.workflows.phonons.analysis import analyse
-from crack_md.workflows.phonons.crystal import compute_forces, displace_supercells
+from crack_md.workflows.phonons.crystal import (
+    analyse,
+    compute_forces,
+    displace_supercells,
+)
 from crack_md.workflows.phonons.modes import local_modes
 from crack_md.workflows.phonons.settings import Phonons, PhononSettings, Segment
 from crack_md.workflows.relax.relax import (

@@ -19,7 +19,7 @@ import torch
 from benchmarks.contest import Contest, Row
 from benchmarks.contestant import Contestant, Settings
 from benchmarks.engines import REFERENCE
-from crack_md.calculators.timing import ns_per_day, summary
+from crack_md.bench.timing import ns_per_day, summary
 
 Record = dict[str, Any]
 

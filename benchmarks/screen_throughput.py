@@ -25,8 +25,11 @@ from crack_md.structures import read_entries
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import ScreenSettings, plan_slab
-from crack_md.workflows.screening.relaxations import SiteRelaxation, bind_settings
-from crack_md.workflows.screening.workers.worker import batched_runner
+from crack_md.workflows.screening.relaxations import (
+    SiteRelaxation,
+    batched_runner,
+    bind_settings,
+)
 from crack_md.workflows.surfaces.adsorbates import ADSORBATES, place
 from crack_md.workflows.surfaces.outcome import neighbor_distance
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
-from crack_md.api.models import load_potential
+from crack_md.api.inputs import load_potential
 from crack_md.structures import read_entries
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 from crack_md.workflows.surfaces.sites import find_sites

@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk
 
-from crack_md.calculators.speed import platinum_slab
+from crack_md.bench.speed import platinum_slab
 
 WORKS = {
     "single": "one structure through the ASE calculator",

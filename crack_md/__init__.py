@@ -13,13 +13,7 @@ from typing import TYPE_CHECKING, Any
 from crack_md.errors import CrackError
 
 if TYPE_CHECKING:
-    from crack_md.api.runs import (
-        check_sampling,
-        compute_phonons,
-        relax,
-        run_md,
-        train,
-    )
+    from crack_md.api.runs import check_sampling, compute_phonons, relax, run_md, train
     from crack_md.api.screening import screen
     from crack_md.calculators import CrackCalculator
     from crack_md.models.checkpoint import load_model

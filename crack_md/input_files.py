@@ -1,14 +1,139 @@
-"""Files as they come from elsewhere, checked before a library is trusted with them."""
+"""Files as they come from elsewhere, checked before a library is trusted with them.
 
+Whether an LMDB file is whole, before it is mapped into memory.
+
+LMDB trusts its file: a page that is not there, or an entry that says it is longer than
+its page, ends the process with SIGBUS or SIGSEGV. The layout is that of LMDB 0.9 with
+64-bit sizes: two meta pages, of which that with the larger transaction number counts,
+then trees of branch and leaf pages, and overflow pages of large values.
+"""
+
+import mmap
+import struct
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
+from ase.data import atomic_numbers
 from ase.db import connect
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
-from crack_md.lmdb_pages import check_lmdb
+
+MAGIC = 0xBEEFC0DE
+HEADER = struct.Struct("<QHHHH")
+"""Page number, padding, flags, and where the free space begins and ends."""
+META = struct.Struct("<IIQQ48s48sQQ")
+TREE = struct.Struct("<IHHQQQQQ")
+NODE = struct.Struct("<HHHH")
+BRANCH, LEAF, OVERFLOW = 0x01, 0x02, 0x04
+LARGE, SUBTREE = 0x01, 0x02
+EMPTY = 2**64 - 1
+
+
+def check_lmdb(path: Path) -> None:
+    """Refuse an LMDB file that cannot be read to its end.
+
+    Raises:
+        DataError: it is cut short, damaged, or no LMDB file.
+    """
+    size = path.stat().st_size
+    if size < 2 * 4096:
+        raise _damaged(path, f"it has {size} bytes")
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        try:
+            _Pages(data).check()
+        except (ValueError, struct.error, IndexError) as error:
+            raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"cannot read {path}: {reason}; expected a whole LMDB file, as crack-md or "
+        "fairchem writes it: copy it again"
+    )
+
+
+class _Pages:
+    def __init__(self, data: mmap.mmap) -> None:
+        self._data = data
+        first = META.unpack_from(data, HEADER.size)
+        self._size = TREE.unpack(first[4])[0]
+        if first[0] != MAGIC or self._size not in (2**n for n in range(9, 17)):
+            raise ValueError("its first bytes are not those of LMDB")
+        second = META.unpack_from(data, self._size + HEADER.size)
+        metas = [meta for meta in (first, second) if meta[0] == MAGIC]
+        newest = max(metas, key=lambda meta: meta[7])
+        self._last = newest[6]
+        if (self._last + 1) * self._size > len(data):
+            expected = (self._last + 1) * self._size
+            raise ValueError(f"it has {len(data)} of {expected} bytes")
+        self._root = TREE.unpack(newest[5])[7]
+        self._seen: set[int] = set()
+
+    def check(self) -> None:
+        waiting = [self._root]
+        while waiting:
+            page = waiting.pop()
+            if page != EMPTY:
+                waiting += self._children(page)
+
+    def _claim(self, first: int, count: int = 1) -> None:
+        pages = range(first, first + count)
+        if first < 2 or pages[-1] > self._last or not self._seen.isdisjoint(pages):
+            raise ValueError(f"page {first} of {self._last} is missing or used twice")
+        self._seen.update(pages)
+
+    def _children(self, page: int) -> list[int]:
+        """Return the pages that a page refers to, all its entries checked."""
+        self._claim(page)
+        start = page * self._size
+        number, _, flags, lower, upper = HEADER.unpack_from(self._data, start)
+        kind = flags & (BRANCH | LEAF | OVERFLOW)
+        sound = HEADER.size <= lower <= upper <= self._size and number == page
+        if kind not in (BRANCH, LEAF) or not sound:
+            raise ValueError(f"page {page} is damaged")
+        count = (lower - HEADER.size) // 2
+        places = struct.unpack_from(f"<{count}H", self._data, start + HEADER.size)
+        found = [self._entry(start, place, kind) for place in places]
+        return [child for child in found if child is not None]
+
+    def _entry(self, start: int, place: int, kind: int) -> int | None:
+        if not HEADER.size <= place <= self._size - NODE.size:
+            raise ValueError(f"page {start // self._size} has a misplaced entry")
+        low, high, flags, key = NODE.unpack_from(self._data, start + place)
+        if kind == BRANCH:
+            return int(low | high << 16 | flags << 32)
+        length = low | high << 16
+        held = 8 if flags & LARGE else length
+        begin = start + place + NODE.size + key
+        if begin + held > start + self._size:
+            raise ValueError(f"page {start // self._size} has an entry without an end")
+        if flags & LARGE:
+            (first,) = struct.unpack_from("<Q", self._data, begin)
+            self._claim(first, -(-(length + HEADER.size) // self._size))
+        if flags & SUBTREE:
+            return int(TREE.unpack_from(self._data, begin)[7])
+        return None
+
+
+class Section(BaseModel):
+    """A part of the file: immutable, strict about its keys, and finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _known_element(symbol: str) -> str:
+    if symbol not in atomic_numbers or symbol == "X":
+        raise ValueError(f"'{symbol}' is not a chemical element")
+    return symbol
+
+
+Element = Annotated[str, AfterValidator(_known_element)]
 
 
 def check_file(path: Path, *, whole: bool = True) -> None:

@@ -18,10 +18,14 @@ from ase import Atoms
 from ase.build import fcc111
 from ase.constraints import FixAtoms
 
-from crack_md.api.models import identity, load_potential
+from crack_md.api.inputs import identity, load_potential
 from crack_md.plots.residence import residence_png
-from crack_md.workflows.md.diffusion import diffusion_coefficient, surface_path
-from crack_md.workflows.md.residence import Residence, trace_residence
+from crack_md.workflows.md.residence import (
+    Residence,
+    diffusion_coefficient,
+    surface_path,
+    trace_residence,
+)
 from crack_md.workflows.md.run import run_dynamics
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.surfaces.sites import Site, find_sites

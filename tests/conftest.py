@@ -27,7 +27,7 @@ def _random_state() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Round to bfloat16 where tests ask for it, on processors without it too."""
-    monkeypatch.setattr("crack_md.models.bfloat16.slowdown", lambda _device: 0.5)
+    monkeypatch.setattr("crack_md.models.precision.slowdown", lambda _device: 0.5)
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ import torch
 from ase.build import add_adsorbate, fcc111, molecule
 
 from crack_md.graph import AtomGraph, batch_graphs
-from crack_md.models.equiformer_config import EquiformerV2Config
-from crack_md.models.equiformer_v2 import EquiformerV2
+from crack_md.models.equiformer.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.neighbors import build_graph
 

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from crack_md.cli import app
 from crack_md.models.registry import model_names
-from crack_md.training.config_file import check_config
+from crack_md.training.config import check_config
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 HERE = Path(__file__).resolve().parent
-TIMING = HERE.parents[1] / "crack_md" / "calculators" / "timing.py"
+TIMING = HERE.parents[1] / "crack_md" / "bench" / "timing.py"
 MEMORY_WORDS = ("out of memory", "can't allocate memory", "not enough memory")
 
 

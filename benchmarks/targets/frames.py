@@ -5,10 +5,10 @@ from crack_md.data import read_dataset
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField
-from crack_md.training.build import build_frames
 from crack_md.training.config import DataConfig
-from crack_md.training.evaluate import evaluate, known_frames
-from crack_md.training.source import usable
+from crack_md.training.data.source import usable
+from crack_md.training.evaluation import evaluate, known_frames
+from crack_md.training.loop.build import build_frames
 
 FORCE_TARGET, ENERGY_TARGET = 32.0, 4.0
 

@@ -9,8 +9,8 @@ from ase.calculators.calculator import BaseCalculator
 
 from benchmarks.models import named_potential
 from benchmarks.targets.record import Check, Details, Subjects
-from crack_md.calculators.speed import platinum_slab
-from crack_md.calculators.timing import seconds_per_call
+from crack_md.bench.speed import platinum_slab
+from crack_md.bench.timing import seconds_per_call
 
 N_ATOMS, ROUNDS, CALLS, WARM_UP = 46, 5, 8, 3
 MOVE_A = 0.01

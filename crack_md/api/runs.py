@@ -16,9 +16,10 @@ from crack_md.api.inputs import (
     as_atoms,
     as_entries,
     build_settings,
+    describe_calculator,
     describe_input,
+    identity,
 )
-from crack_md.api.models import describe_calculator, identity
 from crack_md.errors import MissingDependencyError, StructureError
 from crack_md.files import claim_folder, write_atomically, write_json
 from crack_md.progress import Report
@@ -41,7 +42,7 @@ from crack_md.workflows.sampling.record import summarize
 from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
 
 if TYPE_CHECKING:
-    from crack_md.training.summary import TrainingSummary
+    from crack_md.training.loop.trainer import TrainingSummary
 
 PHONON_FMAX = 1e-4
 """eV/Å; forces that are left falsify curvatures."""
@@ -312,10 +313,10 @@ def train(
         ConfigError: the recipe is wrong.
         MissingDependencyError: the extra ``train`` is not installed.
     """
-    from crack_md.training.config_file import load_config
+    from crack_md.training.config import load_config
 
     try:
-        from crack_md.training.train import train as run
+        from crack_md.training.loop.train import train as run
     except ImportError as error:
         raise MissingDependencyError.of(
             str(error.name), extra="train", purpose="training"

@@ -12,23 +12,27 @@ from crack_md.api.inputs import (
     Structures,
     as_entries,
     build_settings,
+    describe_calculator,
     describe_input,
+    domain_distance,
 )
-from crack_md.api.models import describe_calculator, domain_distance
-from crack_md.plots.free_energy import free_energy_png
+from crack_md.plots.orr import free_energy_png, volcano_png
 from crack_md.plots.screening.report import write_report
-from crack_md.plots.volcano import volcano_png
 from crack_md.progress import Report
 from crack_md.structures import Frames, StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import TableResult, html_table
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
-from crack_md.workflows.screening.relaxations import Runner
-from crack_md.workflows.screening.results import ScreenResult, SlabResult
+from crack_md.workflows.screening.relaxations import Runner, batched_runner
+from crack_md.workflows.screening.results import (
+    ScreenResult,
+    SlabResult,
+    slab_rows,
+    write_result,
+    write_tables,
+)
 from crack_md.workflows.screening.screen import screen_slabs
-from crack_md.workflows.screening.workers.worker import batched_runner
-from crack_md.workflows.screening.writer import slab_rows, write_result, write_tables
 from crack_md.workflows.surfaces.adsorbates import Adsorbate, parse_adsorbates
 from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
 from crack_md.workflows.surfaces.outcome import DomainDistance

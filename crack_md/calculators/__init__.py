@@ -8,12 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from crack_md.calculators.batched import SeveralDevices
     from crack_md.calculators.concurrent import run_together
     from crack_md.calculators.crack import CrackCalculator
-    from crack_md.calculators.devices import SeveralDevices
     from crack_md.calculators.evaluator import BatchEvaluator
-    from crack_md.calculators.langevin import Langevin
-    from crack_md.calculators.replicas import Replicas
+    from crack_md.calculators.replicas.langevin import Langevin
+    from crack_md.calculators.replicas.replicas import Replicas
 
 __all__ = [
     "BatchEvaluator",
@@ -27,9 +27,9 @@ __all__ = [
 _HOMES = {
     "BatchEvaluator": "evaluator",
     "CrackCalculator": "crack",
-    "Langevin": "langevin",
-    "Replicas": "replicas",
-    "SeveralDevices": "devices",
+    "Langevin": "replicas.langevin",
+    "Replicas": "replicas.replicas",
+    "SeveralDevices": "batched",
     "run_together": "concurrent",
 }
 

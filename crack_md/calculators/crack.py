@@ -1,19 +1,142 @@
 """The ASE calculator of a distilled model, or of a committee of them."""
 
 import threading
-from collections.abc import Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import ase
+import numpy as np
 import torch
 from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
+from jaxtyping import Float
 
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.engine import Compile, build_engine
 from crack_md.calculators.evaluator import BatchEvaluator, Engine, GraphBuilders
-from crack_md.calculators.limit_watch import LimitWatch
-from crack_md.calculators.loading import Source, find_device, load_members
-from crack_md.models.force_field import ForceField, ModelMetadata
+from crack_md.errors import ConfigError
+from crack_md.models.checkpoint import load_model
+from crack_md.models.domain import FeatureStatistics
+from crack_md.models.force_field import (
+    ForceField,
+    ModelMetadata,
+    invariants,
+    with_products_in,
+    with_tf32_products,
+)
+from crack_md.models.limits import Limits
+from crack_md.models.precision import use_bfloat16
+from crack_md.neighbors import build_graph
+
+
+class LimitWatch:
+    """Warns once when a structure is beyond the limits of a model.
+
+    A structure is looked at when its elements or their order change, not in every
+    step: shares and coverage do not change on the way.
+    """
+
+    def __init__(self, limits: Limits | None) -> None:
+        self.limits = limits
+        self._last: bytes | None = None
+        self._has_warned = False
+
+    def check(self, atoms: ase.Atoms) -> None:
+        """Warn if this is the first structure beyond the limits."""
+        numbers = atoms.numbers.tobytes()
+        if self.limits is None or self._has_warned or numbers == self._last:
+            return
+        self._last = numbers
+        far, why = self.limits.distance(atoms)
+        notes = [why] if far > 1 else []
+        notes += self.limits.warnings(atoms.numbers.tolist())
+        if notes:
+            self._has_warned = True
+            warnings.warn(
+                f"{atoms.get_chemical_formula(mode='metal')} is beyond what the model "
+                f"was made for: {'; '.join(notes)}; do not trust its energies. Further "
+                "structures are not named.",
+                stacklevel=4,
+            )
+
+
+DTYPES = {
+    "float32": torch.float32,
+    "float64": torch.float64,
+    "bfloat16": torch.float32,
+    "tf32": torch.float32,
+}
+"""Precision of all but the large products."""
+
+Source = str | Path | ForceField
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """Return the device of a name; "auto" is a GPU where there is one.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"unknown device {device!r}; expected 'auto', 'cpu' or 'cuda[:index]'"
+        ) from error
+    if found.type not in ("cpu", "cuda") or (found.type == "cpu" and found.index):
+        # float64 positions, which forces need, do not exist on the others
+        raise ConfigError(
+            f"device {device!r} is not supported; expected 'auto', 'cpu' or "
+            "'cuda[:index]'"
+        )
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device {device!r}: no GPU is available; use device='cpu'")
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {device!r}: there are {torch.cuda.device_count()} GPUs, counted "
+            "from 0"
+        )
+    return found
+
+
+def load_members(
+    sources: Sequence[Source], device: torch.device, dtype: str
+) -> list[ForceField]:
+    """Return the models of a committee, ready for use and never trained.
+
+    Raises:
+        CheckpointError: a model file cannot be used.
+        ConfigError: no model, an unknown precision, or energies of unlike meaning.
+    """
+    if not sources:
+        raise ConfigError("an empty list of models; expected at least one")
+    if dtype not in DTYPES:
+        raise ConfigError(f"unknown dtype {dtype!r}; expected one of {sorted(DTYPES)}")
+    if dtype == "tf32" and device.type != "cuda":
+        raise ConfigError(
+            f"dtype 'tf32' is a format of GPUs, and the device is {device}; use "
+            "'float32' or 'bfloat16'"
+        )
+    models = []
+    for source in sources:
+        model = source if isinstance(source, ForceField) else load_model(source)
+        model = model.to(device=device, dtype=DTYPES[dtype]).eval()
+        if dtype == "bfloat16" and use_bfloat16(device):
+            model = with_products_in(model, torch.bfloat16)
+        elif dtype == "tf32":
+            model = with_tf32_products(model)
+        models.append(model.requires_grad_(requires_grad=False))
+    references = {model.metadata.energy_reference for model in models}
+    if len(references) > 1:
+        raise ConfigError(
+            "a committee of total-energy and adsorption-energy models; "
+            "expected members with the same energy reference"
+        )
+    return models
 
 
 class CrackCalculator(Calculator):
@@ -162,3 +285,61 @@ class CrackCalculator(Calculator):
         """Restore a pickled or copied calculator."""
         vars(self).update(state)
         self._lock = threading.RLock()
+
+
+def node_features(
+    model: ForceField, atoms: ase.Atoms
+) -> Float[np.ndarray, "atom channel"]:
+    """Return the invariant node features of a structure in float64."""
+    graph = build_graph(atoms, model.rule, dtype=model.dtype, device=model.device)
+    with torch.no_grad():
+        prediction = model(graph)
+    return np.asarray(invariants(prediction).double().cpu().numpy())
+
+
+def training_statistics(
+    model: ForceField,
+    structures: Iterable[ase.Atoms],
+    *,
+    seen: Callable[[int], None] | None = None,
+) -> FeatureStatistics:
+    """Return the statistics of a model's features on its training structures.
+
+    Args:
+        model: in eval mode.
+        structures: what it was trained on, or a fair sample of it.
+        seen: called with the number of structures done.
+    """
+    features, numbers = [], []
+    for count, atoms in enumerate(structures, start=1):
+        features.append(node_features(model, atoms))
+        numbers.append(atoms.numbers)
+        if seen is not None:
+            seen(count)
+    return FeatureStatistics.of(np.concatenate(features), np.concatenate(numbers))
+
+
+def feature_distance(
+    calculator: CrackCalculator,
+) -> Callable[[ase.Atoms], tuple[float, str]] | None:
+    """Return what measures how far a structure is from the training data.
+
+    The function returns the distance of its farthest atom in units of that element's
+    limit, and a sentence about it. None where the model was saved without statistics.
+    """
+    model = calculator.models[0]
+    statistics = model.metadata.feature_statistics
+    if statistics is None:
+        return None
+
+    def distance(atoms: ase.Atoms) -> tuple[float, str]:
+        distances = statistics.distance(node_features(model, atoms), atoms.numbers)
+        farthest = int(distances.argmax())
+        symbol = chemical_symbols[atoms.numbers[farthest]]
+        return float(distances[farthest]), (
+            f"the surroundings of {symbol} (atom {farthest}) are "
+            f"{distances[farthest]:.1f} times as far from the training data as the "
+            "limit"
+        )
+
+    return distance

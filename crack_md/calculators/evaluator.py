@@ -1,23 +1,215 @@
 """Many structures, or one, in few forward passes: what all calculators run on."""
 
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import ase
+import numpy as np
 import torch
+from ase.data import chemical_symbols
+from ase.stress import full_3x3_to_voigt_6_stress
+from jaxtyping import Float
 
 from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
-from crack_md.calculators.checks import check_structure
 from crack_md.calculators.engine import CompiledEngine, EagerEngine
-from crack_md.calculators.near_watch import NearWatch
-from crack_md.calculators.results import Arrays, arrays_of, joined_results
-from crack_md.errors import ConfigError, CrackError
-from crack_md.graph import AtomGraph, batch_graphs, graph_to
-from crack_md.models.base import Prediction
-from crack_md.models.force_field import ForceField, ModelMetadata
+from crack_md.errors import ConfigError, CrackError, StructureError
+from crack_md.graph import AtomGraph, batch_graphs, edge_vectors, graph_to
+from crack_md.models.domain import nearness
+from crack_md.models.force_field import ForceField, ModelMetadata, Prediction
 from crack_md.neighbors import NeighborRule, graph_builder
+
+OC20_ADSORBATE_ELEMENTS = frozenset({1, 6, 7, 8})
+ADSORBATE_TAG = 2
+
+
+def check_structure(atoms: ase.Atoms, model: ForceField) -> None:
+    """Refuse structures that the model has no right to answer for.
+
+    What no table of neighbors can be made of is refused where that is made.
+
+    Raises:
+        StructureError: elements unlike training, or no adsorbate for an
+            adsorption-energy model.
+    """
+    known = set(model.metadata.elements)
+    unknown = sorted(set(atoms.numbers.tolist()) - known)
+    if unknown:
+        raise StructureError(
+            f"the model does not know {_symbols(unknown)}; it was trained on "
+            f"{_symbols(sorted(known))}"
+        )
+    if model.metadata.energy_reference == "adsorption":
+        _check_adsorbate(atoms)
+
+
+def _check_adsorbate(atoms: ase.Atoms) -> None:
+    """An adsorption energy needs both an adsorbate and something to adsorb on."""
+    tags = atoms.get_tags()
+    light = np.isin(atoms.numbers, list(OC20_ADSORBATE_ELEMENTS))
+    # ASE's surface builders number layers from 1 in the same field: not OC20's tags.
+    tagged = tags.any() and set(tags) <= {0, 1, 2} and light[tags == 2].all()
+    if tagged:
+        adsorbate, seen = tags == ADSORBATE_TAG, f"no atom with tag {ADSORBATE_TAG}"
+    else:
+        adsorbate, seen = light, "no H, C, N or O"
+    if adsorbate.all():
+        seen = "nothing but adsorbate"
+    elif adsorbate.any():
+        return
+    raise StructureError(
+        f"this model predicts adsorption energies, and {atoms.get_chemical_formula()} "
+        f"has {seen}; bulks, clean slabs and molecules need a total-energy model"
+    )
+
+
+def _symbols(numbers: list[int]) -> str:
+    return ", ".join(chemical_symbols[number] for number in numbers)
+
+
+Arrays = dict[str, np.ndarray]
+"""Energy, energies, forces and perhaps stress of one structure, by one model."""
+
+
+def arrays_of(
+    prediction: Prediction,
+    sizes: Sequence[int],
+    has_stress: Sequence[bool],
+    *,
+    domain_distances: Float[np.ndarray, " structure"] | None = None,
+) -> list[Arrays | Exception]:
+    """Return what ASE calls results of every structure, or why they are unusable.
+
+    They are the energy and its parts by atoms ("energies"), forces and stress.
+
+    Args:
+        prediction: of a batch.
+        sizes: atoms of its structures.
+        has_stress: which of them have a meaningful stress.
+        domain_distances: how near their atoms are, measured by training.
+    """
+    energies = prediction.energy.double().cpu().numpy()
+    forces = prediction.forces.double().cpu().numpy()
+    atomic = prediction.node_energy
+    parts = None if atomic is None else atomic.double().cpu().numpy()
+    tensors = prediction.stress
+    stress = None if tensors is None else tensors.double().cpu().numpy()
+    ends = np.cumsum(sizes)
+    found = []
+    for row, (end, size) in enumerate(zip(ends, sizes, strict=True)):
+        arrays = {
+            "energy": energies[row, ...],
+            "forces": forces[end - size : end].copy(),
+        }
+        if parts is not None:
+            arrays["energies"] = parts[end - size : end].copy()
+        if stress is not None and has_stress[row]:
+            arrays["stress"] = full_3x3_to_voigt_6_stress(stress[row])
+        if domain_distances is not None:
+            arrays["domain_distance"] = domain_distances[row, ...]
+        found.append(_finite(arrays))
+    return found
+
+
+def joined_results(members: Sequence[Arrays | Exception]) -> Results | Exception:
+    """Return the mean of a committee's answers and their spread, or an error of one."""
+    arrays: list[Arrays] = []
+    for member in members:
+        if isinstance(member, Exception):
+            return member
+        arrays.append(member)
+    results: Results = {
+        name: np.mean([m[name] for m in arrays if name in m], axis=0)
+        for name in arrays[0]
+    }
+    if "domain_distance" in results:
+        results["domain_distance"] = float(results["domain_distance"])
+    results["energy"] = float(results["energy"])
+    results["free_energy"] = results["energy"]
+    if len(arrays) > 1:
+        results["energy_std"] = float(np.std([m["energy"] for m in arrays], ddof=1))
+        results["forces_std"] = np.std([m["forces"] for m in arrays], axis=0, ddof=1)
+    return results
+
+
+def _finite(arrays: Arrays) -> Arrays | Exception:
+    wrong = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if not wrong:
+        return arrays
+    return StructureError(
+        f"the model returned {' and '.join(wrong)} that are not finite; the "
+        "structure is probably far from everything the model has seen"
+    )
+
+
+class NearWatch:
+    """Measures how near atoms are, and warns once where that is outside of training.
+
+    Args:
+        model: whose training data are meant; without their shortest distances nothing
+            is measured.
+    """
+
+    def __init__(self, model: ForceField) -> None:
+        self.shortest = model.metadata.shortest_distances
+        self._table = (
+            None
+            if self.shortest is None
+            else self.shortest.table(model.network.config.num_elements)
+        )
+        self._has_warned = False
+
+    def distances(
+        self, graph: AtomGraph, sizes: Sequence[int]
+    ) -> Float[np.ndarray, " structure"] | None:
+        """Return the domain distance of every structure, None where nothing is known.
+
+        Args:
+            graph: of all structures together.
+            sizes: how many atoms each has.
+        """
+        if self._table is None:
+            return None
+        if self._table.device != graph.positions.device:
+            self._table = self._table.to(graph.positions.device)
+        near = nearness(graph, self._table)
+        by_atom = near.amax(dim=1).double().cpu().numpy()
+        ends = np.cumsum(sizes)
+        found = np.maximum.reduceat(by_atom, ends - np.asarray(sizes))
+        if not self._has_warned and found.max() > 1:
+            self._has_warned = True
+            warnings.warn(self._sentence(graph, near, ends), stacklevel=7)
+        return found
+
+    def _sentence(
+        self, graph: AtomGraph, near: torch.Tensor, ends: Sequence[int] | np.ndarray
+    ) -> str:
+        receiver, slot = divmod(int(near.argmax()), near.shape[1])
+        sender = int(graph.neighbors[receiver, slot])
+        length = float(edge_vectors(graph)[receiver, slot].detach().norm())
+        place = int(np.searchsorted(ends, receiver, side="right"))
+        first_atom = int(ends[place - 1]) if place else 0
+        numbers = [int(graph.atomic_numbers[atom]) for atom in (receiver, sender)]
+        names = [
+            f"{chemical_symbols[number]} (atom {atom - first_atom})"
+            for number, atom in zip(numbers, (receiver, sender), strict=True)
+        ]
+        assert self.shortest is not None
+        limit = self.shortest.limit(*numbers)
+        pair = (min(numbers), max(numbers))
+        known = (
+            f"the shortest such distance in training is {limit:.2f} Å"
+            if pair in self.shortest.pairs
+            else f"training had no such pair; bonds end at {limit:.2f} Å"
+        )
+        return (
+            f"{names[0]} and {names[1]} are {length:.2f} Å apart, and {known}: do not "
+            "trust the energy. Further structures are not named; domain_distance in "
+            "the results is above 1 there."
+        )
+
 
 Engine = EagerEngine | CompiledEngine
 GraphBuilders = dict[NeighborRule, Callable[[ase.Atoms], AtomGraph]]

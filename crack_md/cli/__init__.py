@@ -12,21 +12,19 @@ import typer
 
 from crack_md.cli import (
     bench,
-    compare,
-    distil,
-    domain,
-    evaluate,
-    label,
+    data,
+    md,
     models,
-    pack,
-    prepare,
-    train,
+    phonons,
+    rank,
+    relax,
+    sample,
+    screen,
+    training,
 )
 from crack_md.cli.common import show_messages
-from crack_md.cli.screening import rank, report, screen
-from crack_md.cli.simulation import md, phonons, relax, sample
 from crack_md.errors import CrackError
-from crack_md.locks import is_full_disk
+from crack_md.files import is_full_disk
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -38,25 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-GROUPS = (
-    screen,
-    rank,
-    report,
-    relax,
-    md,
-    phonons,
-    train,
-    evaluate,
-    compare,
-    distil,
-    label,
-    pack,
-    prepare,
-    models,
-    domain,
-    bench,
-    sample,
-)
+GROUPS = (screen, rank, relax, md, phonons, training, data, models, bench, sample)
 for group in GROUPS:
     group.register(app)
 

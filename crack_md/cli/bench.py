@@ -17,7 +17,7 @@ from rich.table import Table
 from crack_md.errors import ConfigError, CrackError, StructureError
 
 if TYPE_CHECKING:
-    from crack_md.calculators.speed import Speed, SpeedTest
+    from crack_md.bench.speed import Speed, SpeedTest
     from crack_md.models.force_field import ModelMetadata
 
 Dtype = Literal["float32", "float64", "bfloat16", "tf32"]
@@ -74,8 +74,8 @@ def bench(
     Times are medians of calls from atoms to energy and forces, moved a little before
     each; a step of molecular dynamics takes as long. Exit code 2: unusable input.
     """
-    from crack_md.calculators.cold_start import cold_start
-    from crack_md.calculators.speed import SpeedTest
+    from crack_md.bench.cold_start import cold_start
+    from crack_md.bench.speed import SpeedTest
 
     sizes = _sizes(atoms)
     compile_option: Any = "auto" if compile_ is None else compile_
@@ -134,7 +134,7 @@ def _rows(
 def _structures(
     path: Path | None, sizes: list[int], metadata: "ModelMetadata"
 ) -> list[tuple[str, Atoms]]:
-    from crack_md.calculators.speed import platinum_slab
+    from crack_md.bench.speed import platinum_slab
     from crack_md.data.readers import read_structures
 
     if path is not None:

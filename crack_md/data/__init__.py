@@ -7,28 +7,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from crack_md.data.batches import Batch, Labels
-    from crack_md.data.dataset import (
-        LabelledDataset,
-        LabelledStructure,
-        read_dataset,
-    )
+    from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
     from crack_md.data.readers import read_structures
 
 __all__ = [
-    "Batch",
     "LabelledDataset",
     "LabelledStructure",
-    "Labels",
     "read_dataset",
     "read_structures",
 ]
 
 _HOMES = {
-    "Batch": "batches",
     "LabelledDataset": "dataset",
     "LabelledStructure": "dataset",
-    "Labels": "batches",
     "read_dataset": "dataset",
     "read_structures": "readers",
 }

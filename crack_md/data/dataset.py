@@ -25,10 +25,10 @@ killed run continues where its last chunk ended and a finished file is always wh
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -36,14 +36,189 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, FixedLine, FixedPlane, FixScaled
 from numpy.typing import NDArray
 
-from crack_md.data.own_labels import own_labels
-from crack_md.data.packed import manifest_of
-from crack_md.data.readers import read_structures
-from crack_md.data.teacher_rows import teacher_data, teacher_labels
+from crack_md.data.readers import manifest_of, read_structures
 from crack_md.errors import DataError
 from crack_md.input_files import open_database
-from crack_md.models.teachers.base import TeacherLabels
+from crack_md.models.teachers.base import JacobianRows, TeacherLabels
 from crack_md.structures import DATABASES
+
+REFERENCE = "REF_"
+"""Before energy and forces in files made for training, as MACE reads them."""
+
+
+class OwnLabels(NamedTuple):
+    """What a structure brings of an energy and forces; None for what it lacks."""
+
+    energy: float | None
+    """eV."""
+    forces: NDArray[np.float64] | None
+    """(atom, 3) in eV/Å; constraints not applied."""
+    replaced: bool
+    """Whether other values, of its calculator, gave way to those named REF_."""
+
+    @property
+    def kind(self) -> str:
+        """Return in words which labels there are."""
+        parts = {"energy": self.energy, "forces": self.forces}
+        there = [name for name, value in parts.items() if value is not None]
+        return " and ".join(there) or "no label"
+
+
+def own_labels(atoms: Atoms) -> OwnLabels:
+    """Return the labels that came with a structure.
+
+    Raises:
+        DataError: one is no number, not finite, or of another shape than the structure.
+    """
+    results = dict(getattr(atoms.calc, "results", {}))
+    results.setdefault("energy", results.get("free_energy"))
+    named = {**atoms.info, **atoms.arrays}
+    reference = {
+        name: named[f"{REFERENCE}{name}"]
+        for name in ("energy", "forces")
+        if f"{REFERENCE}{name}" in named
+    }
+    energy, forces = (_of(name, reference, results) for name in ("energy", "forces"))
+    if energy is not None and energy.size != 1:
+        raise DataError(f"an energy of {energy.size} numbers; expected one, in eV")
+    if forces is not None and forces.shape != atoms.positions.shape:
+        raise DataError(
+            f"forces of shape {forces.shape}; expected {atoms.positions.shape}, in eV/Å"
+        )
+    return OwnLabels(
+        energy=None if energy is None else float(energy.reshape(())),
+        forces=forces,
+        replaced=any(_differ(reference[key], results.get(key)) for key in reference),
+    )
+
+
+def without_reference(atoms: Atoms) -> Atoms:
+    """Return a copy without what is named REF_: its labels stand elsewhere."""
+    copy = atoms.copy()
+    for holder in (copy.info, copy.arrays):
+        for name in ("energy", "forces"):
+            holder.pop(f"{REFERENCE}{name}", None)
+    return copy
+
+
+def _of(
+    name: str, reference: Mapping[str, Any], results: Mapping[str, Any]
+) -> NDArray[np.float64] | None:
+    value = reference.get(name, results.get(name))
+    if value is None:
+        return None
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"{name} is {str(value)[:40]!r}; expected numbers") from None
+    if not np.isfinite(array).all():
+        raise DataError(f"an energy or a force that is not finite ({name})")
+    return array
+
+
+def _differ(one: Any, other: Any) -> bool:
+    return other is not None and not np.allclose(one, other, rtol=0, atol=1e-8)
+
+
+PART = "teacher_energy_by_"
+"""Before the name of one of several teachers: what it would say alone, eV."""
+
+
+def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
+    """Return a teacher's labels as the entries of `row.data`.
+
+    What belongs to atoms has one row per atom and at most two axes, which is what the
+    columns of extended XYZ can hold too.
+    """
+    n_atoms = len(labels.forces)
+    data: dict[str, Any] = {
+        "teacher_energy": labels.energy,
+        "teacher_forces": np.asarray(labels.forces),
+    }
+    features = labels.node_features
+    if features is not None:
+        data["teacher_node_features"] = features.reshape(n_atoms, -1).astype(np.float32)
+        if features.shape[1] > 1:
+            data["teacher_coefficients"] = features.shape[1]
+    if labels.node_energy is not None:
+        data["teacher_node_energy"] = labels.node_energy
+    for name, energy in (labels.parts or {}).items():
+        data[f"{PART}{name}"] = energy
+    if labels.spread is not None:
+        data["teacher_spread"] = labels.spread
+    if labels.jacobian is not None:
+        rows = labels.jacobian.values.transpose(1, 0, 2).reshape(n_atoms, -1)
+        data["teacher_jacobian"] = rows.astype(np.float32)
+        data["teacher_jacobian_atom"] = labels.jacobian.atom
+        data["teacher_jacobian_axis"] = labels.jacobian.axis
+    return data
+
+
+def teacher_labels(info: dict[str, Any], n_atoms: int) -> TeacherLabels | None:
+    """Return the teacher's labels that `row.data` holds, if it holds any.
+
+    Raises:
+        DataError: One is missing, or of another kind or shape.
+    """
+    if "teacher_energy" not in info:
+        return None
+    try:
+        return _labels(info, n_atoms)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        missing = isinstance(error, KeyError)
+        reason = f"no {error}" if missing else " ".join(str(error).split())
+        raise DataError(
+            f"a teacher_energy but labels that are no teacher's ({reason}); rename or "
+            "remove entries that begin with teacher_, or label it again"
+        ) from error
+
+
+def _labels(info: dict[str, Any], n_atoms: int) -> TeacherLabels:
+    forces = np.asarray(info["teacher_forces"], dtype=np.float64).reshape(n_atoms, 3)
+    features = info.get("teacher_node_features")
+    atomic = info.get("teacher_node_energy")
+    shape = (len(forces), int(info.get("teacher_coefficients", 1)), -1)
+    return TeacherLabels(
+        energy=float(info["teacher_energy"]),
+        forces=forces,
+        node_features=None if features is None else _own(features).reshape(shape),
+        node_energy=None
+        if atomic is None
+        else np.asarray(atomic, dtype=np.float64).reshape(len(forces)),
+        jacobian=_jacobian(info, len(forces)),
+        parts=_parts(info),
+        spread=float(info["teacher_spread"]) if "teacher_spread" in info else None,
+    )
+
+
+def _parts(info: dict[str, Any]) -> dict[str, float] | None:
+    named = {
+        key.removeprefix(PART): float(value)
+        for key, value in info.items()
+        if key.startswith(PART)
+    }
+    return named or None
+
+
+def _jacobian(info: dict[str, Any], n_atoms: int) -> JacobianRows | None:
+    if "teacher_jacobian" not in info:
+        return None
+    # extended XYZ turns arrays of one entry into numbers
+    atom, axis = (
+        np.atleast_1d(info[f"teacher_jacobian_{name}"]).astype(np.int64)
+        for name in ("atom", "axis")
+    )
+    rows = _own(info["teacher_jacobian"]).reshape(n_atoms, len(atom), 3)
+    return JacobianRows(atom, axis, np.ascontiguousarray(rows.transpose(1, 0, 2)))
+
+
+def _own(array: Any) -> NDArray[np.float32]:
+    """Return the array in memory that may be written to, as tensors want it.
+
+    ASE's databases hand out arrays that lie in the text they were read from.
+    """
+    return np.require(array, dtype=np.float32, requirements=["C", "W"])
+
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -121,7 +296,7 @@ def read_dataset(path: Path | str) -> LabelledDataset:
 def read_metadata(path: Path) -> dict[str, Any]:
     """Return what a dataset says about itself; empty for plain structure files."""
     if (manifest := manifest_of(path)) is not None:
-        from crack_md.data.packed.files import read_manifest  # which reads with this
+        from crack_md.data.packed import read_manifest  # which reads with this
 
         return dict(read_manifest(manifest)["metadata"])
     if path.suffix in DATABASES:

@@ -3,36 +3,205 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
+from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.optimize import BFGS
 
 from crack_md.data.dataset import (
     FORMAT_VERSION,
     check_split,
     fingerprint,
+    free_atoms,
     group_of,
     labelled_structure,
+    own_labels,
     read_metadata,
+    teacher_data,
+    teacher_labels,
+    without_reference,
 )
-from crack_md.data.gas_references import gas_references
-from crack_md.data.origin import label_origin, with_own_labels
-from crack_md.data.own_labels import own_labels, without_reference
 from crack_md.data.parallel import map_in_order
 from crack_md.data.readers import contents_of, read_structures
 from crack_md.data.splits import ElementSet, check_shares, is_held_out, split_of
-from crack_md.data.teacher_rows import teacher_data, teacher_labels
-from crack_md.data.wanted import Wanted, ask, load_for
 from crack_md.data.writer import CONTENTS, RowWriter
-from crack_md.errors import DataError
-from crack_md.models.teachers import Teacher, TeacherLabels
-from crack_md.models.teachers.jacobian import STEP_A
+from crack_md.errors import CrackError, DataError, TeacherError
+from crack_md.models.teachers import (
+    Teacher,
+    TeacherCalculator,
+    TeacherLabels,
+    load_teacher,
+)
+from crack_md.models.teachers.base import STEP_A, draw_coordinates, jacobian_rows
+
+GASES = ("H2O", "H2")
+
+
+def gas_references(teacher: Teacher) -> dict[str, float]:
+    """Return energies in eV of relaxed H2O and H2, where the teacher knows them.
+
+    A molecule that falls apart or does not come to rest has no reference.
+    """
+    references = {}
+    for name in GASES if teacher.energy_reference == "total" else ():
+        atoms = molecule(name)
+        if teacher.elements is not None and not teacher.elements.issuperset(
+            atoms.numbers.tolist()
+        ):
+            continue
+        atoms.calc = TeacherCalculator(teacher)
+        try:
+            rests = BFGS(atoms, logfile=None).run(fmax=0.005, steps=100)
+        except CrackError:
+            continue
+        if rests:
+            references[name] = float(atoms.get_potential_energy())
+    return references
+
+
+ORIGIN = ("energy_reference", "gas_references", "split")
+"""What a set says about labels that stay when another teacher adds features."""
+
+
+def label_origin(sources: Sequence[Path], teacher: Teacher) -> dict[str, Any]:
+    """Return what tells of labels that sources bring, made by another teacher.
+
+    Their zero of energy, and the gas molecules on it, are that teacher's. Empty where
+    the labels are this teacher's, or come without a word about them.
+
+    Raises:
+        DataError: Sources have labels of different teachers, which do not mix.
+    """
+    told = [read_metadata(source) if source.exists() else {} for source in sources]
+    makers = [labels_by(one) for one in told]
+    others = {sha256 for _, sha256 in makers if sha256} - {teacher.sha256}
+    if not others:
+        return {}
+    if len({sha256 for _, sha256 in makers}) > 1:
+        names = ", ".join(name or "no one named" for name, _ in makers)
+        raise DataError(
+            f"the sources have labels by {names}; energies of different teachers do "
+            "not mix: label each source to a file of its own"
+        )
+    name, sha256 = makers[0]
+    kept = {key: told[0][key] for key in ORIGIN if key in told[0]}
+    return {**kept, "labels_by": name, "labels_by_sha256": sha256}
+
+
+def labels_by(metadata: Mapping[str, Any]) -> tuple[str, str]:
+    """Return name and fingerprint of who made the labels of a set; empty if unsaid."""
+    if "fingerprint" not in metadata:  # frames of augment have no labels of their own
+        return "", ""
+    teacher = metadata.get("teacher", ""), metadata.get("teacher_sha256", "")
+    return (
+        str(metadata.get("labels_by", teacher[0])),
+        str(metadata.get("labels_by_sha256", teacher[1])),
+    )
+
+
+def with_own_labels(atoms: Atoms, labels: TeacherLabels) -> TeacherLabels:
+    """Return a teacher's features beside the energy and forces of the source."""
+    own = own_labels(atoms)
+    if own.energy is None or own.forces is None:
+        raise DataError(
+            f"{atoms.get_chemical_formula()} brings {own.kind}, and the teacher gives "
+            "its features only; expected energy and forces: label it without "
+            "--only-features"
+        )
+    return TeacherLabels(own.energy, own.forces, node_features=labels.node_features)
+
+
+FeatureChoice = Literal["invariant", "all", "none"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a teacher is asked for beside energies and forces."""
+
+    features: FeatureChoice = "invariant"
+    """Node features of degree 0, of all degrees (EquiformerV2 teachers), or none."""
+    jacobian_rows: int = 0
+    """Rows of the force Jacobian; two more evaluations for each."""
+    jacobian_step_A: float = STEP_A
+    """How far coordinates are moved for the differences."""
+
+    def are_in(self, labels: TeacherLabels | None, teacher: Teacher) -> bool:
+        """Return whether labels that this teacher made before have all of it."""
+        if labels is None:
+            return False
+        features, jacobian = labels.node_features, labels.jacobian
+        if self.features != "none" and teacher.has_features:
+            if features is None:
+                return False
+            if self.features == "all" and features.shape[1] == 1:
+                return False
+        # frames of older versions come without; a set where some lack them has none
+        if labels.node_energy is None and getattr(teacher, "has_node_energy", False):
+            return False
+        return self.jacobian_rows <= (0 if jacobian is None else len(jacobian.atom))
+
+    def of(self, labels: TeacherLabels) -> TeacherLabels:
+        """Return labels without what is not wanted.
+
+        The first rows of a longer Jacobian are those that would have been drawn.
+        """
+        features, jacobian = labels.node_features, labels.jacobian
+        if features is not None and self.features != "all":
+            features = features[:, :1] if self.features == "invariant" else None
+        if jacobian is not None:
+            jacobian = jacobian.first(self.jacobian_rows)
+        return replace(labels, node_features=features, jacobian=jacobian)
+
+
+def load_for(spec: str, wanted: Wanted) -> Teacher:
+    """Return the teacher, made to give what is wanted.
+
+    Raises:
+        TeacherError: It cannot.
+    """
+    teacher = load_teacher(spec, all_degrees=wanted.features == "all")
+    if wanted.features == "all" and not getattr(teacher, "all_degrees", False):
+        raise TeacherError(
+            f"the teacher {teacher.name} has no node features above degree 0; take "
+            "--features invariant, or an EquiformerV2 teacher"
+        )
+    return teacher
+
+
+def ask(
+    teacher: Teacher, structures: Sequence[Atoms], wanted: Wanted
+) -> list[TeacherLabels]:
+    """Return what the teacher says about every structure.
+
+    Which coordinates rows of the Jacobian belong to depends on the structure alone:
+    neither its place in a file nor the number of workers matters.
+    """
+    labels = [wanted.of(one) for one in teacher.predict(structures)]
+    if wanted.jacobian_rows == 0 or not structures:
+        return labels
+    coordinates = [
+        draw_coordinates(free_atoms(atoms), wanted.jacobian_rows, _random_of(atoms))
+        for atoms in structures
+    ]
+    rows = jacobian_rows(
+        teacher, structures, coordinates, step_A=wanted.jacobian_step_A
+    )
+    return [
+        replace(one, jacobian=found) for one, found in zip(labels, rows, strict=True)
+    ]
+
+
+def _random_of(atoms: Atoms) -> np.random.Generator:
+    digest = hashlib.sha256(atoms.numbers.tobytes() + atoms.positions.tobytes())
+    return np.random.default_rng(int.from_bytes(digest.digest()[:8], "little"))
+
 
 CHUNK = 32
 """Structures per write; a kill loses at most these."""

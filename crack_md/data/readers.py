@@ -13,11 +13,13 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from crack_md.data.packed import MANIFEST
 from crack_md.errors import DataError, MissingDependencyError, StructureError
 from crack_md.input_files import check_file, open_database
 from crack_md.models.teachers.base import check_structure, file_sha256
 from crack_md.structures import DATABASES, structure_files
+
+MANIFEST = "packed.json"
+"""What a packed set (`crack-md pack`) is known by."""
 
 
 def read_structures(sources: Iterable[Path | str] | Path | str) -> Iterator[Atoms]:
@@ -80,7 +82,7 @@ def _read_file(path: Path) -> Iterator[Atoms]:
 
 def _rows_of(path: Path) -> Iterator[Atoms]:
     if path.name == MANIFEST:
-        from crack_md.data.packed.files import read_packed  # which reads with this
+        from crack_md.data.packed import read_packed  # which reads with this
 
         return read_packed(path)
     return _database_rows(path) if path.suffix in DATABASES else _frames(path)
@@ -102,7 +104,7 @@ def _database_rows(path: Path) -> Iterator[Atoms]:
 
 def _count_rows(path: Path) -> int:
     if path.name == MANIFEST:
-        from crack_md.data.packed.files import read_manifest
+        from crack_md.data.packed import read_manifest
 
         return sum(part["structures"] for part in read_manifest(path)["parts"])
     try:
@@ -122,3 +124,11 @@ def _check(atoms: Atoms, path: Path, count: int) -> None:
         check_structure(atoms)
     except StructureError as error:
         raise DataError(f"{path}, structure {count}: {error}") from error
+
+
+def manifest_of(path: Path) -> Path | None:
+    """Return the manifest of a packed set, given it or its folder; None for others."""
+    if path.name == MANIFEST:
+        return path
+    inside = path / MANIFEST
+    return inside if inside.is_file() else None

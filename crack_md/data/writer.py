@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.errors import DataError
+from crack_md.files import claim_file, is_full_disk, remove_leftovers
 from crack_md.input_files import open_database
-from crack_md.locks import claim_file, is_full_disk, remove_leftovers
 
 KEYS = ("group", "kind", "split", "surface", "adsorbate")
 """Entries of `atoms.info` that become searchable keys; the rest becomes data."""

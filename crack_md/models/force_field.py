@@ -1,8 +1,9 @@
 """A network with its units: energies in eV, gradient or direct forces, stress."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,14 +15,32 @@ from crack_md.graph import (
     exact_product,
     sum_over_structures,
 )
-from crack_md.models.base import Prediction
-from crack_md.models.feature_statistics import FeatureStatistics
+from crack_md.models.domain import FeatureStatistics, ShortestDistances
+from crack_md.models.layers import set_any_order
 from crack_md.models.limits import Limits
 from crack_md.models.network import Forces, Network, NetworkOutput
-from crack_md.models.norms import set_any_order
-from crack_md.models.products import Products, tf32_products
-from crack_md.models.shortest_distances import ShortestDistances
+from crack_md.models.precision import Products, tf32_products
 from crack_md.neighbors import NeighborRule
+
+
+class Prediction(NamedTuple):
+    """Energies and forces of a batch of structures, in eV and Å."""
+
+    energy: Float[Tensor, " structure"]
+    """Summed in float64; ``ModelMetadata.energy_reference`` says what it is."""
+    forces: Float[Tensor, "atom 3"]
+    stress: Float[Tensor, "structure 3 3"] | None
+    """eV/Å³ with ASE's sign; None where the model has no stress."""
+    node_features: Float[Tensor, "atom coefficient channel"]
+    """SO(3) coefficients after the final norm; coefficient 0 is the invariant z."""
+    node_energy: Float[Tensor, " atom"] | None = None
+    """What each atom contributes, in eV; they add up to the energy of the structure."""
+
+
+def invariants(prediction: Prediction) -> Float[Tensor, "atom channel"]:
+    """Return z, the l = 0 node features that the feature losses compare."""
+    return prediction.node_features[:, 0]
+
 
 EnergyReference = Literal["total", "adsorption"]
 
@@ -237,3 +256,29 @@ def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomG
     return graph._replace(
         positions=graph.positions + change, cell=graph.cell + cell_change
     )
+
+
+def with_products_in(model: ForceField, dtype: torch.dtype) -> ForceField:
+    """Return a copy of a model for inference whose largest products are in ``dtype``.
+
+    Args:
+        model: Left as it is.
+        dtype: `torch.bfloat16`, say.
+
+    Raises:
+        ConfigError: Its architecture has no products that are worth it.
+    """
+    low = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+    low.network.lower_products(dtype)
+    low.products = "bfloat16"
+    return low
+
+
+def with_tf32_products(model: ForceField) -> ForceField:
+    """Return the model for a GPU that rounds the factors of its products to TF32.
+
+    Weights are shared with the model, which is left as it is.
+    """
+    rounded = copy.copy(model)
+    rounded.products = "tf32"
+    return rounded

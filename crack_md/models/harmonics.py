@@ -12,7 +12,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from crack_md.models.constants import ExactConstants
+from crack_md.models.precision import ExactConstants
 from crack_md.models.so3 import couplings, degrees, real_harmonics, sphere_grid
 
 LARGE = 1.0

@@ -1,5 +1,6 @@
-"""Equivariant layers on atoms: linear maps, activations, feed-forward."""
+"""Layers that architectures share: radial bases, norms, linear maps, activations."""
 
+import math
 from typing import Literal
 
 import torch
@@ -7,8 +8,170 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crack_md.models.grids import GridMap, SiLUOnce, grid_map, silu_once
-from crack_md.models.so3 import degrees, order_major_index
+from crack_md.models.precision import ExactConstants
+from crack_md.models.so3 import (
+    GridMap,
+    SiLUOnce,
+    degrees,
+    grid_map,
+    order_major_index,
+    silu_once,
+)
+
+Norm = Literal["layer_norm_sh", "rms_norm_sh"]
+
+
+class LayerNorm(nn.LayerNorm):
+    """A layer norm whose derivatives are right to any order, where that is asked for.
+
+    The fused one of PyTorch is quick, and silently wrong from the third derivative on
+    (pytorch/pytorch issue 175754): the one that training on rows of a Hessian takes.
+    """
+
+    any_order = False
+
+    def forward(
+        self, x: Float[Tensor, "*row channel"]
+    ) -> Float[Tensor, "*row channel"]:
+        """Return the rows shifted and scaled to mean 0 and variance 1, then affine."""
+        if not self.any_order:
+            return super().forward(x)
+        x = x.to(self.weight.dtype)  # bfloat16 has no digits left for three derivatives
+        x = x - x.mean(dim=-1, keepdim=True)
+        variance = x.square().mean(dim=-1, keepdim=True)
+        return x * torch.rsqrt(variance + self.eps) * self.weight + self.bias
+
+
+def set_any_order(module: nn.Module, any_order: bool) -> None:
+    """Make the layer norms inside a module right to any order, or quick again."""
+    for part in module.modules():
+        if isinstance(part, LayerNorm):
+            part.any_order = any_order
+
+
+class LayerNormSH(nn.Module):
+    """Layer norm of l = 0; l > 0 divided by their common, degree-balanced RMS."""
+
+    degree: Tensor
+    balance: Tensor
+
+    def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.norm_l0 = LayerNorm(channels, eps=eps)
+        self.affine_weight = nn.Parameter(torch.ones(lmax, channels))
+        degree = torch.tensor(degrees(lmax)[1:])
+        balance = 1 / (2 * degree + 1) / lmax
+        self.register_buffer("degree", degree - 1, persistent=False)
+        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "atom coefficient channel"]
+    ) -> Float[Tensor, "atom coefficient channel"]:
+        """Return normalised features, always computed in the precision of weights."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.affine_weight.dtype)
+            scalars, rest = x[:, :1], x[:, 1:]
+            power = (rest.square() * self.balance).sum(dim=1, keepdim=True)
+            inverse = torch.rsqrt(power.mean(dim=-1, keepdim=True) + self.eps)
+            rest = rest * (inverse * self.affine_weight[self.degree])
+            return torch.cat([self.norm_l0(scalars), rest], dim=1)
+
+
+class RMSNormSH(nn.Module):
+    """All degrees divided by their common, degree-balanced RMS; l = 0 centered."""
+
+    degree: Tensor
+    balance: Tensor
+
+    def __init__(self, lmax: int, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.affine_weight = nn.Parameter(torch.ones(lmax + 1, channels))
+        self.affine_bias = nn.Parameter(torch.zeros(channels))
+        degree = torch.tensor(degrees(lmax))
+        balance = 1 / (2 * degree + 1) / (lmax + 1)
+        self.register_buffer("degree", degree, persistent=False)
+        self.register_buffer("balance", balance.unsqueeze(-1), persistent=False)
+
+    def forward(
+        self, x: Float[Tensor, "atom coefficient channel"]
+    ) -> Float[Tensor, "atom coefficient channel"]:
+        """Return normalised features, always computed in the precision of weights."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.affine_weight.dtype)
+            scalars = x[:, :1] - x[:, :1].mean(dim=-1, keepdim=True)
+            x = torch.cat([scalars, x[:, 1:]], dim=1)
+            power = (x.square() * self.balance).sum(dim=1, keepdim=True)
+            inverse = torch.rsqrt(power.mean(dim=-1, keepdim=True) + self.eps)
+            x = x * (inverse * self.affine_weight[self.degree])
+            return torch.cat([x[:, :1] + self.affine_bias, x[:, 1:]], dim=1)
+
+
+NORMS: dict[str, type[LayerNormSH] | type[RMSNormSH]] = {
+    "layer_norm_sh": LayerNormSH,
+    "rms_norm_sh": RMSNormSH,
+}
+
+
+class GaussianBasis(nn.Module):
+    """Gaussians on equidistant centers, twice as wide as their distance."""
+
+    offset: Tensor
+
+    def __init__(self, cutoff: float, n_basis: int) -> None:
+        super().__init__()
+        offset = torch.linspace(0.0, cutoff, n_basis, device="cpu")
+        self.coefficient = -0.5 / (2.0 * (offset[1] - offset[0]).item()) ** 2
+        self.register_buffer("offset", offset, persistent=False)
+
+    def forward(self, distance: Float[Tensor, " edge"]) -> Float[Tensor, "edge basis"]:
+        """Return the values of all Gaussians at every distance."""
+        gap = distance.unsqueeze(-1) - self.offset
+        return torch.exp(self.coefficient * gap.square())
+
+
+class BesselBasis(ExactConstants):
+    """Bessel functions under a smooth envelope, of mean square near 1 where atoms are.
+
+    √2 sin(nπ r/c) · c/r · env(r), n = 1, 2 … (Gasteiger et al. 2020, eq. 7,
+    with another norm).
+    """
+
+    frequencies: Tensor
+
+    def __init__(self, cutoff: float, n_basis: int, power: int) -> None:
+        super().__init__()
+        self.cutoff, self.power = cutoff, power
+        steps = torch.arange(1, n_basis + 1, dtype=torch.float64, device="cpu")
+        self.keep("frequencies", steps * math.pi / cutoff)
+
+    def forward(self, distance: Float[Tensor, " edge"]) -> Float[Tensor, "edge basis"]:
+        """Return all functions at every distance, 0 from the cutoff on."""
+        envelope = polynomial_envelope(distance, self.cutoff, self.power)
+        scale = envelope * (math.sqrt(2) * self.cutoff) / distance
+        waves = torch.sin(distance.unsqueeze(-1) * self.frequencies)
+        return waves * scale.unsqueeze(-1)
+
+
+def polynomial_envelope(
+    distance: Float[Tensor, "*edge"], cutoff: float, power: int
+) -> Float[Tensor, "*edge"]:
+    """Return 1 at r = 0, and 0 with two vanishing derivatives at the cutoff.
+
+    u(x) = 1 − (p+1)(p+2)/2 xᵖ + p(p+2) xᵖ⁺¹ − p(p+1)/2 xᵖ⁺², x = r / cutoff
+    (Gasteiger, Groß, Günnemann 2020, eq. 8).
+    """
+    x = distance / cutoff
+    p = power
+    polynomial = (
+        1
+        - (p + 1) * (p + 2) / 2 * x**p
+        + p * (p + 2) * x ** (p + 1)
+        - p * (p + 1) / 2 * x ** (p + 2)
+    )
+    return torch.where(x < 1, polynomial, torch.zeros_like(polynomial))
+
 
 Activation = Literal["s2", "gate"]
 FeedForwardKind = Literal["grid", "s2", "gate"]

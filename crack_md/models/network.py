@@ -30,7 +30,7 @@ from torch import Tensor
 
 from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph, edge_vectors
-from crack_md.models.constants import ExactConstants
+from crack_md.models.precision import ExactConstants
 from crack_md.models.short_range import ShortRange, ShortRangeKind, switch_off
 from crack_md.neighbors import NeighborRule, SmoothNeighbors
 

@@ -26,7 +26,7 @@ from ase.units import Bohr, Hartree
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from crack_md.models.constants import ExactConstants
+from crack_md.models.precision import ExactConstants
 
 ShortRangeKind = Literal["none", "zbl"]
 

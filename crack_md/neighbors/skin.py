@@ -1,31 +1,207 @@
 """Tables of neighbors for atoms that move little from one call to the next.
 
+How far atoms can have moved apart since a list of neighbors was made.
+
+A pair whose vector was v is v·F + u_j − u_i now, where F is the deformation of the
+cell and u what remains of each displacement. With the singular values σ of F,
+
+    σ_min |v| − s ≤ |v·F + u_j − u_i| ≤ σ_max |v| + s,
+
+s being the sum of the two largest |u|: an atom and its own images move as one.
+
 Candidates are found once and kept while it can be proved that none is missing; the rule
 is applied to them anew in every call. Most proofs need the displacements alone, which
 the host has, so a GPU is not waited for.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import ase
+import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph
-from crack_md.neighbors.candidates import Candidates
-from crack_md.neighbors.checks import SHORTEST_DISTANCE, check_geometry
-from crack_md.neighbors.motion import Motion
+from crack_md.neighbors.candidates import (
+    Candidates,
+    Selection,
+    Selector,
+    find_candidates,
+)
 from crack_md.neighbors.rules import (
     RESOLUTION,
     STEPS_PER_A,
     NeighborRule,
     StrictNeighbors,
 )
-from crack_md.neighbors.selection import Selection
-from crack_md.neighbors.table import build_graph
-from crack_md.neighbors.verlet import VerletList, followed, new_list
+from crack_md.neighbors.search import translations
+from crack_md.neighbors.table import SHORTEST_DISTANCE, build_graph, check_geometry
+
+
+class Lattice(NamedTuple):
+    """The periodic cell vectors, and what takes a position to multiples of them."""
+
+    vectors: Float[np.ndarray, "periodic 3"]
+    inverse: Float[np.ndarray, "3 periodic"]
+
+
+class Motion(NamedTuple):
+    """Bounds on what happened to the distances between atoms."""
+
+    hops: Float[np.ndarray, "atom periodic"]
+    """Whole cell vectors by which atoms were moved: wrapping is no displacement."""
+    spread: float
+    """Most that two atoms can have moved against each other, but for the cell, in Å."""
+    shrink: float
+    stretch: float
+    """Smallest and largest factor of the deformation on any length."""
+
+
+def lattice_of(atoms: ase.Atoms, like: Lattice | None = None) -> Lattice:
+    """Return the lattice of a structure: `like` itself if the vectors are the same."""
+    vectors = atoms.cell.array[atoms.pbc]
+    if like is not None and np.array_equal(vectors, like.vectors):
+        return like
+    return Lattice(vectors, np.linalg.pinv(vectors))
+
+
+def motion_between(
+    before: Float[np.ndarray, "atom 3"],
+    now: Float[np.ndarray, "atom 3"],
+    old: Lattice,
+    new: Lattice,
+) -> Motion:
+    """Return what happened since atoms were at positions `before` in lattice `old`."""
+    shrink, stretch = 1.0, 1.0
+    if old is not new:
+        deformation = np.eye(3) + old.inverse @ (new.vectors - old.vectors)
+        factors = np.linalg.svd(deformation, compute_uv=False)
+        shrink, stretch = float(factors[-1]), float(factors[0])
+        before = before @ deformation
+    change = now - before
+    hops = np.rint(change @ new.inverse)
+    if hops.any():
+        change -= hops @ new.vectors
+    change -= change.mean(axis=0)  # a drift moves no atom against another
+    squares = np.einsum("ij,ij->i", change, change)
+    farthest = np.partition(squares, -2)[-2:] if len(squares) > 1 else np.zeros(1)
+    return Motion(hops, float(np.sqrt(farthest).sum()), shrink, stretch)
+
+
+@dataclass(frozen=True)
+class VerletList:
+    """Candidates that follow their atoms through wraps and changes of the cell."""
+
+    candidates: Candidates
+    positions: Float[np.ndarray, "atom 3"]
+    """Where the atoms were, in Å; wrapped as they are now."""
+    made_in: Lattice
+    now_in: Lattice
+    numbers: Int[np.ndarray, " atom"]
+    pbc: np.ndarray
+    cell: Float[np.ndarray, "3 3"]
+    """The latest cell."""
+    move: Float[Tensor, "3 atom candidate"]
+    """Translation of every candidate in that cell, in Å; infinite in empty slots."""
+    selector: Selector
+    constant: dict[str, Tensor]
+    """What the graphs of all calls share."""
+
+    def is_of(self, atoms: ase.Atoms) -> bool:
+        """Return whether elements and periodic directions are those of the list."""
+        return np.array_equal(self.numbers, atoms.numbers) and np.array_equal(
+            self.pbc, atoms.pbc
+        )
+
+
+def new_list(
+    atoms: ase.Atoms,
+    rule: NeighborRule,
+    skin: float,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> VerletList:
+    """Return a list for the atoms where they are."""
+    candidates = find_candidates(atoms, rule, skin, device)
+    lattice = lattice_of(atoms)
+    numbers = torch.tensor(atoms.numbers, dtype=torch.long, device=device)
+    return VerletList(
+        candidates=candidates,
+        positions=atoms.positions.copy(),
+        made_in=lattice,
+        now_in=lattice,
+        numbers=atoms.numbers.copy(),
+        pbc=atoms.pbc.copy(),
+        cell=atoms.cell.array.copy(),
+        move=_moves(candidates, atoms.cell.array),
+        selector=Selector(rule, candidates, dtype),
+        constant={
+            "atomic_numbers": numbers,
+            "cell": _cell_tensor(atoms, device),
+            "pbc": torch.tensor(atoms.pbc, device=device).unsqueeze(0),
+            "batch": torch.zeros_like(numbers),
+        },
+    )
+
+
+def followed(known: VerletList, atoms: ase.Atoms) -> tuple[VerletList, Motion]:
+    """Return the list for the wraps and cell of now, and what the atoms did since."""
+    lattice = lattice_of(atoms, like=known.now_in)
+    motion = motion_between(known.positions, atoms.positions, known.made_in, lattice)
+    if motion.hops.any():
+        known = _hopped(known, motion.hops)
+    if not np.array_equal(known.cell, atoms.cell.array):
+        cell = _cell_tensor(atoms, known.constant["cell"].device)
+        known = replace(
+            known,
+            now_in=lattice,
+            cell=atoms.cell.array.copy(),
+            move=_moves(known.candidates, atoms.cell.array),
+            constant={**known.constant, "cell": cell},
+        )
+    return known, motion
+
+
+def _hopped(known: VerletList, hops: Float[np.ndarray, "atom periodic"]) -> VerletList:
+    """Return the list after atoms hopped by whole cell vectors.
+
+    Images of one sender stay in their order, since all their shifts change alike.
+    """
+    candidates = known.candidates
+    per_axis = np.zeros((3, len(hops)))
+    per_axis[known.pbc] = hops.T
+    jump = torch.from_numpy(per_axis).to(candidates.shift.device)
+    of_sender = jump.index_select(1, candidates.sender.flatten())
+    shift = candidates.shift + jump.unsqueeze(-1)
+    shift -= of_sender.view(shift.shape)
+    candidates = candidates._replace(shift=shift)
+    return replace(
+        known,
+        candidates=candidates,
+        positions=known.positions + hops @ known.made_in.vectors,
+        move=_moves(candidates, known.cell),
+        selector=Selector(known.selector.rule, candidates, known.selector.dtype),
+    )
+
+
+def _moves(
+    candidates: Candidates, cell: Float[np.ndarray, "3 3"]
+) -> Float[Tensor, "3 atom candidate"]:
+    move = translations(candidates.shift, cell)
+    move[0].masked_fill_(~candidates.filled, torch.inf)
+    return move
+
+
+def _cell_tensor(atoms: ase.Atoms, device: torch.device) -> Float[Tensor, "1 3 3"]:
+    cell = torch.tensor(atoms.cell.array, dtype=torch.float64, device=device)
+    return cell.unsqueeze(0)
+
 
 THINNEST_SKIN = 1e-3
 """A list with less would hardly last for the positions it was made of, in Å."""

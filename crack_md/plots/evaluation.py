@@ -13,8 +13,7 @@ from matplotlib.ticker import FormatStrFormatter
 from numpy.typing import NDArray
 
 from crack_md.plots.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, RED
-from crack_md.training.embedding import EmbeddingMap
-from crack_md.training.inspection import ElementErrors, Inspection
+from crack_md.training.inspection import ElementErrors, EmbeddingMap, Inspection
 
 COLORS = (BLUE, ORANGE, GREEN, RED, "#cc79a7", "#56b4e9", INK)
 NOT_CURVES = frozenset(

@@ -14,12 +14,14 @@ from crack_md.plots.evaluation import (
     draw_parity,
     draw_training,
 )
-from crack_md.plots.page import PageSection, write_page
-from crack_md.plots.style import style
-from crack_md.training.embedding import embedding_map
-from crack_md.training.evaluate import Evaluation
-from crack_md.training.evaluation_table import METRICS, metric_rows
-from crack_md.training.inspection import Inspection, errors_per_element, worst_frames
+from crack_md.plots.style import PageSection, style, write_page
+from crack_md.training.evaluation import METRICS, Evaluation, metric_rows
+from crack_md.training.inspection import (
+    Inspection,
+    embedding_map,
+    errors_per_element,
+    worst_frames,
+)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from crack_md.plots.style import BLUE, GRID, INK, MUTED, ORANGE, png, style
-from crack_md.workflows.md.diffusion import FIT_FROM, FIT_TO, Diffusion
-from crack_md.workflows.md.residence import Residence, Stay
+from crack_md.workflows.md.residence import FIT_FROM, FIT_TO, Diffusion, Residence, Stay
 
 WIDTH_IN, HEIGHT_IN = 9.6, 5.0
 ATOM_SCALE = 0.92

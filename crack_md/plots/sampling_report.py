@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 from crack_md.errors import MissingDependencyError
-from crack_md.plots.page import PageSection, write_figures, write_page
 from crack_md.plots.sampling import (
     draw_chains,
     draw_distances,
@@ -12,7 +11,7 @@ from crack_md.plots.sampling import (
     draw_ratios,
     draw_torsions,
 )
-from crack_md.plots.style import style
+from crack_md.plots.style import PageSection, style, write_figures, write_page
 from crack_md.workflows.sampling.check import SamplingCheck
 
 METRICS = {

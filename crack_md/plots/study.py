@@ -9,19 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from crack_md.plots.style import (
-    BLUE,
-    GREEN,
-    GRID,
-    INK,
-    MUTED,
-    ORANGE,
-    RED,
-    png,
-    style,
-)
-from crack_md.training.compare.columns import COLUMNS, number
-from crack_md.training.compare.summary import Row, Spread, Summary
+from crack_md.plots.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, RED, png, style
+from crack_md.study.summary import COLUMNS, Row, Spread, Summary, number
 
 BARS = ("force_mae_meV_per_A", "energy_mae_meV_per_atom", "embedding_cosine")
 CURVES = BARS[:2]

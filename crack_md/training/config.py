@@ -5,10 +5,13 @@ Sections ``student``, ``teacher``, ``data``, ``losses``, ``features``, ``optimiz
 losses have no default: they stand in the file, where a reader looks for them.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
+import yaml
 from ase.data import chemical_symbols
 from pydantic import (
     BeforeValidator,
@@ -16,15 +19,17 @@ from pydantic import (
     Field,
     SerializeAsAny,
     TypeAdapter,
+    ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
+from crack_md.errors import ConfigError
+from crack_md.input_files import Section, parse_yaml, read_yaml
 from crack_md.models.architectures import ARCHITECTURES, entry_of
 from crack_md.models.network import Architecture
-from crack_md.section import Section
-from crack_md.training.loss_config import (
+from crack_md.training.losses.config import (
     ContrastConfig,
     CrmseConfig,
     Label,
@@ -32,7 +37,67 @@ from crack_md.training.loss_config import (
     NodeEnergyConfig,
     term_names,
 )
-from crack_md.training.run_config import OptimizerConfig, RunConfig
+
+
+class OptimizerConfig(Section):
+    """AdamW with warm-up, cosine, clipping and a moving average of weights."""
+
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(default=1e-3, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    lr_end_factor: float = Field(default=0.01, ge=0, le=1)
+    clip_norm: float = Field(default=100.0, gt=0)
+    ema_decay: float = Field(default=0.999, ge=0, lt=1)
+
+
+class RunConfig(Section):
+    """Where, how long and on what."""
+
+    folder: Path
+    seed: int = 0
+    batch_size: int | None = Field(default=None, ge=1)
+    """Structures per optimizer step, over all processes and accumulated parts."""
+    atoms_per_batch: int | None = Field(default=None, ge=1)
+    """About so many atoms per optimizer step, in place of ``batch_size``."""
+    accumulate: int = Field(default=1, ge=1)
+    """Parts that a batch is cut into, where memory is short."""
+    max_steps: int | None = Field(default=None, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Training ends at the first of both, and the cosine with it."""
+    log_every: int = Field(default=20, ge=1)
+    validate_every: int = Field(default=500, ge=1)
+    checkpoint_every: int = Field(default=500, ge=1)
+    checkpoint_every_s: float = Field(default=300.0, gt=0)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    accelerator: Literal["auto", "cpu", "cuda", "gpu"] = "auto"
+    """"auto" takes GPUs where there are some; "gpu" is another word for "cuda"."""
+    devices: int = Field(default=1, ge=1)
+    num_nodes: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _ends(self) -> "RunConfig":
+        if self.max_steps is None and self.max_seconds is None:
+            raise ValueError("give max_steps, max_seconds or both")
+        if (self.batch_size is None) == (self.atoms_per_batch is None):
+            raise ValueError("give either batch_size or atoms_per_batch")
+        parts = self.accumulate * self.n_ranks
+        if self.batch_size is not None and self.batch_size < parts:
+            raise ValueError(
+                f"batch_size {self.batch_size} is less than "
+                f"accumulate x devices x num_nodes = {parts}: parts would be empty"
+            )
+        return self
+
+    @property
+    def n_ranks(self) -> int:
+        """Return the number of processes."""
+        return self.devices * self.num_nodes
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """Return the precision of matrix products, None for that of the weights."""
+        return torch.bfloat16 if self.precision == "bfloat16" else None
+
 
 SYMBOLS = frozenset(chemical_symbols[1:])
 
@@ -257,3 +322,94 @@ def _sees_whole_batch(loss: LossConfig) -> bool:
     if isinstance(loss, ContrastConfig):
         return loss.negatives == "global"
     return isinstance(loss, NodeEnergyConfig) and loss.per_element_shift
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Return the checked configuration.
+
+    Args:
+        path: A YAML file.
+        overrides: ``section.key=value`` assignments; the value is read as YAML, and a
+            number in the path is a position in a list.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value is wrong.
+    """
+    tree = read_tree(path)
+    for assignment in overrides:
+        assign(tree, assignment)
+    return check_config(tree, source=str(path))
+
+
+def check_config(tree: Any, *, source: str) -> TrainConfig:
+    """Return the configuration, or raise one ConfigError that names every bad key."""
+    try:
+        return TrainConfig.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {one_line(error)}") from None
+
+
+def dump_config(config: TrainConfig) -> str:
+    """Return the resolved configuration as YAML, every default spelled out."""
+    tree = config.model_dump(mode="json")
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def read_tree(
+    path: Path,
+    *,
+    what: str = "a training YAML",
+    expected: str = "sections student, data, losses, optimizer and run",
+) -> dict[str, Any]:
+    """Return the content of a YAML file that is a mapping.
+
+    Raises:
+        ConfigError: The file is missing, not YAML, or something else.
+    """
+    tree = read_yaml(path, what=what)
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected {expected}, found {type(tree).__name__}")
+    return tree
+
+
+def assign(tree: Any, assignment: str) -> None:
+    """Change one place of a tree, as ``--set section.key=value`` says.
+
+    Raises:
+        ConfigError: There is no such place, or the value is not YAML.
+    """
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(
+            f"--set {assignment}: expected section.key=value, e.g. optimizer.lr=1e-4"
+        )
+    value = parse_yaml(text, where=f"--set {key}")
+    *parents, last = key.strip().split(".")
+    place = tree
+    try:
+        for name in parents:
+            if isinstance(place, dict):
+                place = place.setdefault(name, {})
+            else:
+                place = place[int(name)]
+        if isinstance(place, list):
+            place[int(last)] = value
+        else:
+            place[last] = value
+    except (TypeError, ValueError, IndexError, AttributeError):
+        raise ConfigError(f"--set {assignment}: there is no place '{key}'") from None
+
+
+def one_line(error: ValidationError) -> str:
+    """Return every bad key with its path and what was found there."""
+    problems = []
+    places = [item["loc"] for item in error.errors()]
+    for item in error.errors():
+        place = item["loc"]
+        if any(other[: len(place)] == place != other for other in places):
+            continue  # a consequence of the error inside it
+        path = ".".join(str(part) for part in item["loc"]) or "the file"
+        given = item["input"]
+        shown = "" if isinstance(given, Mapping | list) else f" (found {given!r})"
+        problems.append(f"{path}: {item['msg']}{shown}")
+    return "; ".join(problems)

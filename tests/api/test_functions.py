@@ -15,12 +15,11 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
 from crack_md import check_sampling, compute_phonons, relax, run_md, screen
-from crack_md.api.models import describe_calculator
+from crack_md.api.inputs import describe_calculator
 from crack_md.api.runs import RelaxationResults
 from crack_md.api.screening import ScreeningResults
 from crack_md.errors import ConfigError, DataError, StructureError
-from crack_md.workflows.surfaces.cut import CutSettings
-from crack_md.workflows.surfaces.planes import parse_planes
+from crack_md.workflows.surfaces.cut import CutSettings, parse_planes
 
 GASES = {"H2O": 0.0, "H2": 1.5}
 

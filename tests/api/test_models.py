@@ -3,9 +3,9 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 
-from crack_md.api.models import domain_distance, load_potential
+from crack_md.api.inputs import domain_distance, load_potential
 from crack_md.calculators import CrackCalculator
-from crack_md.calculators.feature_domain import training_statistics
+from crack_md.calculators.crack import training_statistics
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField, ModelMetadata

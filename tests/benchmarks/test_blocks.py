@@ -11,7 +11,7 @@ from benchmarks import blocks
 from benchmarks.blocks import GRADIENT, ROTATIONS, profile, table
 from benchmarks.costs import Cost, Machine, count
 from crack_md.models.checkpoint import save_model
-from crack_md.models.edges import EdgeTable
+from crack_md.models.equiformer.edges import EdgeTable
 from tests.factories import graph_of, oxygen_slab, tiny_model
 
 MACHINE = Machine(flops_per_s=1e10, rounded_flops_per_s=1e11, bytes_per_s=1e9)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.loss_memory import LOSSES, batch, measure
-from crack_md.training.losses.pairs import unique_pairs
+from crack_md.training.losses.crack import unique_pairs
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "loss_memory.py"
 

@@ -8,8 +8,7 @@ import torch
 
 from crack_md.calculators.engine import EagerEngine
 from crack_md.graph import AtomGraph
-from crack_md.models.base import Prediction
-from crack_md.models.force_field import ForceField
+from crack_md.models.force_field import ForceField, Prediction
 
 
 class CountingEngine(EagerEngine):

@@ -6,10 +6,10 @@ import torch
 from ase.build import bulk
 
 from crack_md import CrackCalculator
+from crack_md.calculators.crack import training_statistics
 from crack_md.calculators.engine import CompiledEngine
-from crack_md.calculators.feature_domain import training_statistics
-from crack_md.calculators.langevin import Langevin
-from crack_md.calculators.replicas import Replicas
+from crack_md.calculators.replicas.langevin import Langevin
+from crack_md.calculators.replicas.replicas import Replicas
 from crack_md.graph import batch_graphs
 from tests.factories import graph_of, oxygen_slab
 from tests.models.test_architectures import model_of

@@ -3,12 +3,7 @@
 import pytest
 import torch
 
-from crack_md.calculators.batch_size import (
-    FILL,
-    AtomLimit,
-    count_in_batch,
-    limit_for,
-)
+from crack_md.calculators.batch_size import FILL, AtomLimit, count_in_batch, limit_for
 from tests.calculators.engines import Memory
 
 

@@ -8,7 +8,7 @@ import pytest
 from ase import Atoms
 
 from crack_md.calculators import CrackCalculator, Langevin, Replicas
-from crack_md.calculators.devices import SeveralDevices, shared_alike
+from crack_md.calculators.batched import SeveralDevices, shared_alike
 from crack_md.errors import ConfigError
 from tests.factories import oxygen_slab, tiny_model, water
 

@@ -12,11 +12,14 @@ from ase.md.verlet import VelocityVerlet
 from torch._dynamo.utils import counters
 
 from crack_md import CrackCalculator
-from crack_md.calculators.agreement import largest_difference
-from crack_md.calculators.engine import CompiledEngine, bucket_of, build_engine
+from crack_md.calculators.engine import (
+    CompiledEngine,
+    bucket_of,
+    build_engine,
+    largest_difference,
+)
 from crack_md.graph import batch_graphs, padded_graph
-from crack_md.models.force_field import ForceField
-from crack_md.models.precision import with_products_in
+from crack_md.models.force_field import ForceField, with_products_in
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
 
 KINDS = [("smooth", "gradient"), ("strict", "direct")]

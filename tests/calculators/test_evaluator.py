@@ -20,7 +20,7 @@ from crack_md.calculators.batched import Trajectory
 from crack_md.calculators.engine import EagerEngine
 from crack_md.errors import ConfigError, CrackError, StructureError
 from crack_md.graph import AtomGraph
-from crack_md.models.base import Prediction
+from crack_md.models.force_field import Prediction
 from crack_md.neighbors import build_graph
 from tests.calculators.engines import CountingEngine, Memory
 from tests.factories import oxygen_slab, tiny_model, water

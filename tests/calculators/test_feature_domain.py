@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from crack_md.api.models import domain_distance
+from crack_md.api.inputs import domain_distance
 from crack_md.calculators import CrackCalculator
-from crack_md.calculators.feature_domain import (
+from crack_md.calculators.crack import (
     feature_distance,
     node_features,
     training_statistics,

@@ -16,8 +16,8 @@ from ase.data import covalent_radii
 from crack_md import CrackCalculator
 from crack_md.errors import CheckpointError
 from crack_md.models.checkpoint import load_model, save_model
+from crack_md.models.domain import ShortestDistances
 from crack_md.models.force_field import ForceField
-from crack_md.models.shortest_distances import ShortestDistances
 from tests.cli.commands import crack_md
 from tests.factories import tiny_model
 

@@ -47,8 +47,8 @@ def test_quiet_commands_show_warnings_alone(
         logging.getLogger("crack_md.anywhere").warning("for all")
         return SimpleNamespace(stopped_by=None)
 
-    monkeypatch.setattr("crack_md.training.config_file.load_config", report)
-    monkeypatch.setattr("crack_md.training.train.train", report)
+    monkeypatch.setattr("crack_md.training.config.load_config", report)
+    monkeypatch.setattr("crack_md.training.loop.train.train", report)
     for options, expected in (
         ([], 2 * "for those who watch\nfor all\n"),
         (["--quiet"], 2 * "for all\n"),

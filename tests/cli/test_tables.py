@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from crack_md.cli.tables import Heading, build_table, explain_left_out
+from crack_md.cli.common import Heading, build_table, explain_left_out
 
 HEADINGS = [
     Heading("slab", is_text=True),

@@ -27,8 +27,8 @@ def call(
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from crack_md.training.config_file import load_config
-    from crack_md.training.train import train
+    from crack_md.training.config import load_config
+    from crack_md.training.loop.train import train
 
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     data = ROOT / "tests" / "data" / "tiny.extxyz"

@@ -22,10 +22,10 @@ from crack_md.data.dataset import read_dataset
 from crack_md.data.readers import read_structures
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, CrackError, DataError
-from crack_md.lmdb_pages import check_lmdb
+from crack_md.input_files import check_lmdb
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.structures import read_entries
-from crack_md.training.config_file import check_config, load_config
+from crack_md.training.config import check_config, load_config
 from tests.factories import tiny_model
 from tests.training.factories import recipe
 

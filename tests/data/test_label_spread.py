@@ -4,7 +4,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, fcc111, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from crack_md.data.label_spread import label_spreads
+from crack_md.data.statistics import label_spreads
 from crack_md.errors import DataError
 
 CU, PD, PT = 29, 46, 78

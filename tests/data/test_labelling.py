@@ -13,17 +13,13 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from crack_md.data import frames as frames_module
 from crack_md.data import labelling, read_dataset, read_structures
-from crack_md.data.augment.variants import Rattle, Relax, Variants
-from crack_md.data.dataset import read_metadata
-from crack_md.data.frames import count_bases, write_frames
-from crack_md.data.gas_references import gas_references
-from crack_md.data.labelling import SplitRule, label_structures
-from crack_md.data.recipes import Alloys, Recipe
+from crack_md.data.augment import frames as frames_module
+from crack_md.data.augment.frames import count_bases, write_frames
+from crack_md.data.augment.recipe import Alloys, Rattle, Recipe, Relax, Variants
+from crack_md.data.dataset import read_metadata, teacher_data
+from crack_md.data.labelling import SplitRule, Wanted, gas_references, label_structures
 from crack_md.data.splits import parse_combinations
-from crack_md.data.teacher_rows import teacher_data
-from crack_md.data.wanted import Wanted
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, DataError, TeacherError
 from crack_md.models.checkpoint import save_model

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 
 from crack_md.data.dataset import LabelledStructure
-from crack_md.data.normalization import fit_element_references, fit_energy_scale
+from crack_md.data.statistics import fit_element_references, fit_energy_scale
 
 REFERENCES = {1: -1.0, 8: -2.5, 78: -6.0}
 

@@ -10,13 +10,13 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from crack_md import locks
-from crack_md.data import frames
+from crack_md import files as locks
 from crack_md.data import writer as module
-from crack_md.data.frames import write_frames
+from crack_md.data.augment import frames
+from crack_md.data.augment.frames import write_frames
+from crack_md.data.augment.recipe import Recipe
 from crack_md.data.labelling import label_structures
 from crack_md.data.readers import read_structures
-from crack_md.data.recipes import Recipe
 from crack_md.data.writer import RowWriter
 from crack_md.errors import DataError
 from tests.locking import held_by_another_process

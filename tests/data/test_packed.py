@@ -11,11 +11,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from crack_md.data import packed
+from crack_md.data import packed as files
 from crack_md.data.dataset import fingerprint, read_dataset, read_metadata
 from crack_md.data.labelling import SplitRule, label_structures
-from crack_md.data.packed import files
-from crack_md.data.packed.columns import from_planes, pack, planes, steps, unpack
-from crack_md.data.packed.files import pack_dataset
+from crack_md.data.packed import from_planes, pack, pack_dataset, planes, steps, unpack
 from crack_md.data.readers import count_structures, read_structures
 from crack_md.data.writer import RowWriter
 from crack_md.errors import DataError

@@ -16,8 +16,12 @@ from crack_md.errors import CheckpointError, ConfigError
 from crack_md.graph import padded_graph
 from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.checkpoint import load_model, save_model
-from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
-from crack_md.models.precision import with_products_in
+from crack_md.models.force_field import (
+    EnergyScale,
+    ForceField,
+    ModelMetadata,
+    with_products_in,
+)
 from tests.factories import graph_of, oxygen_slab, tiny_config, tiny_model, water
 
 ACE = {"name": "ace", "cutoff": 4.0, "channels": 8, "hidden_channels": 16}

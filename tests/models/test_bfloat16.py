@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from crack_md.calculators import CrackCalculator
-from crack_md.models import bfloat16
+from crack_md.models import precision as bfloat16
 from crack_md.models.checkpoint import load_model
-from crack_md.training.config_file import check_config
-from crack_md.training.train import train
+from crack_md.training.config import check_config
+from crack_md.training.loop.train import train
 from tests.factories import oxygen_slab, tiny_model
 from tests.training.factories import labelled, recipe, write_dataset
 

@@ -12,7 +12,7 @@ import torch
 from crack_md.errors import CheckpointError
 from crack_md.models import registry
 from crack_md.models.checkpoint import load_model, save_model
-from crack_md.models.equiformer_config import Forces
+from crack_md.models.equiformer.equiformer_v2 import Forces
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.limits import Limits
 from crack_md.models.pickles import file_sha256

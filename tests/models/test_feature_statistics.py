@@ -6,7 +6,7 @@ import torch
 
 from crack_md.errors import CheckpointError
 from crack_md.models.checkpoint import load_model, save_model
-from crack_md.models.feature_statistics import ElementStatistics, FeatureStatistics
+from crack_md.models.domain import ElementStatistics, FeatureStatistics
 from crack_md.models.force_field import ForceField, ModelMetadata
 from tests.factories import ELEMENTS, tiny_model
 

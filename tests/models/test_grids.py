@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from crack_md.models import grids
-from crack_md.models.grids import GridMap, SeparatedGridMap, grid_map
+from crack_md.models import so3 as grids
+from crack_md.models.so3 import GridMap, SeparatedGridMap, grid_map
 
 
 def test_the_cheaper_of_two_maps_is_taken() -> None:

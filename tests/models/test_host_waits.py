@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from crack_md.graph import AtomGraph, graph_to, padded_graph
-from crack_md.models import edges
+from crack_md.models.equiformer import equiformer_v2
 from crack_md.models.force_field import ForceField
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
 
@@ -113,7 +113,7 @@ def test_a_call_reads_nothing_back(
 
     monkeypatch.setattr(model.network, "edges", whole)
     if in_parts:
-        monkeypatch.setitem(edges.CHUNK_BYTES, "cpu", 1)
+        monkeypatch.setitem(equiformer_v2.CHUNK_BYTES, "cpu", 1)
     called(model, graph)  # constants are brought there once
     with waits() as found:
         called(model, graph)

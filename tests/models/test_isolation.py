@@ -10,7 +10,7 @@ import torch
 from ase.build import fcc111
 
 from crack_md.data.dataset import LabelledStructure
-from crack_md.data.normalization import fit_isolated_references
+from crack_md.data.statistics import fit_isolated_references
 from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata

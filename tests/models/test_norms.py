@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from crack_md.models.norms import LayerNorm, set_any_order
+from crack_md.models.layers import LayerNorm, set_any_order
 
 
 def norm_of(*, any_order: bool) -> LayerNorm:

@@ -8,12 +8,11 @@ from torch import Tensor
 
 from benchmarks.models import random_22m
 from crack_md import CrackCalculator
-from crack_md.calculators.speed import platinum_slab
+from crack_md.bench.speed import platinum_slab
 from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph
-from crack_md.models.force_field import ForceField
-from crack_md.models.precision import with_products_in, with_tf32_products
-from crack_md.models.products import tf32_products
+from crack_md.models.force_field import ForceField, with_products_in, with_tf32_products
+from crack_md.models.precision import tf32_products
 from tests.factories import graph_of, oxygen_slab, tiny_model
 from tests.rounding import Tf32Products, tf32
 

@@ -9,7 +9,7 @@ import torch
 from ase.build import fcc111
 
 from crack_md.data.dataset import LabelledStructure
-from crack_md.data.normalization import fit_energy_scale, without_short_range
+from crack_md.data.statistics import fit_energy_scale, without_short_range
 from crack_md.models.force_field import EnergyScale
 from crack_md.models.short_range import ShortRange, switch_off
 from tests.factories import graph_of, oxygen_slab, tiny_model, water

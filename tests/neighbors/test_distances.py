@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from crack_md.neighbors.distances import pair_lengths
+from crack_md.neighbors.search import pair_lengths
 
 SKEWED = np.array([[3.0, 0.0, 0.0], [1.0, 4.0, 0.0], [0.5, -1.0, 5.0]])
 

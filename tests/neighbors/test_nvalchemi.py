@@ -17,8 +17,7 @@ from crack_md.neighbors import (
     build_graph,
     candidates,
 )
-from crack_md.neighbors.nvalchemi import pairs_on_device, should_search_on
-from crack_md.neighbors.pairs import pairs_within
+from crack_md.neighbors.search import pairs_on_device, pairs_within, should_search_on
 from tests.neighbors.structures import STRUCTURES, random_structure, slab_with_oxygen
 
 CPU = torch.device("cpu")

@@ -21,7 +21,7 @@ from crack_md.neighbors import (
     build_graph,
     nearest_pairs,
 )
-from crack_md.neighbors.pairs import lexicographic
+from crack_md.neighbors.search import lexicographic
 from tests.neighbors.structures import STRUCTURES, slab_with_oxygen
 
 Row = list[tuple[int, ...]]

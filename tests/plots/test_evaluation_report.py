@@ -10,8 +10,8 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from crack_md.cli import app
-from crack_md.training.config_file import check_config
-from crack_md.training.train import train
+from crack_md.training.config import check_config
+from crack_md.training.loop.train import train
 from tests.training.factories import labelled, recipe, write_dataset
 
 pytest.importorskip("sklearn")

@@ -9,8 +9,7 @@ from crack_md.plots.residence import (
     draw_timeline,
     residence_png,
 )
-from crack_md.workflows.md.diffusion import Diffusion
-from crack_md.workflows.md.residence import Hop, Place, Residence, Stay
+from crack_md.workflows.md.residence import Diffusion, Hop, Place, Residence, Stay
 
 
 def residence() -> Residence:

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from crack_md.plots.sampling import draw_chains, draw_energies, draw_ratios
-from crack_md.plots.sampling_bands import density, profile
+from crack_md.plots.sampling import (
+    density,
+    draw_chains,
+    draw_energies,
+    draw_ratios,
+    profile,
+)
 from crack_md.plots.sampling_report import write_sampling_report
 from crack_md.workflows.sampling.chains import ChainRestart
 from crack_md.workflows.sampling.check import SamplingCheck, check_halves

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from crack_md.plots.study import draw_bars, draw_curves, write_figures
-from crack_md.training.compare.summary import Row, Spread, Summary
+from crack_md.study.summary import Row, Spread, Summary
 
 FORCES = {"vanilla": (100.0, 104.0), "crack": (90.0, 96.0), "n2n": (95.0, 97.0)}
 

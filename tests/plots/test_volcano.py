@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from crack_md.plots.volcano import draw_volcano, volcano_png
+from crack_md.plots.orr import draw_volcano, volcano_png
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import ScreenSettings

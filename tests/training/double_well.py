@@ -5,10 +5,9 @@ import torch
 from ase import Atoms, units
 from torch import Tensor, nn
 
-from crack_md.data.batches import Batch, Labels
 from crack_md.graph import AtomGraph, sum_over_structures
-from crack_md.models.base import Prediction
-from crack_md.models.force_field import ForceField
+from crack_md.models.force_field import ForceField, Prediction
+from crack_md.training.data.frames import Batch, Labels
 from tests.training.losses.test_crmse import points
 
 TEMPERATURE_K = 0.1 / units.kB  # kT = 0.1 eV

@@ -11,18 +11,13 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from torch import Tensor
 
-from crack_md.data.batches import Labels
 from crack_md.data.dataset import LabelledStructure, fingerprint, to_row
 from crack_md.data.writer import RowWriter
 from crack_md.graph import AtomGraph, batch_graphs
-from crack_md.models.base import Prediction
+from crack_md.models.force_field import Prediction
 from crack_md.models.teachers import TeacherLabels
-from crack_md.training.losses import (
-    Contrast,
-    CrackLoss,
-    DistillationStep,
-    Features,
-)
+from crack_md.training.data.frames import Labels
+from crack_md.training.losses import Contrast, CrackLoss, DistillationStep, Features
 
 CHANNELS = 5
 

@@ -7,10 +7,9 @@ import yaml
 
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
-from crack_md.training.config import TrainConfig
-from crack_md.training.config_file import check_config, dump_config, load_config
-from crack_md.training.run import RunFolder
-from crack_md.training.train import train
+from crack_md.training.config import TrainConfig, check_config, dump_config, load_config
+from crack_md.training.loop.run import RunFolder
+from crack_md.training.loop.train import train
 from tests.training.factories import TINY, recipe
 
 STUDENTS = {

@@ -13,16 +13,14 @@ from ase.build import bulk, molecule
 from crack_md.data.dataset import LabelledStructure
 from crack_md.errors import ConfigError
 from crack_md.models.force_field import EnergyScale, ModelMetadata
-from crack_md.training.chain_bounds import ChainBounds
-from crack_md.training.chains import build_chains, chain_graph
-from crack_md.training.config import TrainConfig
-from crack_md.training.config_file import check_config
-from crack_md.training.loss_config import CrmseConfig
-from crack_md.training.run import RunFolder
-from crack_md.training.train import train
+from crack_md.training.config import TrainConfig, check_config
+from crack_md.training.crmse import ChainBounds, build_chains, chain_graph
+from crack_md.training.loop.run import RunFolder
+from crack_md.training.loop.train import train
+from crack_md.training.losses.config import CrmseConfig
 from tests.factories import tiny_model
 from tests.training.factories import TINY, recipe
-from tests.training.test_trainer import assert_identical, stop_after
+from tests.training.loop.test_trainer import assert_identical, stop_after
 
 CRMSE = {
     "kind": "crmse",

@@ -9,8 +9,8 @@ import torch
 import yaml
 
 from crack_md.errors import ConfigError
-from crack_md.training.build import build_sampler
-from crack_md.training.config_file import check_config, dump_config, load_config
+from crack_md.training.config import check_config, dump_config, load_config
+from crack_md.training.loop.build import build_sampler
 
 PAGE = """
 student: {architecture: {num_layers: 1, lmax: 1, mmax: 1}}

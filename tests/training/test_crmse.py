@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from crack_md.calculators.langevin import Langevin
-from crack_md.training.chain_bounds import ChainBounds
-from crack_md.training.chains import Chains
-from crack_md.training.crmse import ChainContrast, ContrastWeight, gradient_norm
+from crack_md.calculators.replicas.langevin import Langevin
+from crack_md.training.crmse import (
+    ChainBounds,
+    ChainContrast,
+    Chains,
+    ContrastWeight,
+    gradient_norm,
+)
+from crack_md.training.loop.objective import Objective
 from crack_md.training.losses import CrmseLoss, EnergyLoss, ForceLoss, WeightedTerm
-from crack_md.training.objective import Objective
 from tests.training.double_well import (
     GRID,
     TEMPERATURE_K,

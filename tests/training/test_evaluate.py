@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from crack_md.neighbors import build_graph
-from crack_md.training.evaluate import evaluate
-from crack_md.training.frames import Frames
-from crack_md.training.heads import FeatureHead
+from crack_md.training.data.frames import Frames
+from crack_md.training.evaluation import evaluate
+from crack_md.training.loop.heads import FeatureHead
 from tests.factories import tiny_model
 from tests.training.factories import CHANNELS, labelled
 

@@ -8,11 +8,13 @@ import torch
 from ase.build import bulk, fcc111
 
 from crack_md.neighbors import SmoothNeighbors, build_graph
-from crack_md.training.embedding import embedding_map, linear_cka, principal_axes
 from crack_md.training.inspection import (
     Inspection,
     coordination,
+    embedding_map,
     errors_per_element,
+    linear_cka,
+    principal_axes,
     worst_frames,
 )
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crack_md.training.metrics import (
+from crack_md.training.evaluation import (
     FrameErrors,
     concatenate,
     feature_statistics,

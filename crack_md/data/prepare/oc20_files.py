@@ -1,4 +1,23 @@
-"""What an OC20 download holds: files of frames, and the reference energy of each.
+"""What an OC20 download holds: frames, systems, and the reference energy of each.
+
+Frames of extended XYZ as OC20 publishes it, with the line of every mistake.
+
+One frame is the number of atoms, a line of `key=value`, and one line per atom:
+
+    Lattice="(9 numbers)"
+    Properties=species:S:1:pos:R:3:move_mask:L:1:tags:I:1:forces:R:3
+    energy=-181.54722937 free_energy=-181.54878652 pbc="T T T"
+
+`move_mask` is T for atoms that may move; `tags` are 0 below the surface, 1 at it and 2
+in the adsorbate. Forces of fixed atoms are there as well. The energy is the one
+extrapolated to zero smearing, on which OC20's adsorption energies stand.
+
+OC20's mapping file: which adsorbate on which surface a system is.
+
+`oc20_data_mapping.pkl` is a pickle, and a pickle is a program. This one holds
+dictionaries of text and numbers, so it is read by an unpickler that knows no function
+at all: NumPy numbers, of which only adsorption sites are made, are left out, and
+whatever else asks to be imported ends the reading.
 
     s2ef_train_200K/s2ef_train_200K/0.extxyz.xz   frames of many systems, and
                                     0.txt.xz      a line for each:
@@ -9,14 +28,21 @@
 Both are read packed or unpacked, with or without `.xz`.
 """
 
+import pickle
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from crack_md.data.prepare.extxyz import RawFrame, raw_frames
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
 from crack_md.data.prepare.sources import (
     FolderSource,
     Source,
@@ -27,6 +53,258 @@ from crack_md.data.prepare.sources import (
     reading,
 )
 from crack_md.errors import DataError
+
+_ENTRY = re.compile(r'(\w+)=(?:"([^"]*)"|(\S+))')
+_TRUE = ("T", "True", "1")
+
+
+@dataclass(frozen=True)
+class RawFrame:
+    """The text of one frame, not yet understood."""
+
+    where: str
+    """The file."""
+    line: int
+    """Where in it the frame begins, from 1."""
+    header: str
+    rows: list[str]
+
+    def error(self, offset: int, problem: str) -> DataError:
+        """Return the error that names the line so far below the first one."""
+        return DataError(f"{self.where}, line {self.line + offset}: {problem}")
+
+
+def raw_frames(lines: Iterable[str], where: str) -> Iterator[RawFrame]:
+    """Yield the frames of a file; only their lengths are checked.
+
+    Raises:
+        DataError: A frame does not begin with its number of atoms, or is cut short.
+    """
+    stream = iter(lines)
+    number = 0
+    for first in stream:
+        number += 1
+        if not first.strip():  # some files end in empty lines
+            continue
+        if not first.strip().isdecimal() or int(first) == 0:
+            raise DataError(
+                f"{where}, line {number}: found '{first.strip()[:40]}', expected the "
+                "number of atoms of the next frame"
+            )
+        count = int(first)
+        text = [line for _, line in zip(range(count + 1), stream, strict=False)]
+        if len(text) <= count:
+            raise DataError(
+                f"{where}, line {number + len(text)}: the file ends inside a frame of "
+                f"{count} atoms, which begins in line {number}; download it again"
+            )
+        yield RawFrame(where, number, text[0], text[1:])
+        number += count + 1
+
+
+def parse_frame(raw: RawFrame) -> Atoms:
+    """Return a frame with tags, fixed atoms, energy in eV and forces in eV/Å.
+
+    Raises:
+        DataError: A line is not what the format says, or a label is missing.
+    """
+    entries = {key: a or b for key, a, b in _ENTRY.findall(raw.header)}
+    columns = _columns(raw, entries.get("Properties", ""))
+    table = _table(raw, columns)
+    atoms = Atoms(
+        table["species"],
+        positions=table["pos"],
+        cell=_numbers(raw, entries, "Lattice", 9).reshape(3, 3),
+        pbc=[value in _TRUE for value in entries.get("pbc", "T T T").split()],
+        tags=table["tags"],
+    )
+    fixed = ~table["move_mask"] if "move_mask" in table else table["tags"] == 0
+    if fixed.any():
+        atoms.set_constraint(FixAtoms(mask=fixed))
+    energy = float(_numbers(raw, entries, "energy", 1)[0])
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=table["forces"])
+    return atoms
+
+
+def _columns(raw: RawFrame, properties: str) -> dict[str, tuple[str, slice]]:
+    """Return the kind and the columns of every property."""
+    fields = properties.split(":")
+    columns, start = {}, 0
+    for name, kind, width in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
+        if not width.isdecimal():
+            raise raw.error(1, f"cannot read Properties={properties}")
+        columns[name] = (kind, slice(start, start + int(width)))
+        start += int(width)
+    missing = {"species": 1, "pos": 3, "tags": 1, "forces": 3}.keys() - columns.keys()
+    if missing:
+        raise raw.error(
+            1,
+            f"Properties has no {', '.join(sorted(missing))}; expected OC20's "
+            "species, pos, move_mask, tags and forces (test sets have no labels)",
+        )
+    return columns
+
+
+def _table(
+    raw: RawFrame, columns: dict[str, tuple[str, slice]]
+) -> dict[str, NDArray[Any]]:
+    width = max(span.stop for _, span in columns.values())
+    words = [row.split() for row in raw.rows]
+    for offset, row in enumerate(words):
+        if len(row) != width:
+            raise raw.error(
+                offset + 2, f"found {len(row)} columns, expected {width}, as the "
+                f"header in line {raw.line + 1} says",
+            )  # fmt: skip
+    text = np.array(words)
+    try:
+        table = {name: _values(text, *column) for name, column in columns.items()}
+    except (ValueError, KeyError) as error:
+        raise _explained(raw, columns, words) from error
+    bad = ~np.isfinite(table["pos"]).all(axis=1) | ~np.isfinite(table["forces"]).all(1)
+    if bad.any():
+        raise raw.error(
+            int(bad.argmax()) + 2, "a position or a force that is not finite"
+        )
+    return table
+
+
+def _values(text: NDArray[np.str_], kind: str, span: slice) -> NDArray[Any]:
+    block = text[:, span]
+    if kind == "R":
+        return block.astype(np.float64)
+    if kind == "I":
+        return block[:, 0].astype(np.int64)
+    if kind == "L":
+        return np.isin(block[:, 0], _TRUE)
+    return np.array([atomic_numbers[symbol] for symbol in block[:, 0]])
+
+
+def _explained(
+    raw: RawFrame, columns: dict[str, tuple[str, slice]], words: list[list[str]]
+) -> DataError:
+    """Return the error that names the first row which cannot be read."""
+    for offset, row in enumerate(words):
+        for name, column in columns.items():
+            try:
+                _values(np.array([row]), *column)
+            except (ValueError, KeyError):
+                found = " ".join(row[column[1]])
+                return raw.error(offset + 2, f"cannot read '{found}' as {name}")
+    return raw.error(0, "cannot read this frame")
+
+
+def _numbers(
+    raw: RawFrame, entries: dict[str, str], key: str, count: int
+) -> NDArray[np.float64]:
+    text = entries.get(key, "")
+    try:
+        values = np.array([float(word) for word in text.split()])
+    except ValueError:
+        values = np.array([])
+    if len(values) != count or not np.isfinite(values).all():
+        found = f"'{text}'" if text else "nothing"
+        raise raw.error(1, f"found {found} for {key}, expected {count} finite numbers")
+    return values
+
+
+_NUMPY_NUMBERS = frozenset(
+    {
+        ("numpy", "dtype"),
+        ("numpy.core.multiarray", "scalar"),
+        ("numpy._core.multiarray", "scalar"),
+        ("_codecs", "encode"),
+    }
+)
+
+
+class SystemInfo(NamedTuple):
+    """What the mapping says about one system."""
+
+    adsorbate: str
+    """As OC20 writes it: "*O", "*CH2OH" …"""
+    surface: str
+    """Bulk composition and Miller indices: "Pt3Ni (1, 1, 1)"."""
+    anomaly: int
+    """0 none, 1 dissociated, 2 desorbed, 3 surface changed, 4 adsorbate misplaced."""
+
+
+def read_mapping(
+    path: Path, *, adsorbate: str | None = None
+) -> tuple[dict[str, SystemInfo], dict[str, int]]:
+    """Return the systems by their id, and how many there are of each adsorbate.
+
+    Args:
+        path: `oc20_data_mapping.pkl`.
+        adsorbate: Keep the systems of this one only.
+
+    Raises:
+        DataError: The file is missing, damaged, or something else.
+    """
+    systems, counts = {}, {}  # type: dict[str, SystemInfo], dict[str, int]
+    for name, record in _read_records(path).items():
+        try:
+            symbols = str(record["ads_symbols"])
+            counts[symbols] = counts.get(symbols, 0) + 1
+            if adsorbate is None or symbols == adsorbate:
+                systems[str(name)] = _info(record, symbols)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{path}: cannot read the record of '{name}' ({error!r}); expected "
+                "ads_symbols, bulk_symbols, miller_index and anomaly"
+            ) from error
+    return systems, counts
+
+
+def _info(record: Mapping[str, Any], symbols: str) -> SystemInfo:
+    miller = ", ".join(str(int(index)) for index in record["miller_index"])
+    surface = f"{record['bulk_symbols']} ({miller})"
+    return SystemInfo(symbols, surface, int(record.get("anomaly", 0)))
+
+
+def _read_records(path: Path) -> dict[Any, Any]:
+    if not path.is_file():
+        raise DataError(f"no mapping file at {path}; expected oc20_data_mapping.pkl")
+    try:
+        with path.open("rb") as stream:
+            content = _InertUnpickler(stream).load()
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except Exception as error:  # any byte of the file may be wrong
+        raise DataError(
+            f"cannot read {path} ({type(error).__name__}: {error}); expected OC20's "
+            "oc20_data_mapping.pkl, whole"
+        ) from error
+    if not isinstance(content, dict) or not content:
+        raise DataError(
+            f"{path} holds a {type(content).__name__}; expected a dictionary of "
+            "systems, as in oc20_data_mapping.pkl"
+        )
+    return content
+
+
+class _Nothing:
+    """What stands for a NumPy type or number: nothing."""
+
+    __slots__ = ()
+
+    def __new__(cls, *_arguments: object) -> "_Nothing":
+        return super().__new__(cls)
+
+    def __setstate__(self, _state: object) -> None: ...
+
+
+class _InertUnpickler(pickle.Unpickler):
+    """Containers, text and numbers; nothing is imported and nothing is called."""
+
+    def find_class(self, module: str, name: str) -> type:
+        if (module, name) in _NUMPY_NUMBERS:
+            return _Nothing
+        raise DataError(
+            f"holds an object of '{module}.{name}', which was not run; expected "
+            "dictionaries of text and numbers"
+        )
+
 
 FRAMES = ".extxyz"
 _SYSTEM = re.compile(r"random\d+")

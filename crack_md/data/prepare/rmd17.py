@@ -19,7 +19,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from crack_md.data.dataset import FORMAT_VERSION
 from crack_md.data.prepare.rmd17_files import LabelSet, Molecule, find_molecules
-from crack_md.data.prepare.summary import summarize
+from crack_md.data.prepare.splits import summarize
 from crack_md.data.splits import check_shares, split_of
 from crack_md.data.writer import RowWriter
 

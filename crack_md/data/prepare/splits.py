@@ -1,4 +1,6 @@
-"""Which system belongs to which split, as a rule or as a list that others can use.
+"""Which system belongs to which split, and what a prepared dataset says about itself.
+
+Which system belongs to which split, as a rule or as a list that others can use.
 
 A list is a text file beside the data, `NAME.splits.csv`, with a line for every system:
 
@@ -8,13 +10,20 @@ A list is a text file beside the data, `NAME.splits.csv`, with a line for every 
 
 import csv
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ase import Atoms
 
-from crack_md.data.dataset import SPLITS
+from crack_md.data.dataset import (
+    SPLITS,
+    LabelledStructure,
+    fingerprint,
+    labelled_structure,
+)
+from crack_md.data.readers import read_structures
 from crack_md.data.splits import check_shares, split_of
 from crack_md.errors import ConfigError, DataError
 
@@ -121,3 +130,35 @@ def read_splits(path: Path) -> dict[str, str]:
                 f"{path}, line {number}: {row[0]} is in {splits[row[0]]} already"
             )
     return splits
+
+
+@dataclass
+class Summary:
+    """Counts and splits of a file of rows."""
+
+    fingerprint: str = ""
+    splits: dict[str, str] = field(default_factory=dict)
+    """The split of every group."""
+    frames: Counter[str] = field(default_factory=Counter)
+    """Frames per split."""
+
+    @property
+    def systems(self) -> Counter[str]:
+        """Return the groups per split."""
+        return Counter(self.splits.values())
+
+
+def summarize(path: Path) -> Summary:
+    """Return the summary of a file; one row is in memory at a time."""
+    summary = Summary()
+    summary.fingerprint = fingerprint(_noting(path, summary))
+    return summary
+
+
+def _noting(path: Path, summary: Summary) -> Iterator[LabelledStructure]:
+    for number, atoms in enumerate(read_structures(path), start=1):
+        row = labelled_structure(atoms, f"{path}, structure {number}")
+        split = row.split or "none"
+        summary.splits[row.group] = split
+        summary.frames[split] += 1
+        yield row

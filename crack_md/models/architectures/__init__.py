@@ -1,18 +1,45 @@
 """The architectures by name, and networks made from what files and recipes say."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from crack_md.errors import CheckpointError
 from crack_md.models.architectures.ace import Ace, AceConfig
 from crack_md.models.architectures.painn import Painn, PainnConfig
-from crack_md.models.budget import ElementBudget
-from crack_md.models.equiformer_config import EquiformerV2Config
-from crack_md.models.equiformer_v2 import EquiformerV2
+from crack_md.models.equiformer.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.network import Architecture, Network
+
+
+class ElementBudget(TorchDispatchMode):
+    """Refuses tensors, while it is entered, once they have too many elements in all.
+
+    An architecture that a file describes may be any number of times larger than the
+    weights beside it: it would fill the memory before the two are compared.
+
+    Args:
+        most: elements of all new tensors together.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._most = self._left = most
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Count the elements of a new tensor before it is made."""
+        size = args[0] if args else None
+        if isinstance(size, list | tuple) and all(isinstance(n, int) for n in size):
+            self._left -= math.prod(size)
+        if self._left < 0:
+            raise ValueError(f"it has more than {self._most:,} numbers")
+        return func(*args, **(kwargs or {}))
+
 
 SPARE_ELEMENTS = 50_000_000
 """What a network may hold beside its weights: tables, grids, work while it is made."""

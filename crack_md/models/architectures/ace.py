@@ -24,9 +24,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from crack_md.models.harmonics import DensityProducts, Harmonics, bounded
-from crack_md.models.layers import element_table, linear
+from crack_md.models.layers import BesselBasis, element_table, linear
 from crack_md.models.network import Architecture, Edges, Network, NetworkOutput
-from crack_md.models.radial import BesselBasis
 from crack_md.models.short_range import ShortRangeKind
 from crack_md.models.so3 import degrees
 

@@ -10,17 +10,18 @@ from typing import Any
 
 from crack_md.models.architectures import filled_network
 from crack_md.models.force_field import EnergyReference, ForceField, ModelMetadata
-from crack_md.models.importers.architecture import model_options, public_architecture
+from crack_md.models.importers.architecture import (
+    Part,
+    PublicWeights,
+    is_equiformer,
+    model_options,
+    public_architecture,
+    public_weights,
+)
 from crack_md.models.importers.references import (
     public_elements,
     public_energy_reference,
     public_scale,
-)
-from crack_md.models.importers.weights import (
-    Part,
-    PublicWeights,
-    is_equiformer,
-    public_weights,
 )
 from crack_md.models.pickles import RawCheckpoint, plain
 

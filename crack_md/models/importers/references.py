@@ -9,8 +9,7 @@ from torch import Tensor
 
 from crack_md.errors import CheckpointError
 from crack_md.models.force_field import EnergyReference, EnergyScale
-from crack_md.models.importers.architecture import as_mapping
-from crack_md.models.importers.weights import PublicWeights
+from crack_md.models.importers.architecture import PublicWeights, as_mapping
 from crack_md.models.pickles import RawCheckpoint
 
 # The 55 elements of the OC20 surfaces and the oxygen of its adsorbates.

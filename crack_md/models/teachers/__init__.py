@@ -15,8 +15,8 @@ import torch
 
 from crack_md.errors import TeacherError
 from crack_md.models.registry import model_names, model_path
-from crack_md.models.teachers.ase_calculator import AseTeacher
 from crack_md.models.teachers.base import (
+    AseTeacher,
     JacobianRows,
     Teacher,
     TeacherCalculator,

@@ -1,10 +1,15 @@
-"""What a teacher is, and how one serves as an ASE calculator.
+"""What a teacher is; ASE calculators as teachers, and teachers as ASE calculators.
+
+What a teacher is, and how one serves as an ASE calculator.
 
 A teacher is asked for structures and answers with labels: energy, forces and, where it
 has them, node features. It is always in evaluation mode, and nothing it returns carries
 a gradient. Teachers see fully periodic cells: several published potentials go wrong by
 electronvolts on slabs that are periodic in two directions only, so every teacher is
 given the equivalent cell with vacuum that `as_periodic` makes.
+
+Works for every teacher, also for those whose forces are no gradient, at the price of
+two evaluations per row.
 """
 
 import hashlib
@@ -224,3 +229,118 @@ class TeacherCalculator(Calculator):
             "free_energy": self.labels.energy,
             "forces": self.labels.forces,
         }
+
+
+class AseTeacher:
+    """Labels from an ASE calculator; it has no node features.
+
+    Losses on features (crack, n2n) need a teacher that has them and refuse this one.
+
+    Args:
+        calculator: Any calculator with energy and forces.
+        name: How datasets call it.
+        elements: Atomic numbers it knows, if it can say.
+    """
+
+    has_features = False
+    energy_reference = "total"
+
+    def __init__(
+        self,
+        calculator: Calculator,
+        *,
+        name: str | None = None,
+        elements: frozenset[int] | None = None,
+    ) -> None:
+        self.calculator = calculator
+        self.name = name or type(calculator).__name__.lower()
+        identity = f"{type(calculator).__module__}.{self.name}:{calculator.todict()}"
+        self.sha256 = hashlib.sha256(identity.encode()).hexdigest()
+        self.elements = elements
+
+    def predict(self, atoms: Sequence[Atoms]) -> list[TeacherLabels]:
+        """Return energies and forces of every structure."""
+        for one in atoms:
+            check_elements(one, self)
+        return [self._predict_one(as_periodic(one)) for one in atoms]
+
+    def _predict_one(self, atoms: Atoms) -> TeacherLabels:
+        atoms.calc = self.calculator
+        try:
+            forces = np.array(atoms.get_forces(), dtype=np.float64)
+            energy = float(atoms.get_potential_energy())
+        except (NotImplementedError, RuntimeError) as error:
+            raise TeacherError(
+                f"the teacher {self.name} fails on {atoms.get_chemical_formula()}: "
+                f"{error}; leave this structure out or choose another teacher"
+            ) from error
+        return TeacherLabels(energy, forces, node_energy=_node_energy(atoms, energy))
+
+
+def _node_energy(atoms: Atoms, energy: float) -> NDArray[np.float64] | None:
+    """Return the energies of atoms where the calculator splits its energy so."""
+    if "energies" not in atoms.calc.implemented_properties:
+        return None
+    try:
+        atomic = np.array(atoms.get_potential_energies(), dtype=np.float64)
+    except (NotImplementedError, RuntimeError):
+        return None
+    return atomic if np.isclose(atomic.sum(), energy, rtol=1e-6) else None
+
+
+STEP_A = 0.01
+"""Å; differences in float32 lose as much to round-off as to curvature about here."""
+
+
+def draw_coordinates(
+    free: NDArray[np.bool_], n_rows: int, random: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return (row,) atoms and axes of free atoms, none twice while there are enough.
+
+    Args:
+        free: (atom,) True for atoms that may move; without any, all atoms may.
+        n_rows: How many coordinates.
+        random: Chooses.
+    """
+    movable = np.flatnonzero(free) if free.any() else np.arange(len(free))
+    chosen = random.permutation(3 * len(movable))
+    chosen = np.resize(chosen, n_rows)  # from the first again, if there are too few
+    return movable[chosen // 3], chosen % 3
+
+
+def jacobian_rows(
+    teacher: Teacher,
+    structures: Sequence[Atoms],
+    coordinates: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    *,
+    step_A: float = STEP_A,
+) -> list[JacobianRows]:
+    """Return [F(r + h) − F(r − h)]/2h in eV/Å² along coordinates of every structure.
+
+    Args:
+        teacher: Asked for all moved structures at once.
+        structures: Where to differentiate.
+        coordinates: For each structure, the (row,) atoms and axes that move.
+        step_A: h in Å.
+    """
+    moved = [
+        _moved(atoms, atom, axis, sign * step_A)
+        for atoms, (atoms_that_move, axes) in zip(structures, coordinates, strict=True)
+        for atom, axis in zip(atoms_that_move.tolist(), axes.tolist(), strict=True)
+        for sign in (1, -1)
+    ]
+    answers = iter(teacher.predict(moved))
+    found = []
+    for atoms, (atoms_that_move, axes) in zip(structures, coordinates, strict=True):
+        rows = np.empty((len(axes), len(atoms), 3), dtype=np.float32)
+        for row in rows:
+            ahead, behind = next(answers).forces, next(answers).forces
+            row[:] = (ahead - behind) / (2 * step_A)
+        found.append(JacobianRows(atoms_that_move, axes, rows))
+    return found
+
+
+def _moved(atoms: Atoms, atom: int, axis: int, distance: float) -> Atoms:
+    moved = atoms.copy()
+    moved.positions[atom, axis] += distance
+    return moved

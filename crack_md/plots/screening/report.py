@@ -9,17 +9,20 @@ from typing import Any
 from crack_md import __version__
 from crack_md.errors import ConfigError
 from crack_md.plots.screening.candidates import draw_candidates
-from crack_md.plots.screening.errors import draw_errors
-from crack_md.plots.screening.failures import draw_failures, problems
+from crack_md.plots.screening.details import (
+    draw_errors,
+    draw_failures,
+    draw_provenance,
+    problems,
+)
 from crack_md.plots.screening.markup import Markup, join, tag
-from crack_md.plots.screening.provenance import draw_provenance
 from crack_md.plots.screening.slab_table import draw_table
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import draw_volcano
 from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.reader import read_screening
-from crack_md.workflows.screening.writer import write_result
+from crack_md.workflows.screening.results import write_result
 
 FILE_NAME = "report.html"
 SECTIONS = {

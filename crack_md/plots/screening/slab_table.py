@@ -1,16 +1,188 @@
 """The table of all slabs, which the page's script sorts, filters and opens."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from crack_md.plots.screening.markup import Markup, join, tag
-from crack_md.plots.screening.table_columns import (
-    NONE,
-    TableColumn,
-    fixed,
-    table_columns,
-)
 from crack_md.plots.screening.view import ReportView, SlabView
+from crack_md.workflows.orr.diagram import EQUILIBRIUM_V
+from crack_md.workflows.ranking.errors import percent
+from crack_md.workflows.screening.reader import number
+
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class TableColumn:
+    """One column: its title, what it means, and what it shows of a slab."""
+
+    title: str
+    unit: str
+    meaning: str
+    value: Callable[[SlabView], float | str | None]
+    digits: int | None = None
+    """Of numbers; None for text."""
+    shown: Callable[[SlabView], str | Markup] | None = None
+    """Where the cell is more than its value."""
+
+
+def table_columns(view: ReportView) -> tuple[TableColumn, ...]:
+    """Return the columns that have something to show, from left to right."""
+    first, *others = view.screening.adsorbates
+    columns = [
+        TableColumn("#", "", "rank by limiting potential", lambda s: s.rank, 0),
+        TableColumn("slab", "", "name and formula", lambda s: s.name, shown=_name),
+        TableColumn(
+            "status", "", "why there is no result", lambda s: s.status, shown=_status
+        ),
+        TableColumn("site", "", f"where {first}* ended", _site_of(first)),
+        _decimal(f"ΔE({first}*)", "eV", "against H₂O and H₂", _energy(first)),
+        _free_energy(first, view),
+        *(_free_energy(name, view) for name in others),
+        _decimal("U_L", "V", "limiting potential against RHE", lambda s: s.U_L_V),
+        *(_ranking_columns(view) if view.ranking else []),
+        TableColumn(
+            "sets",
+            "V",
+            "range of U_L over all sets of corrections and scalings, as screened",
+            lambda s: number(s.row, "U_L_low_V"),
+            2,
+            _sets,
+        ),
+        _decimal("η", "V", "overpotential, 1.23 V − U_L", _overpotential),
+        _decimal(
+            "vs Pt(111)",
+            "eV",
+            "ΔE minus that of Pt(111) by the same model, as screened",
+            lambda s: number(s.row, f"dE_{first}_vs_Pt111_eV"),
+        ),
+        _decimal(
+            "next site",
+            "eV",
+            "how much weaker the next distinct site binds",
+            lambda s: number(s.row, "gap_to_next_site_eV"),
+        ),
+        TableColumn(
+            "sites",
+            "",
+            "valid of all starting sites",
+            lambda s: number(s.row, "n_valid_sites"),
+            0,
+            _sites,
+        ),
+        _decimal("θ", "ML", "coverage", lambda s: number(s.row, "coverage_ML")),
+    ]
+    return tuple(c for c in columns if any(_fill(c, slab) for slab in view.slabs))
+
+
+def _fill(column: TableColumn, slab: SlabView) -> bool:
+    value = column.value(slab)
+    if column.title == "status":
+        return slab.rank is None
+    return value not in (None, "")
+
+
+def _decimal(
+    title: str, unit: str, meaning: str, value: Callable[[SlabView], float | None]
+) -> TableColumn:
+    return TableColumn(title, unit, meaning, value, 2)
+
+
+def _site_of(name: str) -> Callable[[SlabView], str | None]:
+    return lambda slab: slab.energies[name].site if name in slab.energies else None
+
+
+def _energy(name: str) -> Callable[[SlabView], float | None]:
+    return lambda slab: slab.energies[name].dE_eV if name in slab.energies else None
+
+
+def _free_energy(name: str, view: ReportView) -> TableColumn:
+    """Return the column of ΔG with its interval."""
+    level = f" ± half of the {_percent(view)} interval" if view.ranking else ""
+
+    def value(slab: SlabView) -> float | None:
+        return slab.energies[name].dG_eV if name in slab.energies else None
+
+    def shown(slab: SlabView) -> str:
+        energy = slab.energies[name]
+        half = "" if energy.half_width is None else f" ± {energy.half_width:.2f}"
+        return fixed(energy.dG_eV or 0.0, 2) + half
+
+    meaning = f"free energy at 298 K{level}"
+    return TableColumn(f"ΔG({name}*)", "eV", meaning, value, 2, shown)
+
+
+def _sets(slab: SlabView) -> str:
+    ends = number(slab.row, "U_L_low_V"), number(slab.row, "U_L_high_V")
+    return " – ".join(NONE if end is None else fixed(end, 2) for end in ends)
+
+
+def _ranking_columns(view: ReportView) -> list[TableColumn]:
+    """Return the columns that come from ranking.json."""
+    assert view.ranking is not None
+    top, level = view.ranking["settings"]["top"], percent(view.ranking["rank_level"])
+
+    def of(key: str) -> Callable[[SlabView], float | None]:
+        return lambda slab: None if slab.ranking is None else slab.ranking[key]
+
+    def between(slab: SlabView) -> str:
+        low, high = slab.potential_interval or (0.0, 0.0)
+        return f"{fixed(low, 2)} – {fixed(high, 2)}"
+
+    def places(slab: SlabView) -> str:
+        row = slab.ranking or {}
+        return f"{row.get('rank_low')} – {row.get('rank_high')}"
+
+    potential, best = "interval of the limiting potential", "probability of being first"
+    among = f"probability of being among the best {top}"
+    return [
+        TableColumn(_percent(view), "V", potential, of("U_L_low_V"), 2, between),
+        TableColumn("P(best)", "", best, of("p_best"), 2),
+        TableColumn(f"P(top {top})", "", among, of("p_top"), 2),
+        TableColumn("ranks", level, "likely ranks", of("rank_high"), 0, places),
+    ]
+
+
+def fixed(value: float, digits: int) -> str:
+    """Return a number with a true minus, and no minus before zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def _name(slab: SlabView) -> Markup:
+    sources = dict.fromkeys(e.source for e in slab.energies.values())
+    badges = [
+        tag(
+            "span",
+            source if source == "DFT" else "re-scored",
+            class_="badge",
+            title=f"energy by {source}",
+        )
+        for source in sources
+        if source != "model"
+    ]
+    formula = tag("span", slab.formula, class_="formula")
+    return tag("span", slab.name, " ", formula, " ", *badges, class_="name")
+
+
+def _overpotential(slab: SlabView) -> float | None:
+    return None if slab.U_L_V is None else EQUILIBRIUM_V - slab.U_L_V
+
+
+def _sites(slab: SlabView) -> str:
+    valid, total = number(slab.row, "n_valid_sites"), number(slab.row, "n_sites")
+    return f"{valid:.0f} / {total:.0f}" if valid is not None and total else NONE
+
+
+def _status(slab: SlabView) -> Markup:
+    if slab.rank is not None:
+        return tag("span", slab.status or "ok", class_="status ok")
+    return tag("span", slab.status.replace("_", " "), class_="status bad")
+
+
+def _percent(view: ReportView) -> str:
+    assert view.ranking is not None
+    return percent(view.ranking["settings"]["level"])
 
 
 def draw_table(view: ReportView) -> Markup:

@@ -1,7 +1,7 @@
 """Loss terms of the distillation objective, one idea per file.
 
 A new loss is one file with a pure function and a term, one entry in
-``crack_md.training.loss_config`` and one branch in ``crack_md.training.terms``.
+``crack_md.training.losses.config`` and one branch in ``crack_md.training.losses.terms``.
 """
 
 from crack_md.training.losses.base import (
@@ -12,10 +12,10 @@ from crack_md.training.losses.base import (
     Ranks,
     WeightedTerm,
 )
-from crack_md.training.losses.contrast import Contrast
 from crack_md.training.losses.crack import CrackLoss
 from crack_md.training.losses.crmse import CrmseLoss
 from crack_md.training.losses.hessian import HessianLoss
+from crack_md.training.losses.infonce import Contrast
 from crack_md.training.losses.instance import InstanceLoss
 from crack_md.training.losses.n2n import NodeToNodeLoss
 from crack_md.training.losses.node_energy import NodeEnergyLoss

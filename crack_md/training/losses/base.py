@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crack_md.data.batches import JacobianBatch, Labels
 from crack_md.graph import AtomGraph
-from crack_md.models.base import Prediction
+from crack_md.models.force_field import Prediction
+from crack_md.training.data.frames import JacobianBatch, Labels
 
 
 @runtime_checkable

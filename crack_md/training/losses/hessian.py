@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crack_md.graph import AtomGraph
-from crack_md.models.base import Prediction
+from crack_md.models.force_field import Prediction
 from crack_md.training.losses.base import DistillationStep
 
 Method = Literal["gradient", "differences"]

@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from crack_md.training.losses.base import DistillationStep
-from crack_md.training.losses.contrast import Contrast
-from crack_md.training.losses.infonce import Rows
+from crack_md.training.losses.infonce import Contrast, Rows
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from crack_md.errors import ConfigError
-from crack_md.section import Section
-from crack_md.training.config_file import assign, one_line, read_tree
+from crack_md.input_files import Section
+from crack_md.training.config import assign, one_line, read_tree
 
 
 class RoundTraining(Section):

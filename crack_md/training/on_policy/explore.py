@@ -1,24 +1,81 @@
-"""What a student does with some structures: relaxations, then hot dynamics."""
+"""The stage that explores: frames that the student comes to, and how unsure it is."""
 
-from collections.abc import Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 
+import ase.io
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator, CalculationFailed
 from ase.optimize import LBFGS
 
-from crack_md.calculators import run_together
+from crack_md.calculators import CrackCalculator, run_together
 from crack_md.calculators.batched import BatchCalculator, calculate_each
-from crack_md.errors import StructureError
+from crack_md.calculators.crack import feature_distance
+from crack_md.data.readers import read_structures
+from crack_md.data.writer import RowWriter
+from crack_md.errors import ConfigError, StructureError
+from crack_md.models.checkpoint import load_model
+from crack_md.models.teachers.base import file_sha256
+from crack_md.training.loop.run import replacing
 from crack_md.training.on_policy.config import Exploration, Limits, Relaxations
-from crack_md.training.on_policy.divergence import (
+from crack_md.training.on_policy.dynamics import (
+    category,
     count_pieces,
+    run_dynamics,
     why_forces_diverged,
     why_shape_diverged,
 )
-from crack_md.training.on_policy.dynamics import run_dynamics
-from crack_md.training.on_policy.select import farthest_move
-from crack_md.training.on_policy.visits import RunKind, Start, Visit
+from crack_md.training.on_policy.folder import Loop, RoundFolder, Stopwatch, write_rows
+from crack_md.training.on_policy.labelling import farthest_move
+from crack_md.training.on_policy.starts import (
+    QUARANTINE,
+    RunKind,
+    Start,
+    Visit,
+    find_starts,
+)
+
+Measure = Callable[[Sequence[Atoms]], list[float]]
+UTTERLY = 1e6
+"""Where a member of the committee has no answer, or an element no statistics."""
+
+
+def build_measure(students: Sequence[Path], *, device: str = "auto") -> Measure:
+    """Return what measures how unsure the first student is of each structure.
+
+    With several students: the largest standard deviation of the force on an atom, eV/Å.
+    With one: the distance of its farthest atom from the training data, in units of what
+    999 of 1,000 training atoms stay below.
+
+    Raises:
+        ConfigError: A single student without feature statistics.
+    """
+    if len(students) > 1:
+        return _spread(CrackCalculator(list(students), device=device))
+    distance = feature_distance(CrackCalculator(students[0], device=device))
+    if distance is None:
+        raise ConfigError(
+            f"{students[0]} has no feature statistics; make them with crack-md domain"
+        )
+    return lambda frames: [min(distance(atoms)[0], UTTERLY) for atoms in frames]
+
+
+def _spread(committee: CrackCalculator) -> Measure:
+    def measure(frames: Sequence[Atoms]) -> list[float]:
+        answers = committee.calculate_many(frames, ("energy", "forces"))
+        return [
+            UTTERLY
+            if isinstance(one, Exception)
+            else float(np.linalg.norm(one["forces_std"], axis=1).max())
+            for one in answers
+        ]
+
+    return measure
+
 
 MAXSTEP_A = 0.15
 
@@ -135,3 +192,87 @@ def _checked(
         else:
             refused[start.number] = [Visit(start.atoms.positions.copy(), 0, reason)]
     return sound, refused
+
+
+def explore_round(loop: Loop, number: int) -> None:
+    """Explore with the student of a round, unless that is done."""
+    here = loop.folder.round(number)
+    if here.record("explore") is not None:
+        return
+    with Stopwatch(here, "explore") as watch:
+        starts = _starts(loop, number, here)
+        loop.say(f"round {number}: exploring from {len(starts)} structures")
+        if not here.explored.exists():
+            _write_explored(loop, number, here, starts, watch)
+        frames = list(read_structures(here.explored))
+        bad = [frame for frame in frames if QUARANTINE in frame.info]
+        _write_quarantine(bad, here.quarantine)
+        counts = Counter(category(frame.info[QUARANTINE]) for frame in bad)
+        numbers = {
+            "n_starts": len(starts),
+            "n_frames": len(frames),
+            "n_quarantined": len(bad),
+            "quarantined": dict(sorted(counts.items())),
+            "seconds": round(watch.seconds, 1),
+        }
+    here.write("explore", numbers)
+
+
+def _starts(loop: Loop, number: int, here: RoundFolder) -> list[Start]:
+    if not here.starts.exists():
+        structures, passed = find_starts(
+            loop.config,
+            loop.base,
+            loop.rule,
+            number=number,
+            scratch=here.generated,
+            elements=load_model(here.student).metadata.elements,
+        )
+        for reason, count in passed.items():
+            loop.say(f"round {number}: passed over {count} structures {reason}")
+        write_rows(here.starts, structures)
+    stored = read_structures(here.starts)
+    return [Start(place, atoms) for place, atoms in enumerate(stored)]
+
+
+def _write_explored(
+    loop: Loop, number: int, here: RoundFolder, starts: list[Start], watch: Stopwatch
+) -> None:
+    config = loop.config
+    device, seed = config.explore.device, [config.seed, number]
+    calculator = CrackCalculator(here.student, device=device)
+    others = range(config.seed + 1, config.seed + config.train.committee)
+    committee = [here.student, *(here.member(one) / "student.pt" for one in others)]
+    measure = build_measure(committee, device=device)
+    job = {
+        "students": [file_sha256(path) for path in committee],
+        "explore": config.explore.model_dump(mode="json"),
+        "limits": config.limits.model_dump(mode="json"),
+        "seed": seed,
+    }
+    writer = RowWriter(here.explored, job=job)
+    for chunk in _chunks(starts[writer.done :], config.explore.together):
+        with warnings.catch_warnings():
+            # to leave the training data is what exploration is for
+            warnings.filterwarnings("ignore", ".*do not trust the energy")
+            frames = explore(
+                chunk, calculator, config.explore, config.limits, seed=seed
+            )
+            sound = [frame for frame in frames if QUARANTINE not in frame.info]
+            values = measure(sound)
+        for frame, value in zip(sound, values, strict=True):
+            frame.info["disagreement"] = value
+        writer.append(frames, done=writer.done + len(chunk))
+        watch.note()
+    writer.finish({"job": job})
+
+
+def _chunks(starts: Sequence[Start], size: int) -> Iterator[Sequence[Start]]:
+    for first in range(0, len(starts), size):
+        yield starts[first : first + size]
+
+
+def _write_quarantine(frames: Sequence[Atoms], path: Path) -> None:
+    if frames:
+        with replacing(path) as temporary:
+            ase.io.write(temporary, list(frames), format="extxyz")

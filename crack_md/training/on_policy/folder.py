@@ -1,4 +1,6 @@
-"""The files of a loop: one folder for each round, one file for what each stage did.
+"""The files of a loop, and what every stage of it needs to know.
+
+The files of a loop: one folder for each round, one file for what each stage did.
 
 loop.yaml                      the configuration, every default spelled out
 table.csv, table.json          what each round gained
@@ -17,17 +19,24 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import yaml
+from ase import Atoms
 
+from crack_md.data.dataset import LabelledDataset
+from crack_md.data.labelling import SplitRule
+from crack_md.data.readers import count_structures, read_structures
+from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, DataError
+from crack_md.training.loop.run import replacing
 from crack_md.training.on_policy.config import LoopConfig, dump_loop
-from crack_md.training.run import replacing
+from crack_md.training.on_policy.starts import QUARANTINE
 
 Stage = Literal["train", "explore", "select", "label"]
 MAY_CHANGE = ("folder", "rounds", "check_last")
@@ -170,3 +179,41 @@ def _changed(before: LoopConfig, after: LoopConfig) -> list[str]:
     for tree in (old, new):
         tree["label"].pop("workers")
     return [key for key in new if key not in MAY_CHANGE and old[key] != new[key]]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One start of the program on a loop."""
+
+    config: LoopConfig
+    folder: LoopFolder
+    rule: SplitRule
+    """How the dataset was divided."""
+    read: Callable[[Path], LabelledDataset]
+    """Reads a labelled set; it remembers those it has read."""
+    say: Callable[[str], None]
+    quiet: bool
+    """The trainer prints nothing."""
+
+    @property
+    def base(self) -> LabelledDataset:
+        """Return the dataset that the first round trains on."""
+        return self.read(self.config.data)
+
+
+def sound_frames(path: Path) -> Iterator[Atoms]:
+    """Yield the frames of an exploration that have not diverged."""
+    return (f for f in read_structures(path) if QUARANTINE not in f.info)
+
+
+def count(path: Path) -> int:
+    """Return how many structures a database holds; none where it is missing."""
+    return (count_structures([path]) or 0) if path.exists() else 0
+
+
+def write_rows(path: Path, structures: Sequence[Atoms]) -> None:
+    """Write structures to a database; it appears complete or not at all."""
+    RowWriter(path, job={}).discard()  # of a kill in between: all are written again
+    writer = RowWriter(path, job={})
+    writer.append(structures, done=len(structures))
+    writer.finish({})

@@ -1,21 +1,60 @@
-"""Structures that exploration may start from: never those that test the student."""
+"""Structures that exploration may start from, and what it comes to."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
+from jaxtyping import Float
 
+from crack_md.data.augment.frames import write_frames
+from crack_md.data.augment.recipe import read_recipe
 from crack_md.data.dataset import LabelledDataset, free_atoms, group_of
-from crack_md.data.frames import write_frames
 from crack_md.data.labelling import SplitRule
 from crack_md.data.readers import read_structures
-from crack_md.data.recipes import read_recipe
 from crack_md.data.splits import is_held_out, parse_combinations, split_of
 from crack_md.errors import DataError
 from crack_md.training.on_policy.config import LoopConfig
+
+RunKind = Literal["relaxed", "thermal"]
+QUARANTINE = "quarantine"
+"""Entry of `info` that says why a frame has diverged."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A structure to explore from."""
+
+    number: int
+    """Among the starts of the round; decides its random numbers."""
+    atoms: Atoms
+    """`info` says group, split, surface and adsorbate."""
+
+
+@dataclass(frozen=True, eq=False)
+class Visit:
+    """A structure that the student came to."""
+
+    positions: Float[np.ndarray, "atom 3"]
+    step: int
+    reason: str | None = None
+    """Why it has diverged, which ended the run."""
+    facts: dict[str, float] = field(default_factory=dict)
+
+    def frame(self, start: Start, kind: RunKind) -> Atoms:
+        """Return it as a structure; without energies, those of a student are none."""
+        frame = start.atoms.copy()
+        frame.positions = self.positions
+        told: dict[str, Any] = {"start": start.number, "step": self.step, **self.facts}
+        if self.reason is not None:
+            told[QUARANTINE] = self.reason
+        frame.info = {**start.atoms.info, "kind": kind, **told}
+        return frame
+
 
 KEPT = ("group", "surface", "adsorbate")
 

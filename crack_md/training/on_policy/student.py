@@ -6,20 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crack_md.calculators.feature_domain import training_statistics
+from crack_md.calculators.crack import training_statistics
 from crack_md.data.dataset import LabelledStructure
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import ForceField
-from crack_md.training.build import build_frames
-from crack_md.training.config import TrainConfig
-from crack_md.training.config_file import assign, check_config, read_tree
-from crack_md.training.evaluate import evaluate, known_frames
+from crack_md.training.config import TrainConfig, assign, check_config, read_tree
+from crack_md.training.data.source import TrainingData, read_training_data, usable
+from crack_md.training.evaluation import evaluate, known_frames
+from crack_md.training.loop.build import build_frames
+from crack_md.training.loop.run import replacing
+from crack_md.training.loop.train import train
 from crack_md.training.on_policy.config import LoopConfig
-from crack_md.training.on_policy.context import Loop
-from crack_md.training.on_policy.folder import LoopFolder, RoundFolder, Stopwatch
-from crack_md.training.run import replacing
-from crack_md.training.source import TrainingData, read_training_data, usable
-from crack_md.training.train import train
+from crack_md.training.on_policy.folder import Loop, LoopFolder, RoundFolder, Stopwatch
 
 
 def training_config(

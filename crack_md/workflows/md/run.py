@@ -6,21 +6,73 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
+from ase.units import fs
 
+from crack_md.errors import StructureError
 from crack_md.files import claim_folder, keep_conditions
 from crack_md.progress import Report
 from crack_md.structures import structure_sha256
-from crack_md.workflows.md.equilibration import note_of_tiny_cell
-from crack_md.workflows.md.integrators import degrees_of_freedom, temperature
-from crack_md.workflows.md.npt import require_pressure
+from crack_md.workflows.md.integrators import (
+    degrees_of_freedom,
+    require_pressure,
+    temperature,
+)
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.simulation import RESTART_FILE, Simulation
-from crack_md.workflows.md.summary import FINISHED, write_summary
-from crack_md.workflows.md.velocities import with_momenta
+from crack_md.workflows.md.summary import FINISHED, note_of_tiny_cell, write_summary
 from crack_md.workflows.model_info import note_of_domain
 from crack_md.workflows.notebook import html_facts
+
+UNKNOWN_NAMES = ("velo", "vel", "velocity", "v")
+"""Columns of other programs, each in its own unit."""
+
+
+def with_momenta(atoms: Atoms) -> Atoms:
+    """Return a copy whose column ``velocities`` has become momenta.
+
+    The column is in ASE's unit, as ``Atoms.get_velocities`` returns it: Å (u/eV)^½⁻¹,
+    which is 0.0982 Å/fs. ASE itself reads momenta only.
+
+    Raises:
+        StructureError: velocities that are not finite or disagree with momenta, or a
+            column whose unit is anybody's guess.
+    """
+    moving = atoms.copy()
+    unknown = [name for name in UNKNOWN_NAMES if moving.has(name)]
+    if unknown and not moving.has("momenta") and not moving.has("velocities"):
+        raise StructureError(
+            f"the structure has a column '{unknown[0]}', whose unit is not known; "
+            f"divide Å/fs by {fs:.6f} and call it 'velocities', or remove it to draw "
+            "velocities anew"
+        )
+    if moving.has("velocities"):
+        given = moving.arrays.pop("velocities")
+        if given.shape != (len(moving), 3):
+            raise StructureError(
+                f"the column 'velocities' has the shape {given.shape}; expected three "
+                "numbers for each atom"
+            )
+        momenta = given * moving.get_masses()[:, None]
+        _require_agreement(moving, momenta)
+        moving.set_momenta(momenta)
+    if not np.isfinite(moving.get_momenta()).all():
+        raise StructureError(
+            "velocities of the structure are not finite (NaN or infinity); repair "
+            "them, or remove them to draw them anew"
+        )
+    return moving
+
+
+def _require_agreement(atoms: Atoms, momenta: np.ndarray) -> None:
+    known = atoms.get_momenta()
+    if known.any() and not np.allclose(known, momenta, rtol=1e-3, atol=1e-5):
+        raise StructureError(
+            "the structure has momenta and velocities that disagree; remove one of "
+            "the two columns (velocities are those of ASE, in 0.0982 Å/fs)"
+        )
 
 
 @dataclass(frozen=True)

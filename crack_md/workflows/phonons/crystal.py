@@ -1,13 +1,14 @@
-"""From a crystal to its phonopy object, through forces on displaced supercells."""
+"""From a crystal to its force constants, and on to bands, heat, instabilities."""
 
 import hashlib
 import io
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
@@ -15,7 +16,17 @@ from numpy.typing import NDArray
 from crack_md.errors import DataError, MissingDependencyError, StructureError
 from crack_md.files import write_atomically
 from crack_md.progress import ProgressEvent, Report
-from crack_md.workflows.phonons.settings import Array, PhononSettings
+from crack_md.workflows.phonons.settings import (
+    IMAGINARY_THZ,
+    THZ_TO_PER_CM,
+    Array,
+    DensityOfStates,
+    ImaginaryMode,
+    Phonons,
+    PhononSettings,
+    Segment,
+    Thermodynamics,
+)
 
 
 def load_phonopy() -> Any:
@@ -166,3 +177,181 @@ def _ase_atoms(cell: Any) -> Atoms:
         masses=cell.masses,
         pbc=True,
     )
+
+
+KJ_PER_MOL = units.kJ / units.mol
+N_BINS = 400
+NAMES = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
+
+
+def analyse(
+    phonon: Any, forces: Sequence[Array] | None, *, settings: PhononSettings
+) -> Phonons:
+    """Return the phonons of a phonopy object and the forces on its supercells.
+
+    Args:
+        phonon: phonopy's object with displacements; it is given force constants.
+        forces: eV/Å on each displaced supercell; None where it has them already.
+        settings: path, mesh and temperatures.
+    """
+    if forces is not None:
+        phonon.forces = np.array(forces)
+    phonon.produce_force_constants(
+        calculate_full_force_constants=True, show_drift=False
+    )
+    raw = np.array(phonon.force_constants)
+    asymmetry, sum_rule = force_constant_asymmetry(raw), sum_rule_violation(raw)
+    phonon.symmetrize_force_constants(show_drift=False)
+    segments = bands(phonon, settings.spacing_per_A)
+    density, thermal = _mesh(phonon, settings)
+    matrix = np.array(phonon.supercell_matrix)
+    is_diagonal = np.array_equal(matrix, np.diag(np.diag(matrix)))
+    return Phonons(
+        segments,
+        density,
+        thermal,
+        imaginary_modes(segments, _to_commensurate(phonon)),
+        asymmetry,
+        sum_rule,
+        len(phonon.primitive),
+        tuple(int(n) for n in np.diag(matrix)) if is_diagonal else None,  # type: ignore[arg-type]
+    )
+
+
+def force_constant_asymmetry(constants: Float[Array, "atom atom 3 3"]) -> float:
+    """Return ‖Φ − Φᵀ‖ / ‖Φ‖, zero for the second derivatives of an energy.
+
+    Raises:
+        StructureError: nothing holds the atoms, as in a cell of one atom.
+    """
+    size = float(np.linalg.norm(constants))
+    if size == 0:
+        raise StructureError(
+            "no atom feels that another one moves, so that there are no phonons; "
+            "expected a larger supercell, or atoms within the reach of the model"
+        )
+    transposed = constants.transpose(1, 0, 3, 2)
+    return float(np.linalg.norm(constants - transposed)) / size
+
+
+def sum_rule_violation(constants: Float[Array, "atom atom 3 3"]) -> float:
+    """Return the largest |Σ_i Φ_ij| in eV/Å²; a shifted crystal feels no force."""
+    return float(np.abs(constants.sum(axis=0)).max())
+
+
+def bands(phonon: Any, spacing_per_A: float) -> tuple[Segment, ...]:
+    """Return the frequencies along seekpath's path through the Brillouin zone.
+
+    The path is that of the primitive cell as it is, standardised or not.
+    """
+    import seekpath
+
+    cell = phonon.primitive
+    found = seekpath.get_path_orig_cell(
+        (
+            cell.cell.tolist(),
+            cell.scaled_positions.tolist(),
+            kinds_of_atoms(cell).tolist(),
+        )
+    )
+    points, path = found["point_coords"], found["path"]
+    reciprocal = np.linalg.inv(cell.cell).T
+    qs = []
+    for first, last in path:
+        start, end = np.array(points[first]), np.array(points[last])
+        length = np.linalg.norm((end - start) @ reciprocal)
+        count = max(2, round(float(length) / spacing_per_A) + 1)
+        qs.append(start + np.linspace(0, 1, count)[:, None] * (end - start))
+    phonon.run_band_structure(qs)
+    result = phonon.band_structure
+    return tuple(
+        Segment(
+            (_label(first), _label(last)),
+            np.array(q),
+            np.array(distance),
+            np.array(frequency),
+        )
+        for (first, last), q, distance, frequency in zip(
+            path,
+            result.qpoints,
+            result.distances,
+            result.frequencies,
+            strict=True,
+        )
+    )
+
+
+def _label(name: str) -> str:
+    """Return ``Γ`` for ``GAMMA`` and ``S₀`` for ``S_0``."""
+    base, _, index = name.partition("_")
+    small = index.translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+    return NAMES.get(base, base) + small
+
+
+def _mesh(
+    phonon: Any, settings: PhononSettings
+) -> tuple[DensityOfStates, Thermodynamics]:
+    # phonopy's symmetry of the mesh is that of elements: isotopes break it
+    is_symmetric = not has_isotopes(phonon.primitive)
+    phonon.run_mesh(settings.mesh_length_A, is_mesh_symmetry=is_symmetric)
+    phonon.run_total_dos(freq_pitch=np.ptp(phonon.mesh.frequencies) / N_BINS)
+    dos = phonon.total_dos
+    density = DensityOfStates(np.array(dos.frequency_points), np.array(dos.dos))
+    # Imaginary modes and the three zeros at Γ have no place in harmonic sums.
+    phonon.run_thermal_properties(
+        t_min=0.0,
+        t_max=settings.max_temperature_K,
+        t_step=10.0,
+        cutoff_frequency=-IMAGINARY_THZ,
+    )
+    found = phonon.thermal_properties
+    free_energy = np.array(found.free_energy) * KJ_PER_MOL
+    return density, Thermodynamics(
+        np.array(found.temperatures),
+        free_energy,
+        np.array(found.entropy) * KJ_PER_MOL / 1000.0,
+        np.array(found.heat_capacity) * KJ_PER_MOL / 1000.0,
+        float(free_energy[0]),
+    )
+
+
+def _to_commensurate(phonon: Any) -> Float[Array, "3 3"]:
+    """Return the matrix that makes integers of the q points the supercell holds."""
+    to_supercell = np.array(phonon.supercell.cell) @ np.linalg.inv(
+        phonon.primitive.cell
+    )
+    return np.rint(to_supercell)
+
+
+def imaginary_modes(
+    segments: Sequence[Segment],
+    to_commensurate: Float[Array, "3 3"],
+    *,
+    limit_THz: float = IMAGINARY_THZ,
+) -> tuple[ImaginaryMode, ...]:
+    """Return the unstable modes along the path, worst first.
+
+    Of each branch the end points of segments are listed, and the worst point between
+    them where that is worse than both ends.
+    """
+    found: dict[tuple[tuple[float, ...], int], ImaginaryMode] = {}
+    for segment in segments:
+        last = len(segment.q) - 1
+        for branch, frequencies in enumerate(segment.frequency_THz.T, start=1):
+            for point in sorted({0, int(frequencies.argmin()), last}):
+                value = float(frequencies[point])
+                if value >= limit_THz:
+                    continue
+                q = tuple(float(x) for x in segment.q[point])
+                ends = {0: segment.labels[0], last: segment.labels[1]}
+                repeats = to_commensurate @ np.array(q)
+                mode = ImaginaryMode(
+                    ends.get(point, "-".join(segment.labels)),
+                    q,  # type: ignore[arg-type]
+                    branch,
+                    value,
+                    value * THZ_TO_PER_CM,
+                    bool(np.allclose(repeats, np.rint(repeats), atol=1e-6)),
+                )
+                found.setdefault((tuple(np.round(q, 6)), branch), mode)
+    return tuple(sorted(found.values(), key=lambda mode: mode.frequency_THz))

@@ -12,17 +12,12 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
-from crack_md.files import (
-    claim_folder,
-    keep_conditions,
-    package_versions,
-    write_json,
-)
+from crack_md.files import claim_folder, keep_conditions, package_versions, write_json
 from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
-from crack_md.workflows.surfaces.orientation import heights
-from crack_md.workflows.surfaces.slab import NONMETALS
+from crack_md.workflows.surfaces.present import NONMETALS
+from crack_md.workflows.surfaces.slab import heights
 
 MODES_FILE = "modes.json"
 DISPLACEMENT_A = 0.01

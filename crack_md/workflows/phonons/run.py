@@ -24,8 +24,8 @@ from crack_md.files import (
 from crack_md.progress import Report
 from crack_md.structures import structure_sha256
 from crack_md.workflows.notebook import html_facts
-from crack_md.workflows.phonons.analysis import analyse
 from crack_md.workflows.phonons.crystal import (
+    analyse,
     compute_forces,
     displace_supercells,
     load_phonopy,

@@ -15,10 +15,8 @@ from typing import Any
 
 from crack_md.errors import DataError
 from crack_md.files import csv_bytes, file_sha256, write_atomically, write_json
-from crack_md.workflows.ranking.calibration import Calibration, Kind
-from crack_md.workflows.ranking.dft_values import ReferenceValue
-from crack_md.workflows.ranking.errors import DEFAULT_LEVEL, AssumedErrors
-from crack_md.workflows.ranking.statistics import DRAWS
+from crack_md.workflows.ranking.calibration import Calibration, Kind, ReferenceValue
+from crack_md.workflows.ranking.errors import DEFAULT_LEVEL, DRAWS, AssumedErrors
 
 CSV_NAME, JSON_NAME = "ranking.csv", "ranking.json"
 

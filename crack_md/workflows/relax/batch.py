@@ -14,11 +14,11 @@ from crack_md.errors import DataError
 from crack_md.files import (
     atomic_path,
     csv_bytes,
+    is_full_disk,
     package_versions,
     write_atomically,
     write_json,
 )
-from crack_md.locks import is_full_disk
 from crack_md.progress import ProgressEvent, Report
 from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo, note_of_domain

@@ -9,18 +9,16 @@ from numpy.typing import NDArray
 
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.sampling.chains import SampledChains
-from crack_md.workflows.sampling.convergence import (
-    effective_sample_size,
-    split_r_hat,
-)
 from crack_md.workflows.sampling.limits import GeometryLimits, spurious_frames
 from crack_md.workflows.sampling.metrics import (
     N_GROUPS,
     Comparison,
     compare,
+    effective_sample_size,
+    split_r_hat,
     time_blocks,
 )
-from crack_md.workflows.sampling.observables import (
+from crack_md.workflows.sampling.molecule import (
     MoleculeTopology,
     Observable,
     geometric_observables,

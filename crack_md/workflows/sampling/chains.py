@@ -10,10 +10,10 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from crack_md.calculators.langevin import Langevin, maxwell_velocities
-from crack_md.calculators.replicas import Replicas
+from crack_md.calculators.replicas.langevin import Langevin, maxwell_velocities
+from crack_md.calculators.replicas.replicas import Replicas
 from crack_md.errors import ConfigError
-from crack_md.workflows.sampling.convergence import block_error
+from crack_md.workflows.sampling.metrics import block_error
 from crack_md.workflows.sampling.temperature import Temperature
 
 Structures = Float[NDArray[np.float64], "chain atom 3"]

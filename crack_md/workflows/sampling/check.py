@@ -1,8 +1,18 @@
-"""The sampling check: chains of a model, or half of a reference, against it."""
+"""The sampling check: chains of a model, or half of a reference, against it; verdict.
 
-from collections.abc import Callable
+The verdict PASS, FAIL or INCONCLUSIVE of a sampling check, with reasons.
+
+PASS takes every metric at most twice its noise floor, survival of 0.99, at most one
+spurious frame in a thousand, R-hat below 1.05, and a reference that can decide. What
+speaks against the model is a failure only where both reference and sample are long
+enough to be sure; elsewhere it is a doubt, and so is everything that limits the check
+itself. One failure makes FAIL, otherwise one doubt INCONCLUSIVE.
+"""
+
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
@@ -13,27 +23,229 @@ from crack_md.errors import ConfigError, DataError
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import html_facts
-from crack_md.workflows.sampling.analysis import Analysis, SampleFrames, analyse
+from crack_md.workflows.sampling.analysis import (
+    ENERGY,
+    Analysis,
+    Convergence,
+    SampleFrames,
+    analyse,
+)
 from crack_md.workflows.sampling.chains import SampledChains, SamplingSettings
 from crack_md.workflows.sampling.limits import GeometryLimits
-from crack_md.workflows.sampling.observables import MoleculeTopology, find_molecule
-from crack_md.workflows.sampling.potential import (
+from crack_md.workflows.sampling.metrics import Metric
+from crack_md.workflows.sampling.molecule import MoleculeTopology, find_molecule
+from crack_md.workflows.sampling.reference import (
+    MIN_FRAMES,
     MoleculePotential,
     OnReference,
+    ReferenceFrames,
     evaluate_reference,
 )
-from crack_md.workflows.sampling.reference import MIN_FRAMES, ReferenceFrames
-from crack_md.workflows.sampling.run_chains import run_chains
-from crack_md.workflows.sampling.starts import starting_positions
+from crack_md.workflows.sampling.run_chains import run_chains, starting_positions
 from crack_md.workflows.sampling.temperature import (
+    Temperature,
     Thermometers,
     measure_thermometers,
 )
-from crack_md.workflows.sampling.verdict import (
-    ChainSummary,
-    Verdict,
-    judge,
-)
+
+Status = Literal["PASS", "FAIL", "INCONCLUSIVE"]
+EXIT_CODES: dict[Status, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2}
+
+MAX_RATIO = 2.0
+GROSS_RATIO = 5.0
+"""Times the floor at which energies are wrong even beside a short reference: what its
+torsions have not shown cannot move the mean energy that far."""
+MIN_SURVIVAL = 0.99
+MAX_SPURIOUS = 1e-3
+GROSS_SPURIOUS = 10.0
+"""Times the limit at which spurious frames need no error bar: a chain may be stuck."""
+MAX_R_HAT = 1.05
+MIN_EFFECTIVE_SIZE = 50.0
+VIRIAL_TOLERANCE = 0.3
+BOND_TOLERANCE = 0.1
+KINETIC_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class ChainSummary:
+    """How the chains fared; None in `judge` for frames that are no chains."""
+
+    survival: float
+    kinetic: Temperature
+    forces_kind: Literal["gradient", "direct"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came out, in a word and in lines of reasons."""
+
+    status: Status
+    failures: tuple[str, ...]
+    """What shows that the model does not sample like the reference."""
+    doubts: tuple[str, ...]
+    """Why this check cannot say more."""
+
+    @property
+    def exit_code(self) -> int:
+        """Return 0 for PASS, 1 for FAIL, 2 for INCONCLUSIVE."""
+        return EXIT_CODES[self.status]
+
+
+def judge(
+    analysis: Analysis,
+    *,
+    thermometers: Thermometers,
+    temperature_K: float,
+    dynamics: ChainSummary | None = None,
+) -> Verdict:
+    """Return the verdict on a sample.
+
+    Args:
+        analysis: what was measured.
+        thermometers: of the reference.
+        temperature_K: that reference and chains should have.
+        dynamics: of the chains; None where another trajectory is compared.
+    """
+    failures: list[str] = []
+    is_off = list(_doubts_about_temperature(thermometers, temperature_K))
+    doubts = [
+        *is_off,
+        *_doubts_about_reference(analysis.reference_convergence),
+        *_doubts_about_sample(analysis.sample_convergence),
+    ]
+    for metric in (m for c in analysis.comparisons for m in c.metrics):
+        if not metric.ratio <= MAX_RATIO:
+            excuse = _excuse(metric, analysis, is_off=bool(is_off))
+            (doubts if excuse else failures).append(_describe(metric) + excuse)
+    if analysis.n_frames == 0:
+        doubts.append("no frame counts: no chain outlived the steps to discard")
+    elif not analysis.spurious_fraction <= MAX_SPURIOUS:
+        is_sure = not is_off and _has_spurious_states(analysis)
+        reason = (
+            f"{analysis.n_spurious['any']} of {analysis.n_frames} frames are spurious: "
+            f"{analysis.spurious_fraction:.2g}, not at most {MAX_SPURIOUS:g}"
+        )
+        (failures if is_sure else doubts).append(reason)
+    if dynamics is not None:
+        if not dynamics.survival >= MIN_SURVIVAL:
+            failures.append(
+                f"{dynamics.survival:.2f} of the chains lived to the end, not "
+                f"{MIN_SURVIVAL}"
+            )
+        doubts += _doubts_about_chains(dynamics, temperature_K)
+    status: Status = "FAIL" if failures else "INCONCLUSIVE" if doubts else "PASS"
+    return Verdict(status, tuple(failures), tuple(doubts))
+
+
+def _excuse(metric: Metric, analysis: Analysis, *, is_off: bool) -> str:
+    """Return what else than the model a distance may come from; empty if nothing."""
+    if is_off:
+        return ", but the reference is in doubt"
+    if any(_is_short(one) for one in analysis.reference_convergence):
+        is_gross = metric.kind == "energy" and metric.ratio > GROSS_RATIO
+        return "" if is_gross else ", but the reference is short"
+    monitored = _monitors(metric, analysis.sample_convergence)
+    if not all(one.r_hat < MAX_R_HAT and not _is_short(one) for one in monitored):
+        return ", but the sample has not converged"
+    is_noise = not metric.value > MAX_RATIO * metric.sample_floor
+    return ", but the sample is as far from itself" if is_noise else ""
+
+
+def _has_spurious_states(analysis: Analysis) -> bool:
+    """Return whether spurious frames are neither chance nor missed by the reference.
+
+    What N frames do not show may yet have a probability of 3/N (at 95 %).
+    """
+    limit = max(MAX_SPURIOUS, 3.0 / analysis.n_reference)
+    surely = analysis.spurious_fraction - 2.0 * analysis.spurious_error
+    return surely > limit or analysis.spurious_fraction > GROSS_SPURIOUS * limit
+
+
+def _monitors(
+    metric: Metric, convergence: tuple[Convergence, ...]
+) -> list[Convergence]:
+    """Return what has to converge for a metric to mean something."""
+    if metric.kind == "energy":
+        return [one for one in convergence if one.name == ENERGY]
+    if metric.kind == "torsion":
+        return [one for one in convergence if one.name.startswith(metric.observable)]
+    return [one for one in convergence if one.name != ENERGY]
+
+
+def _describe(metric: Metric) -> str:
+    what = {"W1": "Wasserstein distance", "JS": "Jensen–Shannon", "F": "RMSE of F"}
+    return (
+        f"{metric.observable}: {what[metric.quantity]} {metric.value:.3g} "
+        f"{metric.unit}, {metric.ratio:.1f} times the noise floor"
+    )
+
+
+def _doubts_about_temperature(
+    thermometers: Thermometers, temperature_K: float
+) -> Iterator[str]:
+    virial, bonds = thermometers.virial, thermometers.bonds
+    if virial is None or bonds is None:
+        yield (
+            "the reference has no forces: whether they belong to its frames cannot be "
+            "told"
+        )
+        return
+    if virial.is_off(
+        temperature_K, tolerance=VIRIAL_TOLERANCE, spread=thermometers.turning
+    ):
+        yield (
+            f"the virial temperature of the reference is {virial}, more than "
+            f"{VIRIAL_TOLERANCE:.0%} off {temperature_K:.0f} K: it was not sampled "
+            "with the potential that labels it"
+        )
+    if bonds.is_off(temperature_K, tolerance=BOND_TOLERANCE):
+        yield (
+            f"the bonds of the reference show {bonds}, more than {BOND_TOLERANCE:.0%} "
+            f"off {temperature_K:.0f} K: give its --temperature"
+        )
+
+
+def _doubts_about_reference(convergence: tuple[Convergence, ...]) -> Iterator[str]:
+    for one in convergence:
+        if _is_short(one):
+            yield (
+                f"{one.name}: the {one.n_values} frames of the reference are worth "
+                f"{one.effective_size:.0f} independent ones, fewer than "
+                f"{MIN_EFFECTIVE_SIZE:.0f}"
+            )
+
+
+def _doubts_about_sample(convergence: tuple[Convergence, ...]) -> Iterator[str]:
+    for one in convergence:
+        if not one.r_hat < MAX_R_HAT:
+            yield (
+                f"{one.name}: R-hat of the sample is {one.r_hat:.2f}, not below "
+                f"{MAX_R_HAT}: sample longer"
+            )
+        elif _is_short(one):
+            yield (
+                f"{one.name}: the sample is worth {one.effective_size:.0f} independent "
+                f"frames, fewer than {MIN_EFFECTIVE_SIZE:.0f}: sample longer"
+            )
+
+
+def _doubts_about_chains(dynamics: ChainSummary, temperature_K: float) -> Iterator[str]:
+    if dynamics.forces_kind == "direct":
+        yield (
+            "forces are direct, not the gradient of the energy: the chains are not "
+            "samples of exp(−U/kT), whatever their distribution is"
+        )
+    kinetic, margin = dynamics.kinetic, 2.0 * dynamics.kinetic.error
+    if abs(kinetic.value - temperature_K) > KINETIC_TOLERANCE * temperature_K + margin:
+        yield (
+            f"the chains move at {kinetic}, more than {KINETIC_TOLERANCE:.0%} off "
+            f"{temperature_K:.0f} K: take a smaller --timestep or more --friction"
+        )
+
+
+def _is_short(convergence: Convergence) -> bool:
+    return not convergence.effective_size >= MIN_EFFECTIVE_SIZE
+
 
 CHAINS_FILE = "chains.npz"
 N_RESTART_FRAMES = 100

@@ -20,8 +20,7 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
 from crack_md.data.bonds import BOND_FACTOR, broken_bond, distances
-from crack_md.workflows.sampling.molecule import BondGraph, Positions
-from crack_md.workflows.sampling.observables import energy_window
+from crack_md.workflows.sampling.molecule import BondGraph, Positions, energy_window
 
 BOND_MARGIN_A = 0.1
 QUANTILES = (0.001, 0.999)

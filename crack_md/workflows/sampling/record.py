@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.files import package_versions
-from crack_md.workflows.sampling import verdict
+from crack_md.workflows.sampling import check as verdict
 from crack_md.workflows.sampling.analysis import Convergence
 from crack_md.workflows.sampling.chains import SampledChains
 from crack_md.workflows.sampling.check import SamplingCheck

@@ -27,7 +27,7 @@ from ase import units
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from crack_md.workflows.sampling.convergence import block_error
+from crack_md.workflows.sampling.metrics import block_error
 from crack_md.workflows.sampling.molecule import BondGraph, Positions
 
 

@@ -31,7 +31,6 @@ from crack_md.workflows.relax.relax import (
     optimizer_named,
     relax_fcc_constant,
 )
-from crack_md.workflows.relax.store import RelaxationRecord as RelaxationRecord
 from crack_md.workflows.surfaces.adsorbates import (
     ADSORBATES,
     Adsorbate,

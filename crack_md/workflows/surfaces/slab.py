@@ -15,20 +15,21 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
+from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
 from crack_md.workflows.surfaces.contact_surface import exposed_atoms
-from crack_md.workflows.surfaces.layers import LAYER_GAP_A, layers
-from crack_md.workflows.surfaces.present import NONMETALS as NONMETALS
-from crack_md.workflows.surfaces.present import adsorbed_atoms
-from crack_md.workflows.surfaces.upright import (
+from crack_md.workflows.surfaces.orientation import (
+    LAYER_GAP_A,
     ConstraintError,
     Upright,
     held_atoms,
+    layers,
     partly_held_atoms,
     turn_upright,
 )
+from crack_md.workflows.surfaces.present import NONMETALS, adsorbed_atoms
 
 OVERLAP_A = 0.7
 """Nuclei nearer than this (H-H in H2 is 0.74 Å) mean a broken structure."""
@@ -277,3 +278,41 @@ def _unwrap(slab: Atoms, axis: int) -> bool:
     images -= 0.0 if cut else images.min()
     slab.positions -= images[:, None] * slab.cell[axis]
     return cut
+
+
+def normal_axis(atoms: Atoms) -> int:
+    """Return the cell vector that leaves the surface, from 0.
+
+    It is the one along which there is vacuum or no periodicity; the third where this
+    is no slab, that is, where there are none or several.
+    """
+    open_axes = vacuum_axes(atoms)
+    return open_axes[0] if len(open_axes) == 1 else 2
+
+
+def surface_normal(atoms: Atoms) -> Float[NDArray[np.float64], " 3"]:
+    """Return the unit vector across the surface, on the side of its cell vector."""
+    axis = normal_axis(atoms)
+    cell = atoms.cell.complete().array
+    normal = np.cross(cell[axis - 2], cell[axis - 1])
+    normal /= np.linalg.norm(normal)
+    return np.asarray(normal * np.sign(normal @ cell[axis]))
+
+
+def heights(atoms: Atoms) -> Float[NDArray[np.float64], " atom"]:
+    """Return how far in Å atoms are along the normal above the widest gap.
+
+    So a slab that the cell boundary cuts in two is whole.
+    """
+    axis = normal_axis(atoms)
+    cell = atoms.cell.complete()
+    thickness = abs(float(surface_normal(atoms) @ cell.array[axis]))
+    scaled = cell.scaled_positions(atoms.positions)[:, axis]
+    if atoms.pbc[axis]:
+        scaled = scaled % 1.0
+        order = np.sort(scaled)
+        gaps = np.diff(order, append=order[0] + 1.0)
+        above = order[(int(gaps.argmax()) + 1) % len(order)]
+        # round-off may not send the lowest atom to the top
+        scaled = (scaled - above + 1e-6) % 1.0
+    return np.asarray((scaled - scaled.min()) * thickness)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.build import fcc100, fcc111
 
-from crack_md.data.augment.adsorbates import (
+from crack_md.data.augment.crystals import (
     CONTACT,
     add_adsorbates,
     drop_height,

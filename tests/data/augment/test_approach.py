@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from ase.build import add_adsorbate, bulk, fcc111, molecule
 
-from crack_md.data.augment.approach import (
+from crack_md.data.augment.distort import (
     light_bonds,
     pressed,
     pulled,
     pushed,
     stretched,
 )
-from crack_md.data.augment.variants import Contact, Pull, Push, Stretch
+from crack_md.data.augment.recipe import Contact, Pull, Push, Stretch
 
 METAL = list(range(12))
 OXYGEN, HYDROGEN = 12, 13

@@ -17,7 +17,7 @@ from crack_md.data.augment.distort import (
     strained,
     with_vacancy,
 )
-from crack_md.data.augment.variants import (
+from crack_md.data.augment.recipe import (
     Given,
     Hot,
     Rattle,

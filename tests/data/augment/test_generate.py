@@ -8,20 +8,21 @@ import pytest
 import yaml
 from ase import Atoms
 
-from crack_md.data.augment.generate import generate, plan_of
-from crack_md.data.augment.lattice import teacher_lattice_constants
-from crack_md.data.augment.surfaces import surface_layer_of
-from crack_md.data.augment.variants import Rattle, Strain, Variants
-from crack_md.data.frames import count_bases, write_frames
-from crack_md.data.readers import read_structures
-from crack_md.data.recipes import (
+from crack_md.data.augment.bases import generate, plan_of, teacher_lattice_constants
+from crack_md.data.augment.crystals import surface_layer_of
+from crack_md.data.augment.frames import count_bases, write_frames
+from crack_md.data.augment.recipe import (
     Alloys,
     Dimers,
     Part,
+    Rattle,
     Recipe,
+    Strain,
+    Variants,
     default_recipe,
     read_recipe,
 )
+from crack_md.data.readers import read_structures
 from crack_md.errors import ConfigError, TeacherError
 from crack_md.models.teachers import TeacherLabels, load_teacher
 

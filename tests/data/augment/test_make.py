@@ -5,9 +5,8 @@ import pytest
 from ase.build import add_adsorbate, bulk, fcc111
 from ase.constraints import FixAtoms
 
-from crack_md.data.augment.dynamics import relaxed, thermal
-from crack_md.data.augment.make import MAKERS, make_frames
-from crack_md.data.augment.variants import Rattle, Relax, Thermal, Variants
+from crack_md.data.augment.frames import MAKERS, make_frames, relaxed, thermal
+from crack_md.data.augment.recipe import Rattle, Relax, Thermal, Variants
 from crack_md.errors import TeacherError
 from crack_md.models.teachers import load_teacher
 

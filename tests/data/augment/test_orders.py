@@ -5,8 +5,15 @@ import pytest
 from ase.build import fcc111
 from ase.neighborlist import neighbor_list
 
-from crack_md.data.augment.orders import MILLER, add_skin, build_crystal, decorate
-from crack_md.data.augment.surfaces import build_surface, layer_of, surface_layer_of
+from crack_md.data.augment.crystals import (
+    MILLER,
+    add_skin,
+    build_crystal,
+    build_surface,
+    decorate,
+    layer_of,
+    surface_layer_of,
+)
 
 A = 4.0
 NEIGHBOR = A / np.sqrt(2)

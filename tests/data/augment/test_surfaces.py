@@ -5,7 +5,7 @@ import pytest
 from ase.build import fcc111
 from ase.neighborlist import neighbor_list
 
-from crack_md.data.augment.surfaces import (
+from crack_md.data.augment.crystals import (
     SIZES,
     build_bulk,
     build_surface,

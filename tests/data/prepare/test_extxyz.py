@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crack_md.data.dataset import free_atoms
-from crack_md.data.prepare.extxyz import parse_frame, raw_frames
+from crack_md.data.prepare.oc20_files import parse_frame, raw_frames
 from crack_md.errors import DataError
 from tests.oc20_files import as_text, frame
 

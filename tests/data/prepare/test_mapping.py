@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crack_md.data.prepare.mapping import SystemInfo, read_mapping
+from crack_md.data.prepare.oc20_files import SystemInfo, read_mapping
 from crack_md.errors import DataError
 from tests.oc20_files import record, write_mapping
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from crack_md.data.dataset import fingerprint, read_dataset, read_metadata
-from crack_md.data.prepare.oc20 import OC20Counts, prepare_oc20
-from crack_md.data.prepare.oc20_choice import OC20Choice
+from crack_md.data.prepare.oc20 import OC20Choice, OC20Counts, prepare_oc20
 from crack_md.data.prepare.splits import SplitPlan, parse_plan, read_splits
 from crack_md.data.readers import read_structures
 from crack_md.errors import ConfigError, CrackError, DataError

@@ -6,8 +6,8 @@ import torch
 from ase.build import bulk, fcc111
 
 from crack_md.errors import TeacherError
-from crack_md.models.base import invariants
 from crack_md.models.checkpoint import save_model
+from crack_md.models.force_field import invariants
 from crack_md.models.teachers import load_teacher
 from crack_md.models.teachers.equiformer import EquiformerTeacher
 from crack_md.neighbors import build_graph

@@ -504,9 +504,9 @@ def test_a_dataset_with_everything(uma: Path, tmp_path: Path) -> None:
 def test_training_beside_the_teacher_is_training_from_its_labels(
     uma: Path, tmp_path: Path
 ) -> None:
-    from crack_md.training.config_file import check_config
-    from crack_md.training.run import RunFolder
-    from crack_md.training.train import train
+    from crack_md.training.config import check_config
+    from crack_md.training.loop.run import RunFolder
+    from crack_md.training.loop.train import train
 
     data = write_dataset(
         tmp_path / "frames.aselmdb",

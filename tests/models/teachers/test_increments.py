@@ -11,8 +11,11 @@ from crack_md.data import read_dataset
 from crack_md.data.labelling import label_structures
 from crack_md.errors import ConfigError, TeacherError
 from crack_md.models.teachers import TeacherLabels, load_teacher
-from crack_md.models.teachers.increments import IncrementTeacher
-from crack_md.models.teachers.label_recipe import LabelRecipe, read_label_recipe
+from crack_md.models.teachers.increments import (
+    IncrementTeacher,
+    LabelRecipe,
+    read_label_recipe,
+)
 
 
 class Springs:
@@ -186,7 +189,7 @@ def test_features_come_from_the_teacher_that_the_recipe_names():
 
 def test_labels_survive_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "crack_md.data.wanted.load_teacher", lambda spec, **_: teacher(features="b")
+        "crack_md.data.labelling.load_teacher", lambda spec, **_: teacher(features="b")
     )
     source = tmp_path / "frames.extxyz"
     ase.io.write(source, [covered(), covered("Ni")])

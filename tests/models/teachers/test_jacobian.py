@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 
 from crack_md.models.teachers import AseTeacher, load_teacher
-from crack_md.models.teachers.jacobian import draw_coordinates, jacobian_rows
+from crack_md.models.teachers.base import draw_coordinates, jacobian_rows
 
 RANDOM = np.random.default_rng(0)
 MATRIX = RANDOM.normal(size=(9, 9))

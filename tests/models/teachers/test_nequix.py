@@ -9,10 +9,9 @@ import pytest
 from ase.build import bulk, fcc111, molecule
 
 from crack_md.data import read_dataset
-from crack_md.data.augment.variants import Rattle, Relax, Variants
-from crack_md.data.frames import write_frames
+from crack_md.data.augment.frames import write_frames
+from crack_md.data.augment.recipe import Alloys, Rattle, Recipe, Relax, Variants
 from crack_md.data.labelling import label_structures
-from crack_md.data.recipes import Alloys, Recipe
 from crack_md.errors import MissingDependencyError, TeacherError
 from crack_md.models.teachers import load_teacher
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crack_md.plots.screening.axes import Axes, ticks
-from crack_md.plots.screening.diagrams import draw_diagram, levels, limiting_step
+from crack_md.plots.screening.candidates import draw_diagram, levels, limiting_step
+from crack_md.plots.screening.markup import Axes, ticks
 from crack_md.plots.screening.view import EnergyView, ReportView, SlabView
 from crack_md.plots.screening.volcano import draw_volcano
 from crack_md.workflows.orr.diagram import Volcano

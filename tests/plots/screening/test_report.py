@@ -10,7 +10,7 @@ import pytest
 
 from crack_md.errors import DataError
 from crack_md.plots.screening.report import write_report
-from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.calibration import ReferenceValue
 from crack_md.workflows.ranking.rank import rank_slabs
 from crack_md.workflows.ranking.results import RankSettings, Rescored, write_ranking
 from crack_md.workflows.screening.reader import read_rows, read_screening

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import add_adsorbate, fcc100, fcc111, molecule
 from matplotlib.image import imread
 
-from crack_md.plots.screening.structures import draw_structure, picture
+from crack_md.plots.screening.candidates import draw_structure, picture
 
 
 def covered(size: tuple[int, int, int] = (2, 2, 4)) -> Atoms:

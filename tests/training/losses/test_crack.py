@@ -7,10 +7,15 @@ import pytest
 import torch
 
 from crack_md.graph import AtomGraph
-from crack_md.training.heads import FeatureHead
+from crack_md.training.loop.heads import FeatureHead
 from crack_md.training.losses import DistillationStep, Features
-from crack_md.training.losses.crack import relations, unit_features
-from crack_md.training.losses.pairs import AtomPairs, both_directions, unique_pairs
+from crack_md.training.losses.crack import (
+    AtomPairs,
+    both_directions,
+    relations,
+    unique_pairs,
+    unit_features,
+)
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
 from tests.training.factories import crack_term, random_graph, step_of
 

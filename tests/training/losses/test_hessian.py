@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from crack_md.data.batches import JacobianBatch
 from crack_md.graph import AtomGraph
-from crack_md.models.base import Prediction
-from crack_md.models.force_field import ForceField
+from crack_md.models.force_field import ForceField, Prediction
+from crack_md.training.data.frames import JacobianBatch
 from crack_md.training.losses import DistillationStep, HessianLoss
 from crack_md.training.losses.hessian import row_by_differences, row_by_gradient
 from tests.factories import graph_of, oxygen_slab, tiny_model, water

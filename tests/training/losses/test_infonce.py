@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from crack_md.training.losses import infonce as infonce_module
-from crack_md.training.losses.blocks import alike_blocks, blocks_of
-from crack_md.training.losses.contrast import draw_from_blocks
-from crack_md.training.losses.infonce import Rows, Sample, infonce
-from crack_md.training.losses.log_sum_exp import log_sum_exp
+from crack_md.training.losses.blocks import alike_blocks, blocks_of, log_sum_exp
+from crack_md.training.losses.infonce import Rows, Sample, draw_from_blocks, infonce
 
 N_ROWS = 7
 

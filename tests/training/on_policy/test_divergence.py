@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
 from crack_md.training.on_policy.config import Limits
-from crack_md.training.on_policy.divergence import (
+from crack_md.training.on_policy.dynamics import (
     category,
     count_pieces,
     why_forces_diverged,

@@ -8,7 +8,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
-from crack_md.calculators.batch_forces import ForceBatch
+from crack_md.calculators.replicas.state import ForceBatch
 from crack_md.training.on_policy.config import (
     Dynamics,
     Exploration,
@@ -17,7 +17,7 @@ from crack_md.training.on_policy.config import (
 )
 from crack_md.training.on_policy.dynamics import GuardedForces, run_dynamics
 from crack_md.training.on_policy.explore import explore
-from crack_md.training.on_policy.visits import QUARANTINE, Start
+from crack_md.training.on_policy.starts import QUARANTINE, Start
 
 LIMITS = Limits()
 

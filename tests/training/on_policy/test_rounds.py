@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.io import read, write
 
 from crack_md.calculators import CrackCalculator
-from crack_md.calculators.feature_domain import node_features
+from crack_md.calculators.crack import node_features
 from crack_md.data.dataset import read_dataset
 from crack_md.data.readers import read_structures
 from crack_md.data.splits import is_held_out
@@ -18,12 +18,12 @@ from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, DataError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.teachers import load_teacher
-from crack_md.training.on_policy import exploring, student
+from crack_md.training.loop.run import RunFolder
+from crack_md.training.on_policy import explore as exploring
+from crack_md.training.on_policy import student
 from crack_md.training.on_policy.folder import LoopFolder, RoundFolder
-from crack_md.training.on_policy.rounds import run_loop
-from crack_md.training.on_policy.table import printed, rows_of
-from crack_md.training.on_policy.visits import QUARANTINE
-from crack_md.training.run import RunFolder
+from crack_md.training.on_policy.rounds import printed, rows_of, run_loop
+from crack_md.training.on_policy.starts import QUARANTINE
 from tests.training.on_policy.loops import (
     HELD_OUT,
     cell,

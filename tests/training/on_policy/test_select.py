@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crack_md.training.on_policy.config import Mixing, Selection
-from crack_md.training.on_policy.select import choose_frames, farthest_move
+from crack_md.training.on_policy.labelling import choose_frames, farthest_move
 
 
 def at(x: float) -> np.ndarray:

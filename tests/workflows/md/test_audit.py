@@ -10,8 +10,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.md.audit import AuditSettings, run_audit
-from crack_md.workflows.md.jacobian import force_asymmetry
+from crack_md.workflows.md.audit import AuditSettings, force_asymmetry, run_audit
 from tests.workflows.harmonic import LinearForces, Scripted
 
 

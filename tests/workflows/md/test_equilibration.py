@@ -12,14 +12,15 @@ from ase.units import fs
 
 from crack_md.api.runs import run_md
 from crack_md.errors import StructureError
-from crack_md.workflows.md.equilibration import (
-    Mean,
-    note_of_tiny_cell,
-    reasons_against_equilibrium,
-)
 from crack_md.workflows.md.run import run_dynamics
 from crack_md.workflows.md.settings import MDSettings
-from crack_md.workflows.md.summary import mean_of_correlated, read_thermo
+from crack_md.workflows.md.summary import (
+    Mean,
+    mean_of_correlated,
+    note_of_tiny_cell,
+    read_thermo,
+    reasons_against_equilibrium,
+)
 from tests.workflows.harmonic import Harmonic, NoForces
 
 LANGEVIN = MDSettings(temperature_K=700.0, friction_per_ps=1.0)

@@ -13,9 +13,9 @@ from ase import Atoms
 from crack_md.errors import DataError
 from crack_md.files import claim_folder
 from crack_md.workflows.md.audit import AuditSettings, run_audit
+from crack_md.workflows.md.output import State, read_state, write_state
 from crack_md.workflows.md.run import run_dynamics
 from crack_md.workflows.md.settings import Format, MDSettings
-from crack_md.workflows.md.state import State, read_state, write_state
 from tests.workflows.harmonic import Harmonic, NoForces
 
 SITES = 6.0 * np.arange(6)[:, None] * np.ones(3)

@@ -4,8 +4,12 @@ from ase import Atoms
 from ase.build import fcc111
 
 from crack_md.errors import ConfigError, StructureError
-from crack_md.workflows.md.diffusion import diffusion_coefficient, surface_path
-from crack_md.workflows.md.residence import Residence, trace_residence
+from crack_md.workflows.md.residence import (
+    Residence,
+    diffusion_coefficient,
+    surface_path,
+    trace_residence,
+)
 from crack_md.workflows.surfaces.sites import Site, find_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
 

@@ -9,7 +9,7 @@ from scipy.stats import chi2
 
 from crack_md.workflows.md.run import MDResult, run_dynamics
 from crack_md.workflows.md.settings import MDSettings
-from crack_md.workflows.md.stops import StopRules
+from crack_md.workflows.md.simulation import StopRules
 from tests.workflows.harmonic import Scripted
 
 

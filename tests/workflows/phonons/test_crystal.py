@@ -10,7 +10,7 @@ from ase.build import bulk, make_supercell
 from ase.calculators.emt import EMT
 
 from crack_md.errors import ConfigError, DataError, StructureError
-from crack_md.workflows.phonons.analysis import analyse, bands
+from crack_md.workflows.phonons.crystal import analyse, bands
 from crack_md.workflows.phonons.run import PhononResult, run_phonons
 from crack_md.workflows.phonons.settings import PhononSettings
 from crack_md.workflows.relax.relax import RelaxSettings

@@ -9,7 +9,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from typer.testing import CliRunner
 
-from crack_md.api.models import describe_calculator
+from crack_md.api.inputs import describe_calculator
 from crack_md.calculators import CrackCalculator
 from crack_md.cli import app
 from crack_md.models.architectures import architecture_from, build_network

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from crack_md.errors import DataError
-from crack_md.workflows.ranking.dft_values import read_reference_values
+from crack_md.workflows.ranking.calibration import read_reference_values
 from crack_md.workflows.screening.reader import SavedScreening, read_screening
 from tests.workflows.ranking.screenings import write_csv, write_screening
 

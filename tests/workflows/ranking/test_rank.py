@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError, DataError
-from crack_md.workflows.ranking.dft_values import ReferenceValue
+from crack_md.workflows.ranking.calibration import ReferenceValue
 from crack_md.workflows.ranking.errors import AssumedErrors
 from crack_md.workflows.ranking.rank import rank_slabs
 from crack_md.workflows.ranking.results import (

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from crack_md.workflows.ranking.errors import ErrorPart, Estimates
-from crack_md.workflows.ranking.statistics import rank_statistics
+from crack_md.workflows.ranking.errors import ErrorPart, Estimates, rank_statistics
 
 
 def test_four_draws_by_hand() -> None:

@@ -6,8 +6,7 @@ from ase.build import fcc111
 from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 
-from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
-from crack_md.workflows.relax.stall import StallWatch
+from crack_md.workflows.relax.relax import RelaxSettings, StallWatch, relax_atoms
 
 
 class Kink(Calculator):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crack_md.workflows.sampling.analysis import SampleFrames, reference_convergence
-from crack_md.workflows.sampling.observables import find_molecule
+from crack_md.workflows.sampling.molecule import find_molecule
 from crack_md.workflows.sampling.reference import ReferenceFrames
 from tests.workflows.sampling.toys import HYDROGEN_PEROXIDE, peroxide_start
 

@@ -14,11 +14,7 @@ from crack_md.workflows.sampling.chains import (
 from crack_md.workflows.sampling.limits import GeometryLimits
 from crack_md.workflows.sampling.molecule import BondGraph
 from crack_md.workflows.sampling.run_chains import run_chains
-from tests.workflows.sampling.toys import (
-    HYDROGEN_PEROXIDE,
-    Peroxide,
-    peroxide_start,
-)
+from tests.workflows.sampling.toys import HYDROGEN_PEROXIDE, Peroxide, peroxide_start
 
 SETTINGS = SamplingSettings(500.0, n_chains=4, steps=400, record_every=10)
 STARTS = np.stack([peroxide_start(angle) for angle in (80.0, 100.0, 120.0, 140.0)])

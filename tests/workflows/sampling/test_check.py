@@ -17,19 +17,15 @@ from crack_md.workflows.sampling.chains import (
 )
 from crack_md.workflows.sampling.check import (
     SamplingCheck,
+    Verdict,
     check_halves,
     compare_chains,
+    judge,
 )
-from crack_md.workflows.sampling.molecule import dihedral_angles
-from crack_md.workflows.sampling.observables import find_molecule
+from crack_md.workflows.sampling.molecule import dihedral_angles, find_molecule
 from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
 from crack_md.workflows.sampling.temperature import measure_thermometers
-from crack_md.workflows.sampling.verdict import Verdict, judge
-from tests.workflows.sampling.toys import (
-    HYDROGEN_PEROXIDE,
-    Peroxide,
-    peroxide_start,
-)
+from tests.workflows.sampling.toys import HYDROGEN_PEROXIDE, Peroxide, peroxide_start
 
 TOY = ModelInfo("toy", "sha", "total")
 T = 500.0

@@ -3,7 +3,7 @@ import pytest
 from scipy.signal import lfilter
 from scipy.stats import norm, rankdata
 
-from crack_md.workflows.sampling.convergence import (
+from crack_md.workflows.sampling.metrics import (
     block_error,
     effective_sample_size,
     split_r_hat,

@@ -6,7 +6,7 @@ from ase.calculators.emt import EMT
 from crack_md.calculators import CrackCalculator
 from crack_md.errors import ConfigError, StructureError
 from crack_md.workflows.sampling.chains import ChainReplicas, LangevinSettings
-from crack_md.workflows.sampling.potential import MoleculePotential
+from crack_md.workflows.sampling.reference import MoleculePotential
 from tests.factories import tiny_model
 from tests.workflows.sampling.toys import (
     HYDROGEN_PEROXIDE,

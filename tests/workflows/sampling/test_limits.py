@@ -6,10 +6,13 @@ from ase import Atoms
 from ase.build import molecule
 
 from crack_md.workflows.sampling.limits import GeometryLimits, spurious_frames
-from crack_md.workflows.sampling.molecule import dihedral_angles, find_bonds
-from crack_md.workflows.sampling.observables import find_molecule
+from crack_md.workflows.sampling.molecule import (
+    dihedral_angles,
+    find_bonds,
+    find_molecule,
+)
 from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
-from crack_md.workflows.sampling.starts import starting_positions, turn_bond
+from crack_md.workflows.sampling.run_chains import starting_positions, turn_bond
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from crack_md.workflows.sampling.metrics import (
     compare,
     time_blocks,
 )
-from crack_md.workflows.sampling.observables import (
+from crack_md.workflows.sampling.molecule import (
     ALL_PAIRS,
     Observable,
     bin_edges,

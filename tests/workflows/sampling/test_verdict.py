@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from crack_md.workflows.sampling.analysis import Analysis, Convergence
+from crack_md.workflows.sampling.check import ChainSummary, Verdict, judge
 from crack_md.workflows.sampling.metrics import Comparison, Metric
 from crack_md.workflows.sampling.temperature import Temperature, Thermometers
-from crack_md.workflows.sampling.verdict import ChainSummary, Verdict, judge
 
 GOOD = Thermometers(Temperature(510.0, 30.0), Temperature(505.0, 5.0))
 STEADY = ChainSummary(1.0, Temperature(501.0, 2.0), "gradient")

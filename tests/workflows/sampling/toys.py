@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
-from crack_md.calculators.batch_forces import ForceBatch
+from crack_md.calculators.replicas.state import ForceBatch
 
 HYDROGEN_PEROXIDE = np.array([8, 8, 1, 1])
 

@@ -5,9 +5,15 @@ import pytest
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import ScreenSettings
-from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
+from crack_md.workflows.screening.results import (
+    ScreenResult,
+    SiteResult,
+    SlabResult,
+    site_rows,
+    slab_rows,
+    summarize,
+)
 from crack_md.workflows.screening.screen import rank
-from crack_md.workflows.screening.writer import site_rows, slab_rows, summarize
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
 SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"))

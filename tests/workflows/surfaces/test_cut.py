@@ -8,9 +8,14 @@ from ase.spacegroup import crystal
 
 from crack_md.errors import ConfigError
 from crack_md.structures import StructureEntry
-from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
-from crack_md.workflows.surfaces.layers import crystal_planes
-from crack_md.workflows.surfaces.planes import Plane, cell_along, parse_planes
+from crack_md.workflows.surfaces.cut import (
+    CutSettings,
+    Plane,
+    cell_along,
+    cut_entries,
+    parse_planes,
+)
+from crack_md.workflows.surfaces.orientation import crystal_planes
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import prepare_slab
 

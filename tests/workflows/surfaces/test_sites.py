@@ -16,8 +16,7 @@ from ase.build import (
 )
 
 from crack_md.structures import StructureEntry
-from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
-from crack_md.workflows.surfaces.planes import parse_planes
+from crack_md.workflows.surfaces.cut import CutSettings, cut_entries, parse_planes
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import prepare_slab
 

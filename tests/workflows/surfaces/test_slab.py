@@ -5,8 +5,7 @@ from ase.build import add_adsorbate, bulk, fcc111, fcc211, molecule
 from ase.constraints import FixAtoms, FixCartesian, FixCom, FixScaled
 
 from crack_md.structures import StructureEntry
-from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
-from crack_md.workflows.surfaces.planes import parse_planes
+from crack_md.workflows.surfaces.cut import CutSettings, cut_entries, parse_planes
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import SlabError, prepare_slab
 

@@ -13,12 +13,13 @@ from typing import NamedTuple
 
 from crack_md.errors import CrackError, WorkerError
 from crack_md.workflows.screening.relaxations import (
+    LoadModel,
     RelaxationOutcome,
+    RelaxationWorker,
     RelaxFunction,
     SiteRelaxation,
 )
 from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
-from crack_md.workflows.screening.workers.worker import LoadModel, RelaxationWorker
 
 GRACE_S = 2.0
 """Seconds that a process may take to end before it is killed."""

@@ -9,7 +9,9 @@ from typing import Any
 
 from crack_md.errors import CrackError, MissingDependencyError, WorkerError
 from crack_md.workflows.screening.relaxations import (
+    LoadModel,
     RelaxationOutcome,
+    RelaxationWorker,
     RelaxFunction,
     SiteRelaxation,
 )
@@ -20,7 +22,6 @@ from crack_md.workflows.screening.workers.driver import (
     Lost,
     Ready,
 )
-from crack_md.workflows.screening.workers.worker import LoadModel, RelaxationWorker
 
 START_LIMIT_S = 600.0
 """A cluster that grows on demand needs minutes for its first worker."""

@@ -9,9 +9,12 @@ from typing import Any
 from ase.calculators.emt import EMT
 
 from crack_md.errors import CheckpointError
-from crack_md.workflows.screening.relaxations import RelaxFunction, SiteRelaxation
+from crack_md.workflows.screening.relaxations import (
+    RelaxFunction,
+    SiteRelaxation,
+    WorkerModel,
+)
 from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
-from crack_md.workflows.screening.workers.worker import WorkerModel
 
 FINGERPRINT = "emt"
 

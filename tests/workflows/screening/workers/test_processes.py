@@ -13,11 +13,10 @@ from ase.build import fcc111
 from crack_md.errors import CheckpointError, WorkerError
 from crack_md.progress import ProgressEvent
 from crack_md.structures import StructureEntry
-from crack_md.workflows.screening.relaxations import Runner
+from crack_md.workflows.screening.relaxations import LoadModel, Runner, batched_runner
 from crack_md.workflows.screening.results import ScreenResult
 from crack_md.workflows.screening.workers.driver import Driver
 from crack_md.workflows.screening.workers.processes import Processes
-from crack_md.workflows.screening.workers.worker import LoadModel, batched_runner
 from tests.workflows.screening.small_screenings import NO_PLATINUM, run
 from tests.workflows.screening.workers.potentials import (
     FINGERPRINT,

@@ -16,12 +16,11 @@ from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.screening import screen as screen_module
 from crack_md.workflows.screening.plan import SlabPlan, plan_slab
-from crack_md.workflows.screening.relaxations import Runner
+from crack_md.workflows.screening.relaxations import LoadModel, Runner
 from crack_md.workflows.screening.workers import ray_cluster
 from crack_md.workflows.screening.workers.driver import Driver
 from crack_md.workflows.screening.workers.processes import Processes
 from crack_md.workflows.screening.workers.ray_cluster import RayActors, connect
-from crack_md.workflows.screening.workers.worker import LoadModel
 from tests.cli.commands import crack_md
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, run
 from tests.workflows.screening.workers.driver import killed_after, rows_of, write_slabs

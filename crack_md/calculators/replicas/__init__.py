@@ -1,0 +1,1 @@
+"""Many replicas of molecular dynamics side by side."""

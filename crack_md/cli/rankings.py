@@ -1,0 +1,221 @@
+"""Rankings as tables in the terminal, with the warnings and assumptions behind them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from crack_md.cli.common import Heading, build_table, explain_left_out
+from crack_md.workflows.orr.constants import REFERENCES
+from crack_md.workflows.ranking.calibration import Calibration
+from crack_md.workflows.ranking.errors import percent
+from crack_md.workflows.ranking.results import (
+    CSV_NAME,
+    JSON_NAME,
+    RankedSlab,
+    Ranking,
+    Rescored,
+)
+from crack_md.workflows.screening.results import energy_column
+
+SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
+
+
+def print_screening(summary: Mapping[str, Any], out: Path) -> None:
+    """Print the ranked slabs, then what is wrong with the others, then the terms."""
+    settings = summary["settings"]
+    scale = REFERENCES[settings["reference"]].column
+    console = Console()
+    table, left_out = _screening_table(
+        summary["ranking"], settings, scale, console.width
+    )
+    if table.row_count:
+        console.print(table)
+        if missing := explain_left_out(left_out, "results.csv"):
+            console.print(missing)
+    for row in summary["ranking"]:
+        if "rank" not in row:
+            line = f"{row['slab']}: {row['status']}: {row.get('error', '')}"
+            console.print(Text(line, style="yellow"))
+    for warning in _shared_warnings(summary["ranking"]):
+        console.print(Text(f"note: {warning}", style="yellow"))
+    reference = summary["pt111"]["source"]
+    console.print(
+        Text(
+            f"ΔE against {SCALES[scale]}; U_L by scaling {settings['scaling']} with "
+            f"corrections {settings['corrections']}; Pt(111): {reference}",
+            style="dim",
+        )
+    )
+    console.print(Text(f"written to {out}/: report.html, results.csv, volcano.png ..."))
+
+
+def _screening_table(
+    ranking: list[dict[str, Any]], settings: dict[str, Any], scale: str, width: int
+) -> tuple[Table, list[str]]:
+    """Return the table of the ranked slabs, and which columns had no room."""
+    first, *others = settings["adsorbates"]
+    headings = {
+        "rank": Heading("rank"),
+        "slab": Heading("slab", is_text=True),
+        "final_site": Heading("site", is_text=True),
+    }
+    for name in (first, *others):
+        is_other = name != first
+        energy = energy_column(name, scale=scale)
+        headings[energy] = Heading(f"ΔE({name}*) / eV", drop=3 if is_other else 2)
+        headings[f"dG_{name}_eV"] = Heading(f"ΔG({name}*) / eV", drop=int(is_other))
+    headings |= {
+        "U_L_V": Heading("U_L / V"),
+        f"dE_{first}_vs_Pt111_eV": Heading("vs Pt(111) / eV", drop=4),
+    }
+    rows = [
+        [_cell(row.get(column)) for column in headings]
+        for row in ranking
+        if "rank" in row
+    ]
+    return build_table(list(headings.values()), rows, width=width)
+
+
+def _shared_warnings(ranking: list[dict[str, Any]]) -> list[str]:
+    """Return every warning once, with the slabs that it is about."""
+    slabs: dict[str, list[str]] = {}
+    for row in ranking:
+        for warning in filter(None, row.get("warnings", "").split("; ")):
+            slabs.setdefault(warning, []).append(row["slab"])
+    return [f"{warning} ({_few(names)})" for warning, names in slabs.items()]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+SHOWN = 30
+
+
+def print_ranking(ranking: Ranking, rescored: Sequence[Rescored], folder: Path) -> None:
+    """Print the best slabs with their intervals and chances."""
+    console = Console()
+    table, left_out = _table(ranking, console.width)
+    console.print(table)
+    if missing := explain_left_out(left_out, CSV_NAME):
+        console.print(missing)
+    if len(ranking.slabs) > SHOWN:
+        rest = f"... {len(ranking.slabs) - SHOWN} more in {folder / CSV_NAME}"
+        console.print(Text(rest, style="dim"))
+    for result in rescored:
+        if not result.is_usable:
+            line = f"{result.slab}: not re-scored: {result.status} {result.error}"
+            console.print(Text(line.rstrip(), style="yellow"))
+    for line in explanation(ranking):
+        console.print(Text(line, style="dim"))
+    console.print(Text(f"written to {folder}/: {CSV_NAME}, {JSON_NAME}"))
+
+
+def explanation(ranking: Ranking) -> list[str]:
+    """Return in words where energies, intervals and chances come from."""
+    settings, lines = ranking.settings, []
+    sources = {energy.source for row in ranking.slabs for energy in row.energies}
+    lines += [f"* by {name}" for name in sorted(sources - {"model", "DFT"})]
+    lines += ["† by DFT"] if "DFT" in sources else []
+    for name, found in ranking.between_models.items():
+        law = _correction(found)
+        lines.append(f"{name}* elsewhere on the scale of the re-scoring model: {law}")
+    for name, found in ranking.corrections.items():
+        lines.append(f"{name}* corrected by DFT: {_correction(found)}")
+    bare = [name for name in ranking.adsorbates if name not in ranking.corrections]
+    if bare:
+        assumed = settings.assumed
+        lines.append(
+            f"errors of {' and '.join(f'{name}*' for name in bare)} are assumed: "
+            f"{assumed.independent_text} for each slab and "
+            f"{assumed.shared_eV:.2f} eV common to all"
+            + (", and the spread of the committee" if ranking.has_committee else "")
+            + "; --calibrate measures them"
+        )
+    lines.append(
+        f"intervals: {percent(settings.level)}; ranks: {percent(ranking.rank_level)} "
+        f"of {settings.draws:,} draws, seed {settings.seed}"
+    )
+    best = "best slab" if settings.top == 1 else f"best {settings.top}"
+    lines.append(
+        f"to have the {best} with {percent(ranking.rank_level)} probability, look at "
+        f"{len(ranking.shortlist)} of {len(ranking.slabs)}"
+    )
+    return lines
+
+
+def _correction(found: Calibration) -> str:
+    """Return a correction with what leaving one value out says about it."""
+    if found.kind == "none":
+        law = "none, errors measured"
+    elif found.kind == "offset":
+        law = f"E = x {found.offset:+.3f} eV"
+    else:
+        law = f"E = {found.slope:.3f} x {found.offset:+.3f} eV"
+    text = f"{law}, from {found.n} value{'s' if found.n > 1 else ''}"
+    if found.left_out is None:
+        return text + "; too few to check it, the scatter is assumed"
+    checked = found.left_out
+    text += (
+        f"; leaving one out, RMS error {checked.rmse_eV:.3f} eV "
+        f"(uncorrected {found.rmse_before_eV:.3f})"
+    )
+    if checked.n_inside is not None:
+        text += f", {checked.n_inside} of {found.n} inside their intervals"
+    if found.kind != "none" and checked.rmse_eV > found.rmse_before_eV:
+        text += "; THE CORRECTION DOES NOT HELP, try --correction offset or none"
+    return text
+
+
+def _table(ranking: Ranking, width: int) -> tuple[Table, list[str]]:
+    """Return the table as wide as the terminal, and which columns had no room.
+
+    Of several adsorbates only the first is shown; ranking.csv has all.
+    """
+    settings, first = ranking.settings, ranking.adsorbates[0]
+    headings = [
+        Heading("rank"),
+        Heading("slab", is_text=True),
+        Heading(f"ΔG({first}*) / eV", drop=2),
+        Heading("U_L / V"),
+        Heading(percent(settings.level)),
+        Heading("P(best)", drop=1),
+        Heading(f"P(top {settings.top})"),
+        Heading("ranks", drop=3),
+    ]
+    rows = []
+    for row in ranking.slabs[:SHOWN]:
+        sources = dict.fromkeys(energy.source for energy in row.energies)
+        marks = "".join(
+            {"model": "", "DFT": " †"}.get(source, " *") for source in sources
+        )
+        energy = _free_energy(row, first)
+        rows.append([str(row.rank), row.slab + marks, energy, *_numbers(row)])
+    return build_table(headings, rows, width=width)
+
+
+def _free_energy(row: RankedSlab, adsorbate: str) -> str:
+    found = next((e for e in row.energies if e.adsorbate == adsorbate), None)
+    if found is None:
+        return "-"
+    return f"{found.dG_eV:.2f} ± {(found.dG_high_eV - found.dG_low_eV) / 2:.2f}"
+
+
+def _numbers(row: RankedSlab) -> tuple[str, ...]:
+    return (
+        f"{row.U_L_V:.2f}",
+        f"{row.U_L_low_V:.2f}–{row.U_L_high_V:.2f}",
+        f"{row.p_best:.2f}",
+        f"{row.p_top:.2f}",
+        f"{row.rank_low}–{row.rank_high}",
+    )

@@ -1,1 +1,0 @@
-"""Commands that move atoms: relax, md, phonons, sample."""

@@ -1,0 +1,1 @@
+"""EquiformerV2, written for speed, equal in function to the public one."""

@@ -1,0 +1,237 @@
+"""The tables of a study: Markdown to paste, CSV to compute with, JSON for all else."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crack_md.study.plan import Plan, is_done, read_json
+from crack_md.study.summary import (
+    COLUMNS,
+    PAIRED,
+    Row,
+    Spread,
+    Summary,
+    number,
+    summarize_study,
+)
+from crack_md.training.loop.run import replacing
+
+MAIN = (
+    "n_weights",
+    "embedding_mae",
+    "embedding_cosine",
+    "embedding_unexplained",
+    "energy_mae_meV",
+    "energy_mae_meV_per_atom",
+    "force_mae_meV_per_A",
+    "step_ms",
+)
+APART = (
+    "unrelaxed_energy_mae_meV_per_atom",
+    "unrelaxed_force_mae_meV_per_A",
+    "relaxed_energy_mae_meV_per_atom",
+    "relaxed_force_mae_meV_per_A",
+    "teacher_energy_mae_meV_per_atom",
+    "teacher_force_mae_meV_per_A",
+)
+NOTHING = "–"
+BASELINES = {
+    "energy_mae_meV": "mean_energy_baseline_meV",
+    "energy_mae_meV_per_atom": "mean_energy_baseline_meV_per_atom",
+    "force_mae_meV_per_A": "zero_force_baseline_meV_per_A",
+}
+"""What no model at all reaches, by the measure that it is compared with."""
+
+
+def write_tables(plan: Plan) -> Summary:
+    """Write table.md, table.csv, runs.csv and summary.json; return what they show."""
+    summary = summarize_study(plan)
+    folder = plan.study.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "table.md", markdown(summary))
+    _write(folder / "table.csv", rows_csv(summary))
+    _write(folder / "runs.csv", runs_csv(plan))
+    _write(folder / "summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
+    return summary
+
+
+def markdown(summary: Summary) -> str:
+    """Return all tables of a study, ready to stand in a document."""
+    parts = [f"## {summary.title}\n", _legend(summary)]
+    for budget in reversed(summary.budgets):  # the largest, usually the last, leads
+        rows = summary.of_budget(budget)
+        heading = f"### {budget.replace('-', ' ')}\n"
+        parts += [heading, _table(summary, rows, MAIN), _table(summary, rows, APART)]
+        if any(summary.paired(row, key) for row in rows for key in PAIRED):
+            parts.append(f"Minus {summary.reference}, seed by seed:\n")
+            parts.append(_paired_table(summary, rows))
+        parts += _failures(rows)
+    return "\n".join(parts)
+
+
+def rows_csv(summary: Summary) -> str:
+    """Return one line per method and budget."""
+    lines = []
+    for row in summary.rows:
+        line: dict[str, Any] = {
+            "method": row.method,
+            "budget": row.budget,
+            "n_done": row.n_done,
+            "n_planned": row.n_planned,
+        }
+        for key in COLUMNS:
+            spread = row.columns.get(key)
+            line[f"{key}_mean"] = None if spread is None else spread.mean
+            line[f"{key}_std"] = None if spread is None else spread.std
+        lines.append(line)
+    return _csv(lines)
+
+
+def runs_csv(plan: Plan) -> str:
+    """Return one line per run, whatever became of it."""
+    lines = []
+    for run in plan.students:
+        result = read_json(run.result_file) if is_done(run) else None
+        failure = None if result else read_json(run.error_file)
+        status = "done" if result else "failed" if failure else "missing"
+        lines.append(
+            {
+                "method": run.method,
+                "budget": run.budget,
+                "seed": run.seed,
+                "status": status,
+                "error": failure["error"] if failure else "",
+                **{k: number(result or {}, c.place) for k, c in COLUMNS.items()},
+                "losses": json.dumps(result["losses"]) if result else "",
+            }
+        )
+    return _csv(lines)
+
+
+def _legend(summary: Summary) -> str:
+    alike = "" if _has_relaxed(summary.rows) else ", none of them relaxed"
+    return (
+        f"Errors on {summary.evaluated_on}{alike}; mean ± standard deviation over "
+        "seeds, best mean in bold. Embedding errors are those of the best linear map "
+        "from the student's features to the teacher's (shifted to mean 0, divided by "
+        "their spread), fitted on training frames in the same way for every row; "
+        "unexplained is what it misses of their variance within elements.\n"
+    )
+
+
+def _table(summary: Summary, rows: Sequence[Row], keys: Sequence[str]) -> str:
+    shown = [key for key in keys if any(key in row.columns for row in rows)]
+    if not _has_relaxed(rows):  # unrelaxed frames are all frames
+        shown = [key for key in shown if not key.startswith("unrelaxed")]
+    best = {key: _best(rows, key) for key in shown}
+    reference = next((r for r in rows if r.method == summary.reference), None)
+    header = ["method", "runs", *(COLUMNS[key].title for key in shown)]
+    body = []
+    for row in rows:
+        cells = [
+            _cell(
+                row.columns.get(key), COLUMNS[key].digits, bold=best[key] == row.method
+            )
+            + (_ratio(row, reference) if key == "step_ms" else "")
+            for key in shown
+        ]
+        body.append([row.method, f"{row.n_done}/{row.n_planned}", *cells])
+    return _lines(header, [*_anchors(summary, shown), *body])
+
+
+def _anchors(summary: Summary, keys: Sequence[str]) -> list[list[str]]:
+    """Return the rows of what no student is: the teacher, and no model at all."""
+    rows = []
+    if summary.teacher is not None:
+        rows.append(["*teacher*", "", *(_place(summary.teacher, key) for key in keys)])
+    if summary.baselines is not None:
+        cells = []
+        for key in keys:
+            group = next((g for g in ("relaxed", "unrelaxed") if key.startswith(g)), "")
+            name = BASELINES.get(key.removeprefix(f"{group}_"))
+            value = number(summary.baselines, f"{group or 'all'}.{name}")
+            cells.append(_format(value, COLUMNS[key].digits))
+        rows.append(["*zero forces, mean energy*", "", *cells])
+    return rows
+
+
+def _paired_table(summary: Summary, rows: Sequence[Row]) -> str:
+    keys = [k for k in PAIRED if any(summary.paired(row, k) for row in rows)]
+    if not _has_relaxed(rows):
+        keys = [key for key in keys if not key.startswith("unrelaxed")]
+    header = ["method", *(f"Δ {COLUMNS[key].title}" for key in keys)]
+    body = [
+        [row.method, *(_cell(s, COLUMNS[k].digits, sign=True) for k, s in paired)]
+        for row in rows
+        if row.method != summary.reference
+        and (paired := [(key, summary.paired(row, key)) for key in keys])
+    ]
+    return _lines(header, body)
+
+
+def _has_relaxed(rows: Sequence[Row]) -> bool:
+    keys = {key for row in rows for key in row.columns}
+    return not keys or any(key.startswith("relaxed") for key in keys)
+
+
+def _failures(rows: Sequence[Row]) -> list[str]:
+    lines = [
+        f"- {row.method}, seed {seed} failed: {error}"
+        for row in rows
+        for seed, error in row.errors.items()
+    ]
+    return ["\n".join(lines) + "\n"] if lines else []
+
+
+def _best(rows: Sequence[Row], key: str) -> str | None:
+    contest = COLUMNS[key].best
+    means = {row.method: row.columns[key].mean for row in rows if key in row.columns}
+    if not contest or len(means) < 2:
+        return None
+    return (min if contest == "low" else max)(means, key=lambda name: means[name])
+
+
+def _cell(
+    spread: Spread | None, digits: int, *, bold: bool = False, sign: bool = False
+) -> str:
+    if spread is None:
+        return NOTHING
+    text = _format(spread.mean, digits, sign=sign)
+    text = f"**{text}**" if bold else text
+    return text if not spread.std else f"{text} ± {_format(spread.std, digits)}"
+
+
+def _ratio(row: Row, reference: Row | None) -> str:
+    if reference is None or not {"step_ms"} <= row.columns.keys() & reference.columns:
+        return ""
+    ratio = row.columns["step_ms"].mean / reference.columns["step_ms"].mean
+    return f" ({ratio:.2f}×)"
+
+
+def _place(result: Mapping[str, Any], key: str) -> str:
+    return _format(number(result, COLUMNS[key].place), COLUMNS[key].digits)
+
+
+def _format(value: float | None, digits: int, *, sign: bool = False) -> str:
+    return NOTHING if value is None else f"{value:{'+' if sign else ''},.{digits}f}"
+
+
+def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *body))
+
+
+def _csv(lines: Sequence[Mapping[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

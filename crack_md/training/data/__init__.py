@@ -1,0 +1,1 @@
+"""What a run trains on: frames, batches, labels of teachers."""
