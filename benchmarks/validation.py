@@ -16,8 +16,7 @@ from benchmarks.adsorption_values import Value
 from benchmarks.dft_sets import ALLOYS, Key, Pair
 from benchmarks.literature import LITERATURE
 from benchmarks.scores import Scores, agreement, site_order, top_recall
-from crack_md.workflows.orr.constants import DEFAULT_SCALING
-from crack_md.workflows.orr.diagram import Volcano
+from crack_md.workflows.orr import DEFAULT_SCALING, Volcano
 
 ENERGY = "dE_O_H2O_H2_eV"
 PLATINUM = "Pt(111)"

@@ -76,7 +76,7 @@ for name in {OPTIONAL}:
     sys.modules[name] = None  # importing it raises ImportError
 import crack_md
 for module in pkgutil.walk_packages(crack_md.__path__, "crack_md."):
-    if not module.name.startswith("crack_md.training"):
+    if not module.name.startswith(("crack_md.training", "crack_md.study")):
         importlib.import_module(module.name)
 """)
 

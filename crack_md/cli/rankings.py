@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crack_md.cli.common import Heading, build_table, explain_left_out
-from crack_md.workflows.orr.constants import REFERENCES
+from crack_md.workflows.orr import REFERENCES
 from crack_md.workflows.ranking.calibration import Calibration
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.ranking.results import (

@@ -180,7 +180,7 @@ def screen(
     which shows it all on one page. A slab that cannot be screened becomes a row that
     says why. Exit code 1: no slab has a result; 2: unusable input.
     """
-    from crack_md.cli.rankings import print_screening as print_ranking
+    from crack_md.cli.rankings import print_screening
     from crack_md.structures import read_entries
     from crack_md.workflows.relax.store import check_address
     from crack_md.workflows.screening.plan import ScreenSettings
@@ -216,7 +216,7 @@ def screen(
     if as_json:
         typer.echo(json.dumps(results.summary, indent=2, ensure_ascii=False))
     else:
-        print_ranking(results.summary, out)
+        print_screening(results.summary, out)
     if not results.summary["counts"]["slabs"].get("ok"):
         raise typer.Exit(ALL_FAILED)
 

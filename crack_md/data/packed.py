@@ -1,6 +1,6 @@
 """Labelled sets small enough to be committed: labels without features, compressed.
 
-FOLDER/packed.json       what the set is, its rounding, its parts and their hashes
+    FOLDER/packed.json       what the set is, its rounding, its parts and their hashes
     FOLDER/part-000.npz …    some thousand structures each, as laid out below
 
 Positions are rounded to 1e-5 Å and forces to 1e-4 eV/Å; energies and cells stay as they

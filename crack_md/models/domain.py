@@ -1,7 +1,5 @@
 """What the training data covers: node features, and how near atoms have come.
 
-How far node features lie from those of the training data, element by element.
-
 For atoms of an element with training features of mean μ and covariance Σ in C channels,
 
     d(z) = √[(z - μ)ᵀ Σ⁻¹ (z - μ) / C]
@@ -11,8 +9,8 @@ fewer atoms there are. The limit of an element is what 999 of 1,000 training ato
 below; beyond it an atom has surroundings that the model was hardly trained on. One
 ellipsoid per element is coarse: it finds gross departures, not every one.
 
-Nearer than that a model answers out of its repulsion, or out of nothing. The measure of
-a structure is
+Nearer than atoms have come in training a model answers out of its repulsion, or out of
+nothing. The measure of a structure is
 
     domain distance = max over pairs of (shortest distance in training) / (distance)
 

@@ -1,7 +1,5 @@
 """Rotations of real spherical harmonics, and functions on a grid of the sphere.
 
-Rotations of real spherical harmonics, and maps to and from a grid on the sphere.
-
 Coefficients are kept in two orders. *Degree order* is what nodes carry: l ascending,
 then m from −l to l, ``index = l² + l + m``. *Order-major* ("m-major") is what edges
 carry: all m = 0, then +1, then −1, then +2 …, cut at |m| ≤ mmax, so that the SO(2)

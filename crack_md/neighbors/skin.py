@@ -1,9 +1,8 @@
 """Tables of neighbors for atoms that move little from one call to the next.
 
-How far atoms can have moved apart since a list of neighbors was made.
-
-A pair whose vector was v is v·F + u_j − u_i now, where F is the deformation of the
-cell and u what remains of each displacement. With the singular values σ of F,
+Atoms may have moved apart since a list was made. A pair whose vector was v is v·F + u_j
+− u_i now, where F is the deformation of the cell and u what remains of each
+displacement. With the singular values σ of F,
 
     σ_min |v| − s ≤ |v·F + u_j − u_i| ≤ σ_max |v| + s,
 

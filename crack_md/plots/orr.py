@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from crack_md.plots.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, RED, png, style
-from crack_md.workflows.orr.diagram import (
+from crack_md.workflows.orr import (
     EQUILIBRIUM_V,
     INTERMEDIATES,
     STATES,

@@ -29,14 +29,9 @@ from crack_md.errors import ConfigError
 from crack_md.input_files import Section, parse_yaml, read_yaml
 from crack_md.models.architectures import ARCHITECTURES, entry_of
 from crack_md.models.network import Architecture
-from crack_md.training.losses.config import (
-    ContrastConfig,
-    CrmseConfig,
-    Label,
-    LossConfig,
-    NodeEnergyConfig,
-    term_names,
-)
+from crack_md.training.losses.base import Label
+from crack_md.training.losses.crmse import CrmseConfig
+from crack_md.training.losses.terms import LossConfig, term_names
 
 
 class OptimizerConfig(Section):
@@ -235,7 +230,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _parts_see_what_losses_need(self) -> "TrainConfig":
         for number, loss in enumerate(self.losses):
-            if self.run.accumulate > 1 and _sees_whole_batch(loss):
+            if self.run.accumulate > 1 and loss.sees_whole_batch:
                 raise ValueError(
                     f"run.accumulate {self.run.accumulate} cuts a batch into parts, "
                     f"but losses.{number} ({loss.kind}) compares all its structures "
@@ -316,12 +311,6 @@ class TrainConfig(Section):
     def needs(self, label: Label) -> bool:
         """Return whether a loss reads this label of the teacher."""
         return any(label in loss.reads for loss in self.losses)
-
-
-def _sees_whole_batch(loss: LossConfig) -> bool:
-    if isinstance(loss, ContrastConfig):
-        return loss.negatives == "global"
-    return isinstance(loss, NodeEnergyConfig) and loss.per_element_shift
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:

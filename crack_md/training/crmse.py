@@ -43,8 +43,7 @@ from crack_md.neighbors import build_graph
 from crack_md.training.data.feed import seed_step, shuffled
 from crack_md.training.data.frames import Batch
 from crack_md.training.loop.objective import Objective
-from crack_md.training.losses.config import CrmseConfig
-from crack_md.training.losses.crmse import NAME
+from crack_md.training.losses.crmse import NAME, CrmseConfig
 
 LARGEST_FORCE = 50.0
 """eV/Å; ten times what atoms feel at 500 K."""

@@ -9,7 +9,7 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
-from crack_md.cli.models import _register_models as register
+from crack_md.cli.models import register
 from crack_md.errors import CheckpointError, ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.pickles import file_sha256

@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 
-from crack_md import files as locks
+from crack_md import files
 from crack_md.data import writer as module
 from crack_md.data.augment import frames
 from crack_md.data.augment.frames import write_frames
@@ -56,7 +56,7 @@ def test_a_disk_without_locks_is_one_line(
     def no_locks(*_: object, **__: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(locks.FileLock, "acquire", no_locks)
+    monkeypatch.setattr(files.FileLock, "acquire", no_locks)
     with pytest.raises(DataError, match=r"cannot lock '.*' against other runs"):
         RowWriter(tmp_path / "out.db", job=JOB)
 

@@ -11,7 +11,6 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 
 from crack_md.data import packed
-from crack_md.data import packed as files
 from crack_md.data.dataset import fingerprint, read_dataset, read_metadata
 from crack_md.data.labelling import SplitRule, label_structures
 from crack_md.data.packed import from_planes, pack, pack_dataset, planes, steps, unpack
@@ -144,7 +143,7 @@ def test_a_packed_set_says_what_it_is(tmp_path):
 
 
 def test_parts_are_cut_and_found_in_folders(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "STRUCTURES_PER_PART", 2)
+    monkeypatch.setattr(packed, "STRUCTURES_PER_PART", 2)
     source = write_set(tmp_path / "train.db", [labelled_row(n) for n in range(5)])
     whole = [atoms.positions for atoms in read_structures(source)]
 
@@ -157,7 +156,7 @@ def test_parts_are_cut_and_found_in_folders(tmp_path, monkeypatch):
 
 
 def test_a_part_holds_so_many_atoms(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "ATOMS_PER_PART", 6)
+    monkeypatch.setattr(packed, "ATOMS_PER_PART", 6)
     source = write_set(tmp_path / "train.db", [labelled_row(n) for n in range(5)])
 
     pack_dataset(source, tmp_path / "orr")
@@ -184,14 +183,16 @@ def test_altered_parts_are_refused(tmp_path):
 def test_pickles_and_bombs_are_refused(tmp_path, monkeypatch):
     source = write_set(tmp_path / "train.db", [labelled_row(0)])
     pack_dataset(source, tmp_path / "orr")
-    monkeypatch.setattr(files, "LARGEST_UNPACKED_BYTES", 100)
+    monkeypatch.setattr(packed, "LARGEST_UNPACKED_BYTES", 100)
     with pytest.raises(DataError, match=r"damaged \(\d+ bytes unpacked\)"):
         read_dataset(tmp_path / "orr")
     monkeypatch.undo()
     path = tmp_path / "orr" / "part-000.npz"
     np.savez(path, n_atoms=np.array([{}], dtype=object))
     manifest = json.loads((tmp_path / "orr" / packed.MANIFEST).read_text())
-    manifest["parts"][0]["sha256"] = files.hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest["parts"][0]["sha256"] = packed.hashlib.sha256(
+        path.read_bytes()
+    ).hexdigest()
     (tmp_path / "orr" / packed.MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(DataError, match=r"damaged .*allow_pickle=False"):
         read_dataset(tmp_path / "orr")

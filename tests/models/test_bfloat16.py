@@ -8,33 +8,33 @@ import pytest
 import torch
 
 from crack_md.calculators import CrackCalculator
-from crack_md.models import precision as bfloat16
+from crack_md.models import precision
 from crack_md.models.checkpoint import load_model
 from crack_md.training.config import check_config
 from crack_md.training.loop.train import train
 from tests.factories import oxygen_slab, tiny_model
 from tests.training.factories import labelled, recipe, write_dataset
 
-PROBE = bfloat16.slowdown
+PROBE = precision.slowdown
 """The real one; other tests have one that says bfloat16 is fast."""
 
 
 @pytest.fixture(autouse=True)
 def _fresh_probe() -> None:
     PROBE.cache_clear()
-    bfloat16._warn.cache_clear()
+    precision._warn.cache_clear()
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
-    monkeypatch.setattr(bfloat16, "slowdown", lambda _device: factor)
+    monkeypatch.setattr(precision, "slowdown", lambda _device: factor)
 
 
 def test_the_probe_times_both_types(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 0.05 < PROBE("cpu") < 100
     # a clock on which products in float32 take 1 s and those in bfloat16 5.6 s
-    ticks = [t for _ in range(bfloat16.REPEATS + 1) for t in (0.0, 1.0, 0.0, 5.6)]
+    ticks = [t for _ in range(precision.REPEATS + 1) for t in (0.0, 1.0, 0.0, 5.6)]
     PROBE.cache_clear()
-    monkeypatch.setattr(bfloat16.time, "perf_counter", iter(ticks).__next__)
+    monkeypatch.setattr(precision.time, "perf_counter", iter(ticks).__next__)
     assert PROBE("cpu") == pytest.approx(5.6)
     assert PROBE("cpu") == pytest.approx(5.6)  # probed once
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from crack_md.models import so3 as grids
+from crack_md.models import so3
 from crack_md.models.so3 import GridMap, SeparatedGridMap, grid_map
 
 
@@ -25,14 +25,14 @@ def test_rows_may_come_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with torch.no_grad():
         expected = dense(x, torch.square)
-        monkeypatch.setattr(grids, "GRID_BYTES", 3 * 10 * 10 * 5 * 8)
+        monkeypatch.setattr(so3, "GRID_BYTES", 3 * 10 * 10 * 5 * 8)
         found = separated(x, square)
     assert asked == [3, 3, 3, 2]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_gradients_see_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grids, "GRID_BYTES", 1)
+    monkeypatch.setattr(so3, "GRID_BYTES", 1)
     asked = []
     x = torch.randn(4, 14, 2)
     SeparatedGridMap(3, 2, 10)(x, lambda values: asked.append(len(values)) or values)

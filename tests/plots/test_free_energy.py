@@ -5,7 +5,7 @@ import pytest
 from matplotlib.image import imread
 
 from crack_md.plots.orr import draw_free_energy, free_energy_png
-from crack_md.workflows.orr.diagram import FreeEnergyDiagram, orr_diagram
+from crack_md.workflows.orr import FreeEnergyDiagram, orr_diagram
 
 COMPUTED = FreeEnergyDiagram(3.8, 1.6, 0.7)
 

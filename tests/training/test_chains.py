@@ -17,7 +17,7 @@ from crack_md.training.config import TrainConfig, check_config
 from crack_md.training.crmse import ChainBounds, build_chains, chain_graph
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
-from crack_md.training.losses.config import CrmseConfig
+from crack_md.training.losses.crmse import CrmseConfig
 from tests.factories import tiny_model
 from tests.training.factories import TINY, recipe
 from tests.training.loop.test_trainer import assert_identical, stop_after

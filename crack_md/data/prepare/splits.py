@@ -1,8 +1,7 @@
 """Which system belongs to which split, and what a prepared dataset says about itself.
 
-Which system belongs to which split, as a rule or as a list that others can use.
-
-A list is a text file beside the data, `NAME.splits.csv`, with a line for every system:
+A split is a rule, or a list that others can use. A list is a text file beside the data,
+`NAME.splits.csv`, with a line for every system:
 
     system,split
     random1234567,train

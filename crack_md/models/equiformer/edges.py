@@ -1,9 +1,7 @@
 """Edges of EquiformerV2: their table, radial functions, and SO(2) convolutions.
 
-What layers know about edges: one table for each forward call, cut into parts.
-
 Edges are rotated so that they point along y; there a convolution is a few dense
-products (`so2`), and this is the way there and back.
+products (`SO2Convolution`), and this is the way there and back.
 
 Turning the frame about its edge by φ multiplies x₊ + i x₋ by exp(imφ), and any complex
 map commutes with that. A mirror that holds the edge takes x₋ to −x₋, and only the real

@@ -1,15 +1,13 @@
 """What a teacher is; ASE calculators as teachers, and teachers as ASE calculators.
 
-What a teacher is, and how one serves as an ASE calculator.
-
 A teacher is asked for structures and answers with labels: energy, forces and, where it
 has them, node features. It is always in evaluation mode, and nothing it returns carries
 a gradient. Teachers see fully periodic cells: several published potentials go wrong by
 electronvolts on slabs that are periodic in two directions only, so every teacher is
 given the equivalent cell with vacuum that `as_periodic` makes.
 
-Works for every teacher, also for those whose forces are no gradient, at the price of
-two evaluations per row.
+Rows of the force Jacobian are central differences: they work for every teacher, also
+for those whose forces are no gradient, at the price of two evaluations per row.
 """
 
 import hashlib

@@ -2,9 +2,9 @@
 
 fairchem unpickles whatever a file contains and then calls whatever its configuration
 names (`_target_`, and classes under `model`, `module`, `head_cls`): both ways a file
-can run any command. Here the inert reader of `archives` takes the file apart, every
-name in it has to be on a list, and fairchem is handed a copy that holds nothing but
-plain containers, numbers and tensors.
+can run any command. Here the inert reader of `models.archives` takes the file apart,
+every name in it has to be on a list, and fairchem is handed a copy that holds nothing
+but plain containers, numbers and tensors.
 """
 
 import re

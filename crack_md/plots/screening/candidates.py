@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from crack_md.plots.screening.markup import Axes, Markup, join, line, tag, text, ticks
 from crack_md.plots.screening.view import ReportView, SlabView
-from crack_md.workflows.orr.diagram import INTERMEDIATES
+from crack_md.workflows.orr import INTERMEDIATES
 from crack_md.workflows.screening.reader import Structures
 
 WIDTH, HEIGHT = 400, 225

@@ -19,7 +19,7 @@ from crack_md.plots.screening.markup import Markup, join, tag
 from crack_md.plots.screening.slab_table import draw_table
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano
+from crack_md.workflows.orr import INTERMEDIATES, Volcano
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.reader import read_screening
 from crack_md.workflows.screening.results import write_result

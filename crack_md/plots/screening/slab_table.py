@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from crack_md.plots.screening.markup import Markup, join, tag
 from crack_md.plots.screening.view import ReportView, SlabView
-from crack_md.workflows.orr.diagram import EQUILIBRIUM_V
+from crack_md.workflows.orr import EQUILIBRIUM_V
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.reader import number
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from crack_md.workflows.orr.diagram import INTERMEDIATES, free_energy_levels
+from crack_md.workflows.orr import INTERMEDIATES, free_energy_levels
 from crack_md.workflows.ranking.results import read_ranking
 from crack_md.workflows.screening.reader import Candidate, Row, SavedScreening, number
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from crack_md.plots.screening.markup import Axes, Markup, join, line, tag, text, ticks
 from crack_md.plots.screening.view import Interval, ReportView, SlabView
-from crack_md.workflows.orr.diagram import EQUILIBRIUM_V, Volcano
+from crack_md.workflows.orr import EQUILIBRIUM_V, Volcano
 
 FEW = 60
 """Slabs up to which all intervals and most names are drawn."""

@@ -19,7 +19,7 @@ from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import all_pairs
 from crack_md.training.config import DataConfig, OnlineTeacher, TrainConfig
 from crack_md.training.data.labels import label, label_once
-from crack_md.training.losses.config import Label
+from crack_md.training.losses.base import Label
 
 PER_ATOM_LABELS: dict[Label, str] = {
     "node_features": "teacher node features",

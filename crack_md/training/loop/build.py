@@ -32,7 +32,8 @@ from crack_md.training.data.source import TrainingData
 from crack_md.training.loop.heads import SHARED, build_heads, start_heads
 from crack_md.training.loop.objective import Objective
 from crack_md.training.losses import Ranks
-from crack_md.training.losses.config import HessianConfig
+from crack_md.training.losses.base import TrainedOn
+from crack_md.training.losses.hessian import HessianConfig
 from crack_md.training.losses.terms import build_terms
 
 
@@ -163,7 +164,9 @@ def build_objective(
     start_heads(heads, config.student.init_from)
     return Objective(
         student,
-        build_terms(config, student, train.structures, labelled.structures),
+        build_terms(
+            config.losses, TrainedOn(student, train.structures, labelled.structures)
+        ),
         head=heads.pop(SHARED, None),
         own_heads=heads,
         ranks=ranks,

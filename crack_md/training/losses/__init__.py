@@ -1,7 +1,7 @@
 """Loss terms of the distillation objective, one idea per file.
 
-A new loss is one file with a pure function and a term, one entry in
-``crack_md.training.losses.config`` and one branch in ``crack_md.training.losses.terms``.
+A new loss is one file with a pure function, a term and its section of the training
+configuration, and one name in ``crack_md.training.losses.terms``.
 """
 
 from crack_md.training.losses.base import (

@@ -1,19 +1,25 @@
 """What a loss term sees, and the small protocol it fulfils.
 
 A term is a thin object around one pure function: it picks what the formula needs from a
-:class:`DistillationStep` and returns one scalar. Weights live in the YAML file.
+:class:`DistillationStep` and returns one scalar. A section of the YAML file holds its
+weight and its options, says what it reads of the teacher, and builds the term.
 """
 
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 
+from crack_md.data.dataset import LabelledStructure
 from crack_md.graph import AtomGraph
-from crack_md.models.force_field import Prediction
+from crack_md.input_files import Section
+from crack_md.models.force_field import EnergyScale, ForceField, Prediction
 from crack_md.training.data.frames import JacobianBatch, Labels
 
 
@@ -125,3 +131,59 @@ class WeightedTerm(NamedTuple):
 
     term: LossTerm
     weight: float
+
+
+Label = Literal["energy", "node_features", "node_energy", "jacobian"]
+"""What a loss may read of the teacher."""
+Degrees = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
+
+
+class TrainedOn(NamedTuple):
+    """What losses take their units from."""
+
+    student: ForceField
+    train: Sequence[LabelledStructure]
+    """The training frames."""
+    labelled: Sequence[LabelledStructure]
+    """Those of them that show the teacher's labels, usually all."""
+
+
+class LossSection(Section):
+    """A loss as a training configuration names it: its options, needs and terms."""
+
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher."""
+        return ()
+
+    @property
+    def sees_whole_batch(self) -> bool:
+        """Return whether all structures of a batch are compared with each other."""
+        return False
+
+    @abstractmethod
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return the weighted terms of the loss.
+
+        Args:
+            name: Under which a single term is logged.
+            run: What is trained, on what.
+        """
+
+
+def energy_spread(
+    frames: Sequence[LabelledStructure], scale: EnergyScale, *, per_atom: bool
+) -> float:
+    """Return the standard deviation in eV of energies without element references."""
+    references = scale.element_references
+    residuals = [
+        (frame.energy - sum(references.get(int(z), 0.0) for z in frame.atoms.numbers))
+        / (len(frame.atoms) if per_atom else 1)
+        for frame in frames
+    ]
+    return usable_spread(float(np.std(residuals)))
+
+
+def usable_spread(spread: float) -> float:
+    """Return a spread in eV, or 1: one frame, or equal ones, has none."""
+    return spread if spread > 1e-6 else 1.0

@@ -6,12 +6,19 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int, Shaped
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from crack_md.graph import AtomGraph
-from crack_md.training.losses.base import DistillationStep, Features
-from crack_md.training.losses.infonce import Contrast, Rows
+from crack_md.training.losses.base import (
+    Degrees,
+    DistillationStep,
+    Features,
+    TrainedOn,
+    WeightedTerm,
+)
+from crack_md.training.losses.infonce import Contrast, ContrastConfig, Rows
 
 
 class AtomPairs(NamedTuple):
@@ -160,3 +167,36 @@ class CrackLoss:
         self, unit: Float[Tensor, "atom channel"], pairs: AtomPairs
     ) -> tuple[Float[Tensor, "pair channel"], Float[Tensor, " pair"]]:
         return relations(unit, pairs, smallest_difference=self.smallest_difference)
+
+
+class CrackConfig(ContrastConfig):
+    """Relational InfoNCE on neighboring pairs."""
+
+    kind: Literal["crack"]
+    pairs: Literal["unique", "directed"] = "unique"
+    smallest_difference: float = Field(default=1e-3, gt=0)
+    """Pairs whose teacher features differ by less are equivalent atoms: left out."""
+    degrees: Degrees = (0,)
+    """Degrees whose relations are compared: 0 for CRACK, 0 to 2 for ARK. Above 0 the
+    teacher must share the student's architecture."""
+
+    @model_validator(mode="after")
+    def _turns_together(self) -> "CrackConfig":
+        if self.negatives == "global" and any(self.degrees):
+            raise ValueError(
+                "degrees above 0 turn with their structure and compare within it only; "
+                "use negatives: structure"
+            )
+        return self
+
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return the term under this name, with its weight."""
+        loss = CrackLoss(
+            self.contrast,
+            self.pairs,
+            self.smallest_difference,
+            self.degrees,
+            self.same_elements,
+            name=name,
+        )
+        return [WeightedTerm(loss, self.weight)]

@@ -6,11 +6,19 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from crack_md.graph import AtomGraph
 from crack_md.models.force_field import Prediction
-from crack_md.training.losses.base import DistillationStep
+from crack_md.training.losses.base import (
+    DistillationStep,
+    Label,
+    LossSection,
+    TrainedOn,
+    WeightedTerm,
+    energy_spread,
+)
 
 Method = Literal["gradient", "differences"]
 
@@ -115,3 +123,35 @@ class HessianLoss:
         return row_by_differences(
             step.model, step.graph, atom=atom, axis=axis, step_A=self.step_A
         )
+
+
+class HessianConfig(LossSection):
+    """Sampled rows of the force Jacobian, in units of σ/Å²."""
+
+    kind: Literal["hessian"]
+    weight: float
+    rows: int = Field(default=1, ge=1)
+    """Rows per structure and step, drawn from those that the labels hold."""
+    sigma_eV: float | None = Field(default=None, gt=0)
+    """σ; by default the energy spread of the training set."""
+    differences: bool = False
+    """Move atoms even where forces are a gradient (direct forces leave no choice): two
+    more passes per row. On the symmetric sites of perfect crystals the norms of the
+    network bend sharply within 0.01 Å; differences look past that, as phonons do."""
+    step_A: float = Field(default=0.01, gt=0)
+    """How far atoms are moved, in Å."""
+
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher."""
+        return ("jacobian",)
+
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return the term under this name, with its weight."""
+        sigma = self.sigma_eV or energy_spread(
+            run.train, run.student.scale, per_atom=False
+        )
+        by_gradient = run.student.forces == "gradient" and not self.differences
+        method: Method = "gradient" if by_gradient else "differences"
+        loss = HessianLoss(method, self.rows, sigma, self.step_A, name=name)
+        return [WeightedTerm(loss, self.weight)]

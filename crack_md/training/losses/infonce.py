@@ -7,10 +7,11 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from crack_md.training.losses.base import DistillationStep, Ranks
+from crack_md.training.losses.base import DistillationStep, Label, LossSection, Ranks
 from crack_md.training.losses.blocks import AlikeBlocks, alike_blocks, log_sum_exp
 
 Anchor = Literal["teacher", "student", "both"]
@@ -259,3 +260,39 @@ def draw_from_blocks(
     first = torch.repeat_interleave(counts.cumsum(dim=0) - counts, counts)
     place = torch.arange(len(block), device=block.device) - first
     return order[place < number]
+
+
+class ContrastConfig(LossSection):
+    """InfoNCE: what is contrasted with what, and how sharply."""
+
+    weight: float
+    temperature: float = Field(gt=0)
+    anchor: Literal["teacher", "student", "both"] = "teacher"
+    """Whose rows are compared with all of the other's."""
+    negatives: Literal["structure", "global"] = "structure"
+    """Contrast within each structure, or with all structures of all processes."""
+    chunk: int = Field(default=1024, ge=1)
+    """Rows of a pool's score matrix that exist at a time, at most."""
+    sample: int | None = Field(default=None, ge=2)
+    """Contrast with this many random candidates of the same pool, weighted to stand for
+    all of them: an estimate of the sum in the logarithm, for large pools."""
+    same_elements: bool = False
+    """Contrast with the same element, or pair of elements, only: negatives that cannot
+    be told apart by what they are made of."""
+
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher."""
+        return ("node_features",)
+
+    @property
+    def sees_whole_batch(self) -> bool:
+        """Return whether all structures of a batch are compared with each other."""
+        return self.negatives == "global"
+
+    @property
+    def contrast(self) -> Contrast:
+        """Return against what a row is contrasted."""
+        return Contrast(
+            self.temperature, self.anchor, self.negatives, self.chunk, self.sample
+        )

@@ -1,13 +1,14 @@
 """Instance: contrast atoms instead of relations between atoms."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from crack_md.training.losses.base import DistillationStep
-from crack_md.training.losses.infonce import Contrast, Rows
+from crack_md.training.losses.base import DistillationStep, TrainedOn, WeightedTerm
+from crack_md.training.losses.infonce import Contrast, ContrastConfig, Rows
 
 
 @dataclass(frozen=True)
@@ -34,3 +35,14 @@ class InstanceLoss:
         rows = Rows.of(teacher, student, step.graph.batch)
         kind = step.graph.atomic_numbers if self.same_elements else None
         return step.mean(self.contrast(rows, step, both_signs=False, kind=kind))
+
+
+class InstanceConfig(ContrastConfig):
+    """InfoNCE on atoms."""
+
+    kind: Literal["instance"]
+
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return the term under this name, with its weight."""
+        loss = InstanceLoss(self.contrast, self.same_elements, name=name)
+        return [WeightedTerm(loss, self.weight)]

@@ -1,12 +1,20 @@
 """Node-to-node: match the teacher's features atom by atom."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from crack_md.training.losses.base import DistillationStep
+from crack_md.training.losses.base import (
+    Degrees,
+    DistillationStep,
+    Label,
+    LossSection,
+    TrainedOn,
+    WeightedTerm,
+)
 
 
 def squared_distances(
@@ -28,3 +36,21 @@ class NodeToNodeLoss:
         features = [step.features_of(self.name)[degree] for degree in self.degrees]
         distances = [squared_distances(one.student, one.teacher) for one in features]
         return step.mean(torch.stack(distances).sum(dim=0))
+
+
+class NodeToNodeConfig(LossSection):
+    """Squared distance of node features."""
+
+    kind: Literal["n2n"]
+    weight: float
+    degrees: Degrees = (0,)
+    """Squared distances of these degrees, added up."""
+
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher."""
+        return ("node_features",)
+
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return the term under this name, with its weight."""
+        return [WeightedTerm(NodeToNodeLoss(self.degrees, name=name), self.weight)]

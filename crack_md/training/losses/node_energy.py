@@ -1,12 +1,25 @@
 """Node energy: match what the teacher says each atom contributes to the energy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
-from crack_md.training.losses.base import DistillationStep, Ranks
+from crack_md.data.dataset import LabelledStructure
+from crack_md.training.losses.base import (
+    DistillationStep,
+    Label,
+    LossSection,
+    Ranks,
+    TrainedOn,
+    WeightedTerm,
+    usable_spread,
+)
 
 
 def without_element_means(
@@ -56,3 +69,48 @@ class NodeEnergyLoss:
                 difference, step.graph.atomic_numbers, step.ranks
             )
         return step.mean(difference.square().float())
+
+
+class NodeEnergyConfig(LossSection):
+    """Squared error of the energies of single atoms, (ε_S − ε_T)²/σ²."""
+
+    kind: Literal["node_energy"]
+    weight: float
+    sigma_eV: float | None = Field(default=None, gt=0)
+    """σ; by default the spread of the teacher's values around their element's mean, so
+    that 1 is what a student reaches that knows the elements and nothing else. The
+    public code has weight 0.5 and σ = 2.887/77.8 eV."""
+    per_element_shift: bool = False
+    """Leave a constant per element out of the comparison: for teachers of another
+    architecture, whose zero of an atom's energy is another one."""
+
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher."""
+        return ("node_energy",)
+
+    @property
+    def sees_whole_batch(self) -> bool:
+        """Return whether all structures of a batch are compared with each other."""
+        return self.per_element_shift
+
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return the term under this name, with its weight."""
+        sigma = self.sigma_eV or node_energy_spread(run.labelled)
+        loss = NodeEnergyLoss(sigma, self.per_element_shift, name=name)
+        return [WeightedTerm(loss, self.weight)]
+
+
+def node_energy_spread(frames: Sequence[LabelledStructure]) -> float:
+    """Return how far in eV the teacher's atoms lie from the mean of their element."""
+    numbers = np.concatenate([frame.atoms.numbers for frame in frames])
+    energies = np.concatenate(
+        [
+            frame.teacher.node_energy
+            for frame in frames
+            if frame.teacher is not None and frame.teacher.node_energy is not None
+        ]
+    )
+    _, element = np.unique(numbers, return_inverse=True)
+    means = np.bincount(element, weights=energies) / np.bincount(element)
+    return usable_spread(float(np.std(energies - means[element])))

@@ -5,10 +5,18 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from crack_md.graph import atoms_per_structure
-from crack_md.training.losses.base import DistillationStep
+from crack_md.training.losses.base import (
+    DistillationStep,
+    Label,
+    LossSection,
+    TrainedOn,
+    WeightedTerm,
+    energy_spread,
+)
 
 Source = Literal["task", "output"]
 """`task`: the labels of the dataset on free atoms; `output`: the teacher, all atoms."""
@@ -87,3 +95,32 @@ class ForceLoss:
                 step.student.forces, step.labels.forces, step.labels.free
             )
         return step.mean(errors) / self.sigma_eV
+
+
+class SupervisedConfig(LossSection):
+    """Energies and forces: ``task`` of the dataset, ``output`` of the teacher."""
+
+    kind: Literal["task", "output"]
+    energy_weight: float
+    force_weight: float
+    per_atom: bool = False
+    """Divide energy errors by the number of atoms (total energies, mixed sizes)."""
+    sigma_eV: float | None = Field(default=None, gt=0)
+    """Unit of both errors; by default the energy spread of the training set."""
+
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher: nothing where the dataset is."""
+        return () if self.kind == "task" else ("energy",)
+
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return two terms: of energies, and of forces."""
+        sigma = self.sigma_eV or energy_spread(
+            run.train, run.student.scale, per_atom=self.per_atom
+        )
+        return [
+            WeightedTerm(
+                EnergyLoss(self.kind, sigma, self.per_atom), self.energy_weight
+            ),
+            WeightedTerm(ForceLoss(self.kind, sigma), self.force_weight),
+        ]

@@ -5,11 +5,19 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import normalize, smooth_l1_loss
 
 from crack_md.graph import AtomGraph, edge_vectors
-from crack_md.training.losses.base import DistillationStep, Features
+from crack_md.training.losses.base import (
+    DistillationStep,
+    Features,
+    Label,
+    LossSection,
+    TrainedOn,
+    WeightedTerm,
+)
 
 TIE_A = 1e-4
 """Å; distances that agree to this count as equal when neighbors are ranked."""
@@ -120,3 +128,28 @@ class TripletLoss:
             partners=self.partners,
             smallest_difference=self.smallest_difference,
         )
+
+
+class TripletConfig(LossSection):
+    """Angles between the relations of one atom to two neighbors."""
+
+    kind: Literal["triplet"]
+    weight: float
+    partners: int = Field(default=8, ge=1)
+    """Each neighbor forms angles with this many others, the next in distance."""
+    error: Literal["smooth_l1", "mse"] = "smooth_l1"
+    """Of the cosines of the angles; smooth_l1 is d²/2 up to 1, and linear above."""
+    smallest_difference: float = Field(default=1e-3, gt=0)
+    """Neighbors whose teacher features differ by less from the atom's are left out."""
+
+    @property
+    def reads(self) -> tuple[Label, ...]:
+        """Return what is read of the teacher."""
+        return ("node_features",)
+
+    def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
+        """Return the term under this name, with its weight."""
+        loss = TripletLoss(
+            self.partners, self.error, self.smallest_difference, name=name
+        )
+        return [WeightedTerm(loss, self.weight)]

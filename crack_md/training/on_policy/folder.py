@@ -1,7 +1,5 @@
 """The files of a loop, and what every stage of it needs to know.
 
-The files of a loop: one folder for each round, one file for what each stage did.
-
 loop.yaml                      the configuration, every default spelled out
 table.csv, table.json          what each round gained
 student.pt                     the last student, when the loop has ended

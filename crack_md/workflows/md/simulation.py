@@ -39,7 +39,7 @@ from crack_md.workflows.md.output import (
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.summary import FINISHED, SUMMARY_FILE
 from crack_md.workflows.model_info import domain_distance
-from crack_md.workflows.surfaces.present import NONMETALS
+from crack_md.workflows.surfaces.surface_atoms import NONMETALS
 
 HOT_FACTOR = 3.0
 HOT_CHANCE = 1e-12

@@ -16,8 +16,8 @@ from crack_md.files import claim_folder, keep_conditions, package_versions, writ
 from crack_md.structures import structure_sha256
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
-from crack_md.workflows.surfaces.present import NONMETALS
 from crack_md.workflows.surfaces.slab import heights
+from crack_md.workflows.surfaces.surface_atoms import NONMETALS
 
 MODES_FILE = "modes.json"
 DISPLACEMENT_A = 0.01

@@ -1,7 +1,5 @@
 """Errors that slabs partly share, as joint distributions; probabilities of ranks.
 
-Adsorption energies with errors that slabs partly share, as joint distributions.
-
     E_k = center_k + Σ_parts (Σ_c shared_kc z_c + independent_k e_k) / √(χ²_ν / ν)
 
 with z and e standard normal: each part by itself is Student-t distributed with its ν

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from crack_md.errors import DataError
-from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano, limiting_potentials
+from crack_md.workflows.orr import INTERMEDIATES, Volcano, limiting_potentials
 from crack_md.workflows.ranking.calibration import (
     Calibration,
     ReferenceValue,

@@ -16,7 +16,7 @@ from ase.calculators.calculator import BaseCalculator
 
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.model_info import ModelInfo
-from crack_md.workflows.orr.constants import gas_molecules
+from crack_md.workflows.orr import gas_molecules
 from crack_md.workflows.ranking.results import Rescored, append_rescored, read_rescored
 from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,

@@ -1,7 +1,5 @@
 """Bonds and torsions of a molecule, and its observables: values per frame.
 
-Bonds, atoms that are alike, and torsions of a molecule.
-
 Bonds come from distances and covalent radii. Atoms are alike when refinement of colors
 cannot tell them apart (Weisfeiler and Leman, 1968): start from the element, then split
 by the colors of the neighbors until nothing changes. Equal colors are necessary for a

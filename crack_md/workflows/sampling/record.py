@@ -11,10 +11,19 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.files import package_versions
-from crack_md.workflows.sampling import check as verdict
 from crack_md.workflows.sampling.analysis import Convergence
 from crack_md.workflows.sampling.chains import SampledChains
-from crack_md.workflows.sampling.check import SamplingCheck
+from crack_md.workflows.sampling.check import (
+    BOND_TOLERANCE,
+    KINETIC_TOLERANCE,
+    MAX_R_HAT,
+    MAX_RATIO,
+    MAX_SPURIOUS,
+    MIN_EFFECTIVE_SIZE,
+    MIN_SURVIVAL,
+    VIRIAL_TOLERANCE,
+    SamplingCheck,
+)
 from crack_md.workflows.sampling.metrics import Metric
 from crack_md.workflows.sampling.reference import ReferenceFrames
 from crack_md.workflows.sampling.temperature import Temperature, count_vibrations
@@ -24,14 +33,14 @@ MAX_BLOW_UPS = 50
 """Listed one by one; beyond that they are counted."""
 
 LIMITS = {
-    "metric_over_noise_floor": verdict.MAX_RATIO,
-    "survival": verdict.MIN_SURVIVAL,
-    "spurious_fraction": verdict.MAX_SPURIOUS,
-    "r_hat": verdict.MAX_R_HAT,
-    "effective_size": verdict.MIN_EFFECTIVE_SIZE,
-    "virial_temperature_off": verdict.VIRIAL_TOLERANCE,
-    "bond_temperature_off": verdict.BOND_TOLERANCE,
-    "kinetic_temperature_off": verdict.KINETIC_TOLERANCE,
+    "metric_over_noise_floor": MAX_RATIO,
+    "survival": MIN_SURVIVAL,
+    "spurious_fraction": MAX_SPURIOUS,
+    "r_hat": MAX_R_HAT,
+    "effective_size": MIN_EFFECTIVE_SIZE,
+    "virial_temperature_off": VIRIAL_TOLERANCE,
+    "bond_temperature_off": BOND_TOLERANCE,
+    "kinetic_temperature_off": KINETIC_TOLERANCE,
 }
 
 

@@ -13,7 +13,7 @@ from ase.geometry import minkowski_reduce
 from crack_md.errors import ConfigError
 from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
-from crack_md.workflows.orr.constants import (
+from crack_md.workflows.orr import (
     CORRECTIONS,
     DEFAULT_CORRECTIONS,
     DEFAULT_REFERENCE,

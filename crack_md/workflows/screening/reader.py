@@ -20,7 +20,7 @@ from ase.db import connect
 
 from crack_md.errors import DataError
 from crack_md.files import undefuse
-from crack_md.workflows.orr.diagram import INTERMEDIATES, Volcano
+from crack_md.workflows.orr import INTERMEDIATES, Volcano
 from crack_md.workflows.relax.store import FILE_NAME, stored_text
 
 Row = Mapping[str, str]

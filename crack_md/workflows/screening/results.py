@@ -12,13 +12,14 @@ from ase.symbols import Symbols
 from crack_md.errors import DataError
 from crack_md.files import csv_bytes, package_versions, write_atomically
 from crack_md.workflows.model_info import ModelInfo
-from crack_md.workflows.orr.constants import (
+from crack_md.workflows.orr import (
     CORRECTIONS,
     REFERENCES,
     SCALINGS,
+    STATES,
     WATER_FORMATION_EV,
+    FreeEnergyDiagram,
 )
-from crack_md.workflows.orr.diagram import STATES, FreeEnergyDiagram
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.reader import LABEL_SPREAD

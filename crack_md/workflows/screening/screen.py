@@ -10,11 +10,11 @@ from ase.calculators.calculator import BaseCalculator
 from crack_md.progress import Report
 from crack_md.structures import StructureEntry, with_unique_names
 from crack_md.workflows.model_info import ModelInfo
-from crack_md.workflows.orr.constants import gas_energy
-from crack_md.workflows.orr.diagram import (
+from crack_md.workflows.orr import (
     INTERMEDIATES,
     FreeEnergyDiagram,
     free_energy,
+    gas_energy,
     limiting_potential_band,
     orr_diagram,
 )

@@ -16,7 +16,7 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.geometry import get_distances
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr.constants import gas_molecules
+from crack_md.workflows.orr import gas_molecules
 from crack_md.workflows.surfaces.sites import Site
 from crack_md.workflows.surfaces.slab import Slab
 

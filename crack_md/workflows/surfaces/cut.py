@@ -25,12 +25,8 @@ from numpy.typing import NDArray
 from crack_md.errors import ConfigError
 from crack_md.structures import StructureEntry
 from crack_md.workflows.surfaces.orientation import crystal_planes
-from crack_md.workflows.surfaces.present import NONMETALS
-from crack_md.workflows.surfaces.slab import (
-    SlabError,
-    check_structure,
-    vacuum_axes,
-)
+from crack_md.workflows.surfaces.slab import SlabError, check_structure, vacuum_axes
+from crack_md.workflows.surfaces.surface_atoms import NONMETALS
 from crack_md.workflows.surfaces.symmetry import kinds_of, operations, primitive_cell
 
 Matrix = NDArray[np.float64]

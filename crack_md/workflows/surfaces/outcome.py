@@ -29,9 +29,9 @@ from ase.neighborlist import natural_cutoffs, neighbor_list
 from numpy.typing import NDArray
 
 from crack_md.workflows.surfaces.adsorbates import Placement
-from crack_md.workflows.surfaces.contact_surface import CONTACT_SCALE, Points
 from crack_md.workflows.surfaces.sites import Site, formula, lateral_vectors
 from crack_md.workflows.surfaces.slab import Slab
+from crack_md.workflows.surfaces.surface_atoms import CONTACT_SCALE, Points
 
 TIE_A = 1e-3
 """Near a tie the starting site keeps its name."""

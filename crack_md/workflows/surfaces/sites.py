@@ -19,12 +19,12 @@ from ase.geometry import find_mic
 from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
-from crack_md.workflows.surfaces.contact_surface import (
+from crack_md.workflows.surfaces.slab import Slab
+from crack_md.workflows.surfaces.surface_atoms import (
     ContactSurface,
     Points,
     resting_points,
 )
-from crack_md.workflows.surfaces.slab import Slab
 from crack_md.workflows.surfaces.symmetry import (
     SurfaceSymmetry,
     flat_cell,

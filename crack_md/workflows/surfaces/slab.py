@@ -19,7 +19,6 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
-from crack_md.workflows.surfaces.contact_surface import exposed_atoms
 from crack_md.workflows.surfaces.orientation import (
     LAYER_GAP_A,
     ConstraintError,
@@ -29,7 +28,11 @@ from crack_md.workflows.surfaces.orientation import (
     partly_held_atoms,
     turn_upright,
 )
-from crack_md.workflows.surfaces.present import NONMETALS, adsorbed_atoms
+from crack_md.workflows.surfaces.surface_atoms import (
+    NONMETALS,
+    adsorbed_atoms,
+    exposed_atoms,
+)
 
 OVERLAP_A = 0.7
 """Nuclei nearer than this (H-H in H2 is 0.74 Å) mean a broken structure."""

@@ -11,7 +11,7 @@ from crack_md.plots.screening.candidates import draw_diagram, levels, limiting_s
 from crack_md.plots.screening.markup import Axes, ticks
 from crack_md.plots.screening.view import EnergyView, ReportView, SlabView
 from crack_md.plots.screening.volcano import draw_volcano
-from crack_md.workflows.orr.diagram import Volcano
+from crack_md.workflows.orr import Volcano
 from crack_md.workflows.ranking.rank import rank_slabs
 from crack_md.workflows.ranking.results import write_ranking
 from crack_md.workflows.screening.reader import read_screening

@@ -22,11 +22,9 @@ from crack_md.training.losses import (
     TripletLoss,
     WeightedTerm,
 )
-from crack_md.training.losses.terms import (
-    build_terms,
-    energy_spread,
-    node_energy_spread,
-)
+from crack_md.training.losses.base import TrainedOn, energy_spread
+from crack_md.training.losses.node_energy import node_energy_spread
+from crack_md.training.losses.terms import build_terms
 from tests.factories import tiny_model
 from tests.training.factories import labelled, recipe
 
@@ -109,7 +107,7 @@ def terms_of(*losses: dict[str, object]) -> list[WeightedTerm]:
         },
         source="test",
     )
-    return build_terms(config, MODEL, FRAMES, FRAMES)
+    return build_terms(config.losses, TrainedOn(MODEL, FRAMES, FRAMES))
 
 
 @pytest.mark.parametrize(

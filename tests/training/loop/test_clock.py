@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from crack_md.training.config import check_config
-from crack_md.training.loop import monitor as module
+from crack_md.training.loop import monitor
 from crack_md.training.loop.monitor import Clock
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
@@ -17,7 +17,7 @@ from tests.training.factories import recipe
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     times = [0.0]
-    monkeypatch.setattr(module.time, "perf_counter", lambda: times[0])
+    monkeypatch.setattr(monitor.time, "perf_counter", lambda: times[0])
     return times
 
 

@@ -19,8 +19,7 @@ from crack_md.errors import ConfigError, DataError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.teachers import load_teacher
 from crack_md.training.loop.run import RunFolder
-from crack_md.training.on_policy import explore as exploring
-from crack_md.training.on_policy import student
+from crack_md.training.on_policy import explore, student
 from crack_md.training.on_policy.folder import LoopFolder, RoundFolder
 from crack_md.training.on_policy.rounds import printed, rows_of, run_loop
 from crack_md.training.on_policy.starts import QUARANTINE
@@ -125,7 +124,7 @@ def test_killed_after_every_event_it_ends_up_the_same(
     kill_after(student, "_save_with_statistics", lambda *args: (args[-1].path,))
     kill_after(RowWriter, "append", lambda rows, *_: (rows.path, rows.done))
     kill_after(RowWriter, "finish", lambda rows, _: (rows.path,))
-    kill_after(exploring, "_write_quarantine", lambda _, path: (path,))
+    kill_after(explore, "_write_quarantine", lambda _, path: (path,))
     kill_after(RoundFolder, "write", lambda here, stage, _: (here.path, stage))
     starts = 1
     while True:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr.diagram import (
+from crack_md.workflows.orr import (
     Volcano,
     complete_free_energies,
     limiting_potential,

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr.constants import CORRECTIONS, SCALINGS, WATER_FORMATION_EV
-from crack_md.workflows.orr.diagram import (
+from crack_md.workflows.orr import (
+    CORRECTIONS,
+    SCALINGS,
+    WATER_FORMATION_EV,
     FreeEnergyDiagram,
     free_energy,
     limiting_potential,

@@ -1,7 +1,7 @@
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.workflows.orr.constants import (
+from crack_md.workflows.orr import (
     REFERENCES,
     gas_energy,
     gas_molecules,

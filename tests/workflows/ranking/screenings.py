@@ -13,7 +13,7 @@ from ase.calculators.emt import EMT
 
 from crack_md.structures import read_entries
 from crack_md.workflows.model_info import ModelInfo
-from crack_md.workflows.orr.diagram import limiting_potential
+from crack_md.workflows.orr import limiting_potential
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.results import write_tables

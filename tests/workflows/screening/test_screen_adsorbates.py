@@ -10,7 +10,7 @@ from ase.build import fcc111
 
 from crack_md.errors import ConfigError
 from crack_md.structures import StructureEntry
-from crack_md.workflows.orr.constants import WATER_FORMATION_EV
+from crack_md.workflows.orr import WATER_FORMATION_EV
 from crack_md.workflows.screening.results import ScreenResult
 from tests.workflows.screening.small_screenings import (
     NO_PLATINUM,

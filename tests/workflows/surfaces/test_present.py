@@ -19,9 +19,9 @@ from ase.spacegroup import crystal
 from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.screening.plan import ScreenSettings, plan_slab
-from crack_md.workflows.surfaces.present import adsorbed_atoms
 from crack_md.workflows.surfaces.sites import find_sites
 from crack_md.workflows.surfaces.slab import SlabError, prepare_slab
+from crack_md.workflows.surfaces.surface_atoms import adsorbed_atoms
 
 
 def platinum(layers: int = 4) -> Atoms:

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from ase.build import fcc111, fcc211
 
-from crack_md.workflows.surfaces.contact_surface import CONTACT_SCALE
 from crack_md.workflows.surfaces.sites import find_sites, random_sites, some_sites
 from crack_md.workflows.surfaces.slab import Slab, prepare_slab
+from crack_md.workflows.surfaces.surface_atoms import CONTACT_SCALE
 
 BOND = 1.36 + 0.66  # covalent radii of Pt and O
 

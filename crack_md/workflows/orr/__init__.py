@@ -1,1 +1,0 @@
-"""Oxygen reduction: gas references, constants, free energies, potentials."""
