@@ -19,10 +19,8 @@ OPTIONAL = [
     "nequix",
     "nvalchemiops",
     "phonopy",
-    "plotly",
     "ray",
     "seekpath",
-    "torch_sim",
 ]
 
 

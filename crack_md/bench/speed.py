@@ -11,7 +11,7 @@ from ase.build import add_adsorbate, fcc111
 from ase.calculators.calculator import all_changes
 
 from crack_md.bench.timing import (
-    Summary,
+    TimingSummary,
     ns_per_day,
     peak_bytes,
     reset_peak,
@@ -40,7 +40,7 @@ class Speed:
     n_structures: int
     first_s: float
     """Time of the first call, which compiles where the engine does."""
-    latency: Summary
+    latency: TimingSummary
     """Of calls on moved atoms; of a batch, for all of it."""
     peak_bytes: int
     """Most memory: of the GPU, or of the process beyond what libraries take."""

@@ -19,7 +19,7 @@ _STATUS, _PEAK_SWITCH = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
-class Summary:
+class TimingSummary:
     """What several times of one call come to, in s."""
 
     median_s: float
@@ -30,9 +30,9 @@ class Summary:
     n_calls: int
 
 
-def summary(seconds: Sequence[float]) -> Summary:
+def summary(seconds: Sequence[float]) -> TimingSummary:
     """Return median, mean and range of times in s."""
-    return Summary(
+    return TimingSummary(
         median(seconds), fmean(seconds), min(seconds), max(seconds), len(seconds)
     )
 

@@ -18,7 +18,7 @@ from crack_md.errors import DataError, MissingDependencyError
 if TYPE_CHECKING:
     from crack_md.models.force_field import ForceField
     from crack_md.study.plan import Plan
-    from crack_md.study.summary import Summary
+    from crack_md.study.summary import StudySummary
     from crack_md.training.evaluation import Evaluation
     from crack_md.training.inspection import Inspection
 
@@ -279,7 +279,7 @@ def _run(plan: "Plan", *, quiet: bool) -> str | None:
     return run_study(plan, watch=Watch(shows=not quiet))
 
 
-def _write(plan: "Plan") -> "Summary":
+def _write(plan: "Plan") -> "StudySummary":
     from crack_md.plots.study import write_figures
     from crack_md.study.tables import write_tables
 

@@ -26,6 +26,7 @@ from ase.units import Bohr, Hartree
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from crack_md.models.layers import polynomial_envelope
 from crack_md.models.precision import ExactConstants
 
 ShortRangeKind = Literal["none", "zbl"]
@@ -111,11 +112,4 @@ class ShortRange(ExactConstants):
 
 def switch_off(x: Float[Tensor, " pair"]) -> Float[Tensor, " pair"]:
     """Return u: 1 at 0, then falling, 0 with two vanishing derivatives from 1 on."""
-    p = SWITCH_POWER
-    inside = (
-        1
-        - (p + 1) * (p + 2) / 2 * x**p
-        + p * (p + 2) * x ** (p + 1)
-        - p * (p + 1) / 2 * x ** (p + 2)
-    )
-    return torch.where(x < 1, inside, torch.zeros_like(x))
+    return polynomial_envelope(x, 1.0, SWITCH_POWER)

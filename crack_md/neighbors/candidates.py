@@ -194,7 +194,7 @@ def _order(found: _Found, atoms: ase.Atoms, farthest: float) -> Int[Tensor, " pa
     return key.argsort()
 
 
-class Selection(NamedTuple):
+class SelectedNeighbors(NamedTuple):
     """The columns of a table, and what proves that nothing is missing in it."""
 
     neighbors: Int[Tensor, "atom slot"]
@@ -236,7 +236,7 @@ class Selector:
 
     def __call__(
         self, axes: Float[Tensor, "3 atom"], move: Float[Tensor, "3 atom candidate"]
-    ) -> Selection:
+    ) -> SelectedNeighbors:
         """Return the table of atoms at the positions of now.
 
         Args:
@@ -252,7 +252,7 @@ class Selector:
         keys, mask = keys[:, :width], occupied[:, :width].contiguous()
         place = (keys & ((1 << self._bits) - 1)).masked_fill_(~mask, self._empty)
         chosen = (place + self._first).flatten()
-        return Selection(
+        return SelectedNeighbors(
             self._sender.index_select(0, chosen).view(mask.shape),
             self._shift.index_select(0, chosen).view(*mask.shape, 3),
             mask,

@@ -28,7 +28,7 @@ from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph
 from crack_md.neighbors.candidates import (
     Candidates,
-    Selection,
+    SelectedNeighbors,
     Selector,
     find_candidates,
 )
@@ -322,13 +322,17 @@ def _is_certain(
     return lost < skin - ROUND_OFF
 
 
-def _is_complete(candidates: Candidates, motion: Motion, table: Selection) -> bool:
+def _is_complete(
+    candidates: Candidates, motion: Motion, table: SelectedNeighbors
+) -> bool:
     """Return whether all that is not listed is farther than every last neighbor."""
     reach = motion.shrink * candidates.radius - motion.spread - ROUND_OFF
     return bool((table.last.double() / STEPS_PER_A < reach).all())
 
 
-def _are_apart(candidates: Candidates, motion: Motion, table: Selection) -> bool:
+def _are_apart(
+    candidates: Candidates, motion: Motion, table: SelectedNeighbors
+) -> bool:
     """Return whether no two atoms are on top of each other."""
     nearest = motion.shrink * candidates.closest - motion.spread
     if nearest > SHORTEST_DISTANCE + ROUND_OFF:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from crack_md.plots.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, RED, png, style
-from crack_md.study.summary import COLUMNS, Row, Spread, Summary, number
+from crack_md.study.summary import COLUMNS, Row, Spread, StudySummary, number
 
 BARS = ("force_mae_meV_per_A", "energy_mae_meV_per_atom", "embedding_cosine")
 CURVES = BARS[:2]
@@ -20,7 +20,7 @@ MARKERS = "osD^vP*X"
 """Both, since a study may have more methods than there are colors to tell apart."""
 
 
-def write_figures(summary: Summary, folder: Path) -> list[Path]:
+def write_figures(summary: StudySummary, folder: Path) -> list[Path]:
     """Write figure.png, and curve.png where there are several budgets."""
     written = []
     with style():
@@ -33,7 +33,7 @@ def write_figures(summary: Summary, folder: Path) -> list[Path]:
     return written
 
 
-def draw_bars(summary: Summary) -> Figure:
+def draw_bars(summary: StudySummary) -> Figure:
     """Return one panel per measure: mean and deviation, and a dot per seed.
 
     Shown is the last budget that has results.
@@ -53,7 +53,7 @@ def draw_bars(summary: Summary) -> Figure:
     return figure
 
 
-def draw_curves(summary: Summary) -> Figure:
+def draw_curves(summary: StudySummary) -> Figure:
     """Return errors over steps, or over frames where only those differ.
 
     Each method is a line through its means, each seed a dot.
@@ -125,7 +125,7 @@ def _plain(value: float, _: int | None = None) -> str:
 
 
 def _teacher_line(
-    axes: Axes, summary: Summary, key: str, *, vertical: bool = True
+    axes: Axes, summary: StudySummary, key: str, *, vertical: bool = True
 ) -> None:
     value = number(summary.teacher or {}, COLUMNS[key].place)
     if value is None or key == "embedding_cosine":

@@ -148,7 +148,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Summary:
+class StudySummary:
     """Everything that tables and figures show of a study."""
 
     title: str
@@ -202,14 +202,14 @@ class Summary:
         }
 
 
-def summarize_study(plan: Plan) -> Summary:
+def summarize_study(plan: Plan) -> StudySummary:
     """Return what the run folders of a study hold."""
     results = {run.name: read_json(run.result_file) for run in plan.students}
     done = [run for run in plan.students if is_done(run)]
     reference = plan.study.reference or plan.methods[0]
     first = results[done[0].name] if done else None
     teacher = plan.teacher
-    return Summary(
+    return StudySummary(
         title=plan.study.title or plan.study.folder.name,
         reference=reference,
         rows=tuple(

@@ -13,7 +13,7 @@ from crack_md.study.summary import (
     PAIRED,
     Row,
     Spread,
-    Summary,
+    StudySummary,
     number,
     summarize_study,
 )
@@ -46,7 +46,7 @@ BASELINES = {
 """What no model at all reaches, by the measure that it is compared with."""
 
 
-def write_tables(plan: Plan) -> Summary:
+def write_tables(plan: Plan) -> StudySummary:
     """Write table.md, table.csv, runs.csv and summary.json; return what they show."""
     summary = summarize_study(plan)
     folder = plan.study.folder
@@ -58,7 +58,7 @@ def write_tables(plan: Plan) -> Summary:
     return summary
 
 
-def markdown(summary: Summary) -> str:
+def markdown(summary: StudySummary) -> str:
     """Return all tables of a study, ready to stand in a document."""
     parts = [f"## {summary.title}\n", _legend(summary)]
     for budget in reversed(summary.budgets):  # the largest, usually the last, leads
@@ -72,7 +72,7 @@ def markdown(summary: Summary) -> str:
     return "\n".join(parts)
 
 
-def rows_csv(summary: Summary) -> str:
+def rows_csv(summary: StudySummary) -> str:
     """Return one line per method and budget."""
     lines = []
     for row in summary.rows:
@@ -111,7 +111,7 @@ def runs_csv(plan: Plan) -> str:
     return _csv(lines)
 
 
-def _legend(summary: Summary) -> str:
+def _legend(summary: StudySummary) -> str:
     alike = "" if _has_relaxed(summary.rows) else ", none of them relaxed"
     return (
         f"Errors on {summary.evaluated_on}{alike}; mean ± standard deviation over "
@@ -122,7 +122,7 @@ def _legend(summary: Summary) -> str:
     )
 
 
-def _table(summary: Summary, rows: Sequence[Row], keys: Sequence[str]) -> str:
+def _table(summary: StudySummary, rows: Sequence[Row], keys: Sequence[str]) -> str:
     shown = [key for key in keys if any(key in row.columns for row in rows)]
     if not _has_relaxed(rows):  # unrelaxed frames are all frames
         shown = [key for key in shown if not key.startswith("unrelaxed")]
@@ -142,7 +142,7 @@ def _table(summary: Summary, rows: Sequence[Row], keys: Sequence[str]) -> str:
     return _lines(header, [*_anchors(summary, shown), *body])
 
 
-def _anchors(summary: Summary, keys: Sequence[str]) -> list[list[str]]:
+def _anchors(summary: StudySummary, keys: Sequence[str]) -> list[list[str]]:
     """Return the rows of what no student is: the teacher, and no model at all."""
     rows = []
     if summary.teacher is not None:
@@ -158,7 +158,7 @@ def _anchors(summary: Summary, keys: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def _paired_table(summary: Summary, rows: Sequence[Row]) -> str:
+def _paired_table(summary: StudySummary, rows: Sequence[Row]) -> str:
     keys = [k for k in PAIRED if any(summary.paired(row, k) for row in rows)]
     if not _has_relaxed(rows):
         keys = [key for key in keys if not key.startswith("unrelaxed")]

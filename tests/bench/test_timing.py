@@ -14,7 +14,7 @@ def test_a_step_of_14_4_ms_makes_6_ns_a_day() -> None:
 
 def test_summary_of_known_times() -> None:
     found = timing.summary([5.0, 1.0, 2.0, 4.0])
-    assert found == timing.Summary(3.0, 3.0, 1.0, 5.0, 4)
+    assert found == timing.TimingSummary(3.0, 3.0, 1.0, 5.0, 4)
 
 
 def test_only_the_call_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:

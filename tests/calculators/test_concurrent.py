@@ -28,7 +28,7 @@ from crack_md.calculators import concurrent as concurrent_module
 from crack_md.calculators.concurrent import PAUSE
 from crack_md.errors import ConfigError, CrackError, StructureError
 from crack_md.models.registry import model_names
-from tests.calculators.replicas.springs import Springs
+from tests.calculators.springs import Springs
 
 Calculator = Any
 LIMIT_S = 60

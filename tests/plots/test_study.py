@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from crack_md.plots.study import draw_bars, draw_curves, write_figures
-from crack_md.study.summary import Row, Spread, Summary
+from crack_md.study.summary import Row, Spread, StudySummary
 
 FORCES = {"vanilla": (100.0, 104.0), "crack": (90.0, 96.0), "n2n": (95.0, 97.0)}
 
@@ -26,12 +26,12 @@ def row(method: str, budget: int, scale: float = 1.0) -> Row:
     return Row(method, f"{budget}-steps", columns, 2, 2, {})
 
 
-def summary(*, failed: bool = False) -> Summary:
+def summary(*, failed: bool = False) -> StudySummary:
     rows = [row(m, b, s) for b, s in ((300, 2.0), (900, 1.0)) for m in FORCES]
     if failed:
         rows.append(Row("lost", "900-steps", {}, 0, 2, {1: "no features"}))
     teacher = {"labels": {"all": {"force_mae_meV_per_A": 60.0}}}
-    return Summary(
+    return StudySummary(
         "A study",
         "vanilla",
         tuple(rows),
@@ -63,7 +63,7 @@ def test_bars_are_means_of_the_last_budget_and_dots_are_seeds() -> None:
 
 def test_bars_start_at_zero(tmp_path: Path) -> None:
     rows = (row("vanilla", 900, 3.0), row("crack", 900))
-    apart = Summary("x", "vanilla", rows, ("900-steps",), None, None, "")
+    apart = StudySummary("x", "vanilla", rows, ("900-steps",), None, None, "")
     axes = draw_bars(apart).axes[0]
     assert [bar.get_width() for bar in axes.patches] == [306.0, 93.0]
     assert axes.get_xlim()[0] == 0.0
@@ -84,7 +84,7 @@ def test_curves_over_frames_where_steps_are_the_same() -> None:
         for budget, scale in budgets
     )
     axes = draw_curves(
-        Summary("x", "crack", rows, tuple(b for b, _ in budgets), None, None, "")
+        StudySummary("x", "crack", rows, tuple(b for b, _ in budgets), None, None, "")
     ).axes[0]
     assert axes.get_xlabel() == "frames"
     assert axes.lines[0].get_xydata().tolist() == [[125.0, 186.0], [500.0, 93.0]]
@@ -112,5 +112,5 @@ def test_files_are_images_and_repeat_to_the_byte(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rows", [(), (Row("a", "3-steps", {}, 0, 1, {}),)])
 def test_nothing_to_show_is_no_figure(tmp_path: Path, rows: tuple[Row, ...]) -> None:
-    empty = Summary("x", "a", rows, ("3-steps",), None, None, "")
+    empty = StudySummary("x", "a", rows, ("3-steps",), None, None, "")
     assert write_figures(empty, tmp_path) == []

@@ -283,7 +283,7 @@ class BaseStructure:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PlanEntry:
     """One place in the sequence of structures."""
 
     part: str
@@ -293,7 +293,7 @@ class Entry:
     """How many structures of this part and family come before."""
 
 
-def plan_of(recipe: Recipe) -> list[Entry]:
+def plan_of(recipe: Recipe) -> list[PlanEntry]:
     """Return the sequence of structures, parts and families mixed evenly.
 
     Every part of the sequence has the same mixture, so the first tenth of a dataset
@@ -311,7 +311,7 @@ def plan_of(recipe: Recipe) -> list[Entry]:
     plan = []
     for index in order:
         part_name, family = names[index]
-        plan.append(Entry(part_name, family, turns[names[index]]))
+        plan.append(PlanEntry(part_name, family, turns[names[index]]))
         turns[names[index]] += 1
     return plan
 
@@ -335,7 +335,7 @@ def generate(
 
 def _structure(
     part: Part,
-    entry: Entry,
+    entry: PlanEntry,
     number: int,
     *,
     lattice_constants: Mapping[str, float],

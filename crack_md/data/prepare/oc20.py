@@ -84,7 +84,7 @@ class OC20Choice:
             return {}
 
 
-class Selection:
+class RowSelection:
     """Turns frames into rows, or counts why not."""
 
     def __init__(self, choice: OC20Choice, *, counts: dict[str, int]) -> None:
@@ -220,7 +220,7 @@ def prepare_oc20(
     files = find_files(sources)
     job = _job(sources, choice, n_files=len(files))
     writer = RowWriter(out, job=job, overwrite=overwrite)
-    selection = Selection(choice, counts=writer.notes)
+    selection = RowSelection(choice, counts=writer.notes)
     rows: list[Atoms] = []
     for done, file in enumerate(files[writer.done :], start=writer.done + 1):
         rows += _rows_of(file, selection, tell)
@@ -235,7 +235,7 @@ def prepare_oc20(
 
 
 def _rows_of(
-    file: FrameFile, selection: Selection, tell: Callable[[str], None]
+    file: FrameFile, selection: RowSelection, tell: Callable[[str], None]
 ) -> list[Atoms]:
     before = dict(selection.counts)
     try:
@@ -249,7 +249,7 @@ def _rows_of(
     return [row for row in rows if row is not None]
 
 
-def _chosen(file: FrameFile, selection: Selection) -> Iterator[FrameEntry]:
+def _chosen(file: FrameFile, selection: RowSelection) -> Iterator[FrameEntry]:
     if selection.choice.frames == "last" and not file.is_relaxation:
         raise ConfigError(
             f"{file.where} holds frames of many systems in random order, which have no "

@@ -132,7 +132,7 @@ def read_splits(path: Path) -> dict[str, str]:
 
 
 @dataclass
-class Summary:
+class DatasetSummary:
     """Counts and splits of a file of rows."""
 
     fingerprint: str = ""
@@ -147,14 +147,14 @@ class Summary:
         return Counter(self.splits.values())
 
 
-def summarize(path: Path) -> Summary:
+def summarize(path: Path) -> DatasetSummary:
     """Return the summary of a file; one row is in memory at a time."""
-    summary = Summary()
+    summary = DatasetSummary()
     summary.fingerprint = fingerprint(_noting(path, summary))
     return summary
 
 
-def _noting(path: Path, summary: Summary) -> Iterator[LabelledStructure]:
+def _noting(path: Path, summary: DatasetSummary) -> Iterator[LabelledStructure]:
     for number, atoms in enumerate(read_structures(path), start=1):
         row = labelled_structure(atoms, f"{path}, structure {number}")
         split = row.split or "none"

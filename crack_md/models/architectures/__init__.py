@@ -47,21 +47,21 @@ UNNAMED = "equiformer_v2"
 """The architecture of files and recipes that name none."""
 
 
-class Entry(NamedTuple):
+class ArchitectureEntry(NamedTuple):
     """An architecture: its choices, and the network that they make."""
 
     config: type[Architecture]
     network: type[Network]
 
 
-ARCHITECTURES: Mapping[str, Entry] = {
-    "equiformer_v2": Entry(EquiformerV2Config, EquiformerV2),
-    "ace": Entry(AceConfig, Ace),
-    "painn": Entry(PainnConfig, Painn),
+ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
+    "equiformer_v2": ArchitectureEntry(EquiformerV2Config, EquiformerV2),
+    "ace": ArchitectureEntry(AceConfig, Ace),
+    "painn": ArchitectureEntry(PainnConfig, Painn),
 }
 
 
-def entry_of(options: Mapping[str, Any]) -> Entry:
+def entry_of(options: Mapping[str, Any]) -> ArchitectureEntry:
     """Return the architecture that options ask for.
 
     Raises:

@@ -104,7 +104,7 @@ class Exploration(Section):
         return self
 
 
-class Limits(Section):
+class DivergenceLimits(Section):
     """Beyond these a frame has diverged: it ends its run and is never labelled."""
 
     largest_force: float = Field(default=30.0, gt=0)
@@ -118,7 +118,7 @@ class Limits(Section):
     """From one step to the next."""
 
 
-class Selection(Section):
+class FrameSelection(Section):
     """Which frames are labelled."""
 
     budget: int = Field(ge=1)
@@ -182,8 +182,8 @@ class LoopConfig(Section):
     train: RoundTraining
     starts: Starts
     explore: Exploration = Exploration()
-    limits: Limits = Limits()
-    select: Selection
+    limits: DivergenceLimits = DivergenceLimits()
+    select: FrameSelection
     label: Labelling = Labelling()
     mix: Mixing = Mixing(repeats=1)
     check_last: bool = True

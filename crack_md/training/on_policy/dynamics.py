@@ -24,7 +24,7 @@ from crack_md.calculators.replicas.state import (
     ForceBatch,
 )
 from crack_md.neighbors import all_pairs
-from crack_md.training.on_policy.config import Dynamics, Limits
+from crack_md.training.on_policy.config import DivergenceLimits, Dynamics
 from crack_md.training.on_policy.starts import Start, Visit
 
 REASONS = ("not_finite", "force", "energy_jump", "contact", "evaporated")
@@ -33,7 +33,7 @@ REASONS = ("not_finite", "force", "energy_jump", "contact", "evaporated")
 def why_forces_diverged(
     energy: float,
     forces: Float[np.ndarray, "atom 3"],
-    limits: Limits,
+    limits: DivergenceLimits,
     *,
     before: float | None,
 ) -> str | None:
@@ -61,7 +61,9 @@ def why_forces_diverged(
     return None
 
 
-def why_shape_diverged(atoms: Atoms, limits: Limits, *, n_pieces: int) -> str | None:
+def why_shape_diverged(
+    atoms: Atoms, limits: DivergenceLimits, *, n_pieces: int
+) -> str | None:
     """Return why a structure has fallen in or apart, or None.
 
     Args:
@@ -113,7 +115,7 @@ class GuardedForces:
     """
 
     def __init__(
-        self, inner: BatchForces, sizes: Sequence[int], limits: Limits
+        self, inner: BatchForces, sizes: Sequence[int], limits: DivergenceLimits
     ) -> None:
         self.inner, self.limits = inner, limits
         self.ends: dict[int, tuple[str, Float[np.ndarray, "atom 3"]]] = {}
@@ -156,7 +158,7 @@ def run_dynamics(
     starts: Sequence[Start],
     calculator: BatchCalculator | BaseCalculator,
     settings: Dynamics,
-    limits: Limits,
+    limits: DivergenceLimits,
     *,
     seed: Sequence[int],
 ) -> dict[int, list[Visit]]:

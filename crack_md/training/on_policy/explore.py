@@ -21,7 +21,11 @@ from crack_md.errors import ConfigError, StructureError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.teachers.base import file_sha256
 from crack_md.training.loop.run import replacing
-from crack_md.training.on_policy.config import Exploration, Limits, Relaxations
+from crack_md.training.on_policy.config import (
+    DivergenceLimits,
+    Exploration,
+    Relaxations,
+)
 from crack_md.training.on_policy.dynamics import (
     category,
     count_pieces,
@@ -84,7 +88,7 @@ def explore(
     starts: Sequence[Start],
     calculator: BatchCalculator | BaseCalculator,
     settings: Exploration,
-    limits: Limits,
+    limits: DivergenceLimits,
     *,
     seed: Sequence[int],
 ) -> list[Atoms]:
@@ -124,7 +128,11 @@ def explore(
 
 
 def _relax(
-    start: Start, calculator: BaseCalculator, *, settings: Relaxations, limits: Limits
+    start: Start,
+    calculator: BaseCalculator,
+    *,
+    settings: Relaxations,
+    limits: DivergenceLimits,
 ) -> list[Visit]:
     moving = start.atoms.copy()
     moving.calc = calculator
@@ -169,7 +177,7 @@ def _moved(start: Start, relaxation: Sequence[Visit] | None) -> Start:
 def _checked(
     begins: Sequence[Start],
     calculator: BatchCalculator | BaseCalculator,
-    limits: Limits,
+    limits: DivergenceLimits,
 ) -> tuple[list[Start], dict[int, list[Visit]]]:
     """Return the structures that dynamics can start from, and why others cannot."""
     structures = [start.atoms for start in begins]

@@ -11,7 +11,7 @@ from crack_md.data.labelling import FeatureChoice, Wanted, label_structures, lab
 from crack_md.data.readers import read_structures
 from crack_md.errors import DataError
 from crack_md.models.checkpoint import load_model
-from crack_md.training.on_policy.config import Selection
+from crack_md.training.on_policy.config import FrameSelection
 from crack_md.training.on_policy.folder import (
     Loop,
     RoundFolder,
@@ -30,7 +30,7 @@ def choose_frames(
     disagreement: Sequence[float],
     starts: Sequence[int],
     positions: Sequence[Positions],
-    settings: Selection,
+    settings: FrameSelection,
     *,
     random: np.random.Generator,
 ) -> dict[int, ChosenBy]:

@@ -20,7 +20,7 @@ from crack_md.calculators.replicas.state import (
 from crack_md.errors import ConfigError, CrackError, DataError, StructureError
 from tests.calculators.engines import CountingEngine
 from tests.calculators.potentials import Trap
-from tests.calculators.replicas.springs import Springs
+from tests.calculators.springs import Springs
 from tests.factories import oxygen_slab, tiny_model, water
 
 WARM = Langevin(300.0, friction_per_ps=5.0, timestep_fs=1.0)

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from crack_md.training.on_policy.config import Limits
+from crack_md.training.on_policy.config import DivergenceLimits
 from crack_md.training.on_policy.dynamics import (
     category,
     count_pieces,
@@ -13,7 +13,7 @@ from crack_md.training.on_policy.dynamics import (
     why_shape_diverged,
 )
 
-LIMITS = Limits(
+LIMITS = DivergenceLimits(
     largest_force=10.0, closest=0.5, evaporated_A=4.0, energy_jump_eV_per_atom=0.25
 )
 

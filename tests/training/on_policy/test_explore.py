@@ -10,16 +10,16 @@ from ase.constraints import FixAtoms
 
 from crack_md.calculators.replicas.state import ForceBatch
 from crack_md.training.on_policy.config import (
+    DivergenceLimits,
     Dynamics,
     Exploration,
-    Limits,
     Relaxations,
 )
 from crack_md.training.on_policy.dynamics import GuardedForces, run_dynamics
 from crack_md.training.on_policy.explore import explore
 from crack_md.training.on_policy.starts import QUARANTINE, Start
 
-LIMITS = Limits()
+LIMITS = DivergenceLimits()
 
 
 class Script:
@@ -158,7 +158,7 @@ def test_contacts_are_found_between_steps():
         [start(0, copper(0.1))],
         EMT(),
         Dynamics(steps=4, every=2),
-        Limits(closest=0.93),
+        DivergenceLimits(closest=0.93),
         seed=[0],
     )
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from crack_md.training.on_policy.config import Mixing, Selection
+from crack_md.training.on_policy.config import FrameSelection, Mixing
 from crack_md.training.on_policy.labelling import choose_frames, farthest_move
 
 
@@ -14,9 +14,9 @@ def at(x: float) -> np.ndarray:
     return np.array([[0.0, 0.0, 0.0], [x, 0.0, 0.0]])
 
 
-def settings(**changes: object) -> Selection:
+def settings(**changes: object) -> FrameSelection:
     options = {"budget": 3, "random_share": 0.0, "spacing_A": 0.1, "per_start": 9}
-    return Selection.model_validate(options | changes)
+    return FrameSelection.model_validate(options | changes)
 
 
 def chosen(disagreement, starts, xs, seed=0, **changes):
