@@ -35,8 +35,10 @@ from crack_md.training.losses.terms import LossConfig, term_names
 
 
 class OptimizerConfig(Section):
-    """AdamW with warm-up, cosine, clipping and a moving average of weights."""
+    """Steps with warm-up, cosine, clipping and a moving average of weights."""
 
+    name: Literal["adamw", "muon"] = "adamw"
+    """Muon makes the steps of matrices orthogonal; all else it moves as AdamW does."""
     lr: float = Field(gt=0)
     weight_decay: float = Field(default=1e-3, ge=0)
     warmup_steps: int = Field(default=0, ge=0)

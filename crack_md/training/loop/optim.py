@@ -1,12 +1,15 @@
-"""AdamW groups, the learning-rate schedule and the moving average of weights."""
+"""Optimizers, the learning-rate schedule and the moving average of weights."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from crack_md.training.loop.muon import is_decayed, muon
 
 
 def adamw(
@@ -23,8 +26,8 @@ def adamw(
     they go by name (``affine_weight``), not by dimension.
     """
     trained = [(n, p) for n, p in module.named_parameters() if p.requires_grad]
-    decays = [p for name, p in trained if _decays(name, p)]
-    rest = [p for name, p in trained if not _decays(name, p)]
+    decays = [p for name, p in trained if is_decayed(name, p)]
+    rest = [p for name, p in trained if not is_decayed(name, p)]
     groups = [
         {"params": decays, "weight_decay": weight_decay},
         {"params": rest, "weight_decay": 0.0},
@@ -33,9 +36,18 @@ def adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=betas, foreach=True)
 
 
-def _decays(name: str, parameter: Tensor) -> bool:
-    leaf = name.rsplit(".", maxsplit=1)[-1]
-    return parameter.ndim > 1 and "bias" not in leaf and not leaf.startswith("affine")
+def build_optimizer(
+    name: Literal["adamw", "muon"],
+    module: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    n_elements: int,
+) -> torch.optim.Optimizer:
+    """Return what moves the trained parameters of a module; see `adamw` and `muon`."""
+    if name == "adamw":
+        return adamw(module, lr=lr, weight_decay=weight_decay)
+    return muon(module, lr=lr, weight_decay=weight_decay, n_elements=n_elements)
 
 
 @dataclass(frozen=True)

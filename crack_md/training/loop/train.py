@@ -26,7 +26,7 @@ from crack_md.training.loop.build import (
 from crack_md.training.loop.heads import heads_state
 from crack_md.training.loop.monitor import Watch
 from crack_md.training.loop.objective import Objective
-from crack_md.training.loop.optim import MovingAverage, WarmupCosine, adamw
+from crack_md.training.loop.optim import MovingAverage, WarmupCosine, build_optimizer
 from crack_md.training.loop.parallel import FabricRanks, launched_fabric
 from crack_md.training.loop.run import RunFolder, replacing
 from crack_md.training.loop.trainer import Trainer, TrainingSummary
@@ -124,7 +124,13 @@ def build_trainer(
     return Trainer(
         fabric=fabric,
         objective=objective,
-        optimizer=adamw(objective, lr=options.lr, weight_decay=options.weight_decay),
+        optimizer=build_optimizer(
+            options.name,
+            objective,
+            lr=options.lr,
+            weight_decay=options.weight_decay,
+            n_elements=student.network.config.num_elements,
+        ),
         schedule=WarmupCosine(
             lr=options.lr,
             warmup_steps=options.warmup_steps,
