@@ -1,0 +1,5 @@
+"""The small dataset of the tests of training."""
+
+from tests.training.conftest import dataset
+
+__all__ = ["dataset"]
