@@ -12,7 +12,7 @@ import numpy as np
 from ase.build import add_adsorbate, fcc111
 from ase.constraints import FixAtoms
 
-from tests.soak.records import Record, crack_md, one_thread, resident_MB
+from tests.soak.records import Record, crack_md, memory_of, one_thread
 
 TEMPERATURE_K = 300
 ENDLESS = 10**9
@@ -24,7 +24,7 @@ MOST_DRIFT = 0.05
 """In meV per atom and ps, as in ``crack-md md --audit``."""
 
 
-def run(folder: Path, *, hours: float, warm_up: int = 2000) -> Record:
+def run(folder: Path, hours: float, *, warm_up: int = 2000) -> Record:
     """Return memory over time and the drift of the energy of one run of NVE."""
     folder.mkdir(parents=True, exist_ok=True)
     start = folder / "slab.extxyz"
@@ -85,7 +85,7 @@ def _watch(
     while (passed := time.monotonic() - begin) < hours * 3600:
         if process.poll() is not None:
             raise SystemExit(f"md ended by itself with {process.returncode}")
-        rows.append((passed, resident_MB(process.pid)))
+        rows.append((passed, memory_of(process.pid)))
         time.sleep(wait)
     process.send_signal(signal.SIGINT)
     process.wait(timeout=60)

@@ -6,19 +6,39 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from crack_md.files import write_json
+from crack_md.files import read_json, write_json
 
 Record = dict[str, Any]
 ROOT = Path(__file__).parents[2]
+CHUNK = 200
+"""Cases between two saves of a sweep."""
 PACKAGES = ("torch", "numpy", "ase", "vesin", "spglib", "pydantic")
 
 
 def write_record(folder: Path, part: str, found: Record) -> None:
     """Write what a part found, with what it depends on."""
     write_json(folder / f"{part}.json", {**found, "circumstances": circumstances()})
+
+
+def sweep(folder: Path, cases: int, try_cases: Callable[[int, int], Record]) -> Record:
+    """Return the sums over numbered cases; a stopped sweep goes on where it was."""
+    path = folder / "progress.json"
+    found: Record = read_json(path) if path.exists() else {"cases": 0, "seconds": 0.0}
+    while (begin := found["cases"]) < cases:
+        start = time.monotonic()
+        part = try_cases(begin, min(cases, begin + CHUNK))
+        part["seconds"] = round(time.monotonic() - start, 1)
+        found = {
+            key: found.get(key, type(value)()) + value for key, value in part.items()
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, found)
+    return found
 
 
 def circumstances() -> Record:
@@ -35,7 +55,7 @@ def circumstances() -> Record:
     }
 
 
-def resident_MB(pid: int) -> float:
+def memory_of(pid: int) -> float:
     """Return the resident memory of a process in MB; 0 where it has ended."""
     command = ["ps", "-o", "rss=", "-p", str(pid)]
     text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
