@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crack_md.files import read_json
-from tests.soak import dynamics, neighbors
+from tests.soak import dynamics, kills, neighbors
 from tests.soak.records import write_record
 
-MODULES = {"md": dynamics, "neighbors": neighbors}
-SIZES = {"md": 1.0, "neighbors": 100_000}
-"""Hours of dynamics, and cells."""
-QUICK = {"md": 0.02, "neighbors": 1000}
+MODULES = {"md": dynamics, "neighbors": neighbors, "kills": kills}
+SIZES = {"md": 1.0, "neighbors": 100_000, "kills": 15}
+"""Hours of dynamics, random cells, kills of each command."""
+QUICK = {"md": 0.02, "neighbors": 1000, "kills": 2}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
