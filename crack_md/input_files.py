@@ -10,6 +10,7 @@ then trees of branch and leaf pages, and overflow pages of large values.
 
 import mmap
 import struct
+from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,13 @@ from ase.db import connect
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from crack_md.errors import ConfigError, DataError, MissingDependencyError
+from crack_md.unpacking import (
+    PACKED,
+    POSCARS,
+    bounded_database,
+    check_packed,
+    check_poscar,
+)
 
 MAGIC = 0xBEEFC0DE
 HEADER = struct.Struct("<QHHHH")
@@ -146,7 +154,8 @@ def check_file(path: Path, *, whole: bool = True) -> None:
 
     Raises:
         DataError: no such file, a pipe or device, an empty file, an LMDB file that is
-            damaged, or extended XYZ with far fewer lines than it says.
+            damaged, a packed file that grows beyond measure, or extended XYZ or POSCAR
+            with far fewer lines than it says.
     """
     check_regular(path)
     if path.stat().st_size == 0:
@@ -155,6 +164,10 @@ def check_file(path: Path, *, whole: bool = True) -> None:
         check_lmdb(path)
     elif path.suffix in (".xyz", ".extxyz"):
         _check_xyz(path, whole=whole)
+    elif path.suffix in PACKED:
+        check_packed(path)
+    elif any(fnmatch(path.name, pattern) for pattern in POSCARS):
+        check_poscar(path)
 
 
 def check_regular(path: Path) -> None:
@@ -188,7 +201,7 @@ def open_database(path: Path, *, readonly: bool = True) -> Any:
         ) from error
     if path.exists():
         check_lmdb(path)
-    return LMDBDatabase(path, use_lock_file=False, readonly=readonly)
+    return bounded_database(LMDBDatabase, path, use_lock_file=False, readonly=readonly)
 
 
 def parse_yaml(text: str, *, where: str) -> Any:

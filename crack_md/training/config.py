@@ -230,6 +230,18 @@ class TrainConfig(Section):
     card: CardConfig = CardConfig()
 
     @model_validator(mode="after")
+    def _something_is_learned(self) -> "TrainConfig":
+        if not any(
+            getattr(loss, name, None)
+            for loss in self.losses
+            for name in ("weight", "energy_weight", "force_weight", "gradient_share")
+        ):
+            raise ValueError(
+                "every loss has weight 0: nothing would be learned; give one a weight"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _parts_see_what_losses_need(self) -> "TrainConfig":
         for number, loss in enumerate(self.losses):
             if self.run.accumulate > 1 and loss.sees_whole_batch:

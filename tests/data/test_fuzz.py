@@ -130,11 +130,31 @@ def test_recipes_nested_3000_deep_are_one_line(tmp_path: Path) -> None:
         load_config(path)
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "x", "[1]"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-1", "x", "[1]"])
 def test_weights_of_losses_are_numbers(tmp_path: Path, value: str) -> None:
     tree = recipe(Path("set.db"), tmp_path)
-    tree["losses"][0]["weight"] = float(value) if value in ("nan", "inf") else value
+    tree["losses"][0]["weight"] = (
+        float(value) if value in ("nan", "inf", "-1") else value
+    )
     with pytest.raises(ConfigError, match=r"losses\.0"):
+        check_config(tree, source="test")
+
+
+@pytest.mark.parametrize("key", ["energy_weight", "force_weight"])
+def test_no_loss_leads_away_from_its_labels(tmp_path: Path, key: str) -> None:
+    tree = recipe(Path("set.db"), tmp_path)
+    tree["losses"][2][key] = -1.0
+    with pytest.raises(ConfigError, match=rf"losses\.2.*{key}.*greater than or equal"):
+        check_config(tree, source="test")
+    tree["losses"][2][key] = 0.0
+    check_config(tree, source="test")
+
+
+def test_some_loss_has_a_weight(tmp_path: Path) -> None:
+    tree = recipe(Path("set.db"), tmp_path)
+    for loss in tree["losses"]:
+        loss |= {key: 0.0 for key in loss if key.endswith("weight")}
+    with pytest.raises(ConfigError, match="every loss has weight 0: nothing would be"):
         check_config(tree, source="test")
 
 

@@ -135,6 +135,8 @@ class WeightedTerm(NamedTuple):
 
 Label = Literal["energy", "node_features", "node_energy", "jacobian"]
 """What a loss may read of the teacher."""
+Weight = Annotated[float, Field(ge=0)]
+"""Of a loss; less than nothing would train the student away from its teacher."""
 Degrees = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)]
 
 

@@ -16,6 +16,7 @@ from crack_md.training.losses.base import (
     Label,
     LossSection,
     TrainedOn,
+    Weight,
     WeightedTerm,
     energy_spread,
 )
@@ -129,7 +130,7 @@ class HessianConfig(LossSection):
     """Sampled rows of the force Jacobian, in units of σ/Å²."""
 
     kind: Literal["hessian"]
-    weight: float
+    weight: Weight
     rows: int = Field(default=1, ge=1)
     """Rows per structure and step, drawn from those that the labels hold."""
     sigma_eV: float | None = Field(default=None, gt=0)

@@ -11,7 +11,13 @@ from pydantic import Field
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from crack_md.training.losses.base import DistillationStep, Label, LossSection, Ranks
+from crack_md.training.losses.base import (
+    DistillationStep,
+    Label,
+    LossSection,
+    Ranks,
+    Weight,
+)
 from crack_md.training.losses.blocks import AlikeBlocks, alike_blocks, log_sum_exp
 
 Anchor = Literal["teacher", "student", "both"]
@@ -265,7 +271,7 @@ def draw_from_blocks(
 class ContrastConfig(LossSection):
     """InfoNCE: what is contrasted with what, and how sharply."""
 
-    weight: float
+    weight: Weight
     temperature: float = Field(gt=0)
     anchor: Literal["teacher", "student", "both"] = "teacher"
     """Whose rows are compared with all of the other's."""

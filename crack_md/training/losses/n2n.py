@@ -13,6 +13,7 @@ from crack_md.training.losses.base import (
     Label,
     LossSection,
     TrainedOn,
+    Weight,
     WeightedTerm,
 )
 
@@ -42,7 +43,7 @@ class NodeToNodeConfig(LossSection):
     """Squared distance of node features."""
 
     kind: Literal["n2n"]
-    weight: float
+    weight: Weight
     degrees: Degrees = (0,)
     """Squared distances of these degrees, added up."""
 

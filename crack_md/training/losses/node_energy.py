@@ -17,6 +17,7 @@ from crack_md.training.losses.base import (
     LossSection,
     Ranks,
     TrainedOn,
+    Weight,
     WeightedTerm,
     usable_spread,
 )
@@ -75,7 +76,7 @@ class NodeEnergyConfig(LossSection):
     """Squared error of the energies of single atoms, (ε_S − ε_T)²/σ²."""
 
     kind: Literal["node_energy"]
-    weight: float
+    weight: Weight
     sigma_eV: float | None = Field(default=None, gt=0)
     """σ; by default the spread of the teacher's values around their element's mean, so
     that 1 is what a student reaches that knows the elements and nothing else. The

@@ -14,6 +14,7 @@ from crack_md.training.losses.base import (
     Label,
     LossSection,
     TrainedOn,
+    Weight,
     WeightedTerm,
     energy_spread,
 )
@@ -101,8 +102,8 @@ class SupervisedConfig(LossSection):
     """Energies and forces: ``task`` of the dataset, ``output`` of the teacher."""
 
     kind: Literal["task", "output"]
-    energy_weight: float
-    force_weight: float
+    energy_weight: Weight
+    force_weight: Weight
     per_atom: bool = False
     """Divide energy errors by the number of atoms (total energies, mixed sizes)."""
     sigma_eV: float | None = Field(default=None, gt=0)

@@ -16,6 +16,7 @@ from crack_md.training.losses.base import (
     Label,
     LossSection,
     TrainedOn,
+    Weight,
     WeightedTerm,
 )
 
@@ -134,7 +135,7 @@ class TripletConfig(LossSection):
     """Angles between the relations of one atom to two neighbors."""
 
     kind: Literal["triplet"]
-    weight: float
+    weight: Weight
     partners: int = Field(default=8, ge=1)
     """Each neighbor forms angles with this many others, the next in distance."""
     error: Literal["smooth_l1", "mse"] = "smooth_l1"
