@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from crack_md.files import read_json
-from tests.soak import dynamics, kills, neighbors
+from tests.soak import dynamics, fuzz, kills, neighbors
 from tests.soak.records import write_record
 
-MODULES = {"md": dynamics, "neighbors": neighbors, "kills": kills}
-SIZES = {"md": 1.0, "neighbors": 100_000, "kills": 15}
-"""Hours of dynamics, random cells, kills of each command."""
-QUICK = {"md": 0.02, "neighbors": 1000, "kills": 2}
+MODULES = {"md": dynamics, "neighbors": neighbors, "fuzz": fuzz, "kills": kills}
+SIZES = {"md": 1.0, "neighbors": 100_000, "fuzz": 3000, "kills": 15}
+"""Hours of dynamics, random cells, damaged files, kills of each command."""
+QUICK = {"md": 0.02, "neighbors": 1000, "fuzz": 100, "kills": 2}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
