@@ -28,7 +28,7 @@ from crack_md.data.writer import RowWriter
 from crack_md.errors import CrackError
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.structures import read_entries
-from crack_md.training.config_file import load_config
+from crack_md.training.config import load_config
 from tests.factories import tiny_model
 from tests.soak.children import Ended, in_child, run_command
 from tests.soak.records import Record, sweep
