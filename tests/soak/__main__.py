@@ -18,7 +18,7 @@ from tests.soak import dynamics, fuzz, kills, neighbors
 from tests.soak.records import write_record
 
 MODULES = {"md": dynamics, "neighbors": neighbors, "fuzz": fuzz, "kills": kills}
-SIZES = {"md": 1.0, "neighbors": 100_000, "fuzz": 3000, "kills": 15}
+SIZES = {"md": 1.0, "neighbors": 100_000, "fuzz": 2000, "kills": 15}
 """Hours of dynamics, random cells, damaged files, kills of each command."""
 QUICK = {"md": 0.02, "neighbors": 1000, "fuzz": 100, "kills": 2}
 

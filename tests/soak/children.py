@@ -26,6 +26,8 @@ class Ended(NamedTuple):
     code: int
     """Exit code; minus the signal where one ended it."""
     seconds: float
+    """As the clock on the wall counts them."""
+    cpu_seconds: float
     growth_MB: float
     """Peak of memory beyond what the process had when it began."""
     text: str
@@ -49,6 +51,7 @@ def in_child(
     return Ended(
         os.waitstatus_to_exitcode(status),
         time.monotonic() - begin,
+        usage.ru_utime + usage.ru_stime,
         max(0.0, (usage.ru_maxrss - before) * PEAK_UNIT / 1e6),
         log.read_text(errors="replace"),
     )

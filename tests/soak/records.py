@@ -15,7 +15,7 @@ from crack_md.files import read_json, write_json
 
 Record = dict[str, Any]
 ROOT = Path(__file__).parents[2]
-CHUNK = 200
+CHUNK = 100
 """Cases between two saves of a sweep."""
 PACKAGES = ("torch", "numpy", "ase", "vesin", "spglib", "pydantic")
 

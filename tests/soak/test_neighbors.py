@@ -24,12 +24,12 @@ def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
 
     def count(begin: int, end: int) -> dict[str, Any]:
         begun.append(begin)
-        return {"cases": end - begin, "wrong": [begin] if begin == 200 else []}
+        return {"cases": end - begin, "wrong": [begin] if begin == 250 else []}
 
     assert sweep(tmp_path, 150, count)["cases"] == 150
     found = sweep(tmp_path, 500, count)
-    assert begun == [0, 150, 350]
-    assert (found["cases"], found["wrong"]) == (500, [])
+    assert begun == [0, 100, 150, 250, 350, 450]
+    assert (found["cases"], found["wrong"]) == (500, [250])
 
 
 def test_atoms_far_apart_beside_an_open_vector_that_leans() -> None:
