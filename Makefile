@@ -16,7 +16,7 @@ SPEED ?=
 # Packages whose array shapes are checked when the tests run a second time.
 SHAPED := crack_md.graph,crack_md.neighbors,crack_md.models,crack_md.training
 
-.PHONY: help env demo test check bench peers clean
+.PHONY: help env demo test check bench soak peers clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +43,9 @@ bench: $(VENV)/.dev ## Measure speed, losses and the packaged student: hours; SP
 	$(BIN)/python benchmarks/speed.py $(SPEED)
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/packaged_student.py
+
+soak: $(VENV)/.dev ## Kill, damage, search and simulate for hours, and write docs/reliability.md.
+	$(BIN)/python -m tests.soak
 
 peers: ## Make the environments of the peers that bench compares with, in .peers (6 GB).
 	PYTHON="$(PYTHON)" benchmarks/peers/install.sh

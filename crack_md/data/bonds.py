@@ -37,6 +37,7 @@ def broken_bond(
     frame: Float[NDArray[np.float64], "atom 3"],
     bonds: Bonds,
     means: Float[NDArray[np.float64], " bond"],
+    most: float | Float[NDArray[np.float64], " bond"] = BLOW_UP_A,
 ) -> str | None:
     """Return which bond of a structure has come apart, or None.
 
@@ -44,12 +45,13 @@ def broken_bond(
         frame: positions in Å.
         bonds: pairs of atoms.
         means: their usual lengths in Å.
+        most: how far off them they may be, in Å.
     """
     if not len(bonds):
         return None
     off = distances(frame[None], bonds)[0] - means
-    worst = int(np.argmax(np.abs(off)))
-    if np.abs(off[worst]) <= BLOW_UP_A:
+    worst = int(np.argmax(np.abs(off) - most))
+    if not (np.abs(off) > most)[worst]:
         return None
     i, j = bonds[worst]
     return f"bond {i}–{j} is {off[worst]:+.2f} Å off its mean"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from crack_md.files import read_json
 from tests.soak import dynamics, fuzz, kills, neighbors
+from tests.soak.page import write_page
 from tests.soak.records import write_record
 
 MODULES = {"md": dynamics, "neighbors": neighbors, "fuzz": fuzz, "kills": kills}
@@ -26,15 +27,21 @@ QUICK = {"md": 0.02, "neighbors": 1000, "fuzz": 100, "kills": 2}
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 where every part passes, else 1."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("parts", nargs="*", choices=[*MODULES, "page", []])
+    parser.add_argument("parts", nargs="*", help=", ".join([*MODULES, "page"]))
     parser.add_argument("--hours", type=float, help="of dynamics; 1 unless quick")
     parser.add_argument("--quick", action="store_true", help="minutes, not hours")
     parser.add_argument("--out", type=Path, default=Path("runs/soak"))
     options = parser.parse_args(arguments)
     sizes = dict(QUICK if options.quick else SIZES)
     sizes["md"] = options.hours or sizes["md"]
+    if unknown := set(options.parts) - {*MODULES, "page"}:
+        parser.error(f"no such part: {', '.join(sorted(unknown))}")
     failed = []
-    for part in options.parts or [*MODULES, "page"]:
+    # a quick run says nothing about hours and leaves the page alone
+    for part in options.parts or [*MODULES, *([] if options.quick else ["page"])]:
+        if part == "page":
+            write_page(options.out)
+            continue
         module, path = MODULES[part], options.out / f"{part}.json"
         if not path.exists():
             write_record(options.out, part, module.run(options.out / part, sizes[part]))

@@ -42,8 +42,7 @@ def in_child(
     end_with: signal.Signals = signal.SIGKILL,
 ) -> Ended:
     """Return how a function ended in a forked process, or was ended after some time."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    begin = time.monotonic()
+    before, begin = _resident_bytes(), time.monotonic()
     pid = os.fork()
     if pid == 0:
         _run(function, log)
@@ -52,7 +51,7 @@ def in_child(
         os.waitstatus_to_exitcode(status),
         time.monotonic() - begin,
         usage.ru_utime + usage.ru_stime,
-        max(0.0, (usage.ru_maxrss - before) * PEAK_UNIT / 1e6),
+        max(0.0, (usage.ru_maxrss * PEAK_UNIT - before) / 1e6),
         log.read_text(errors="replace"),
     )
 
@@ -65,6 +64,14 @@ def run_command(*arguments: str | Path | float) -> Callable[[], object]:
         cli.main()
 
     return run
+
+
+def _resident_bytes() -> int:
+    """Return the memory of this process; its peak where only that is known."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT
 
 
 def _wait(
@@ -91,6 +98,8 @@ def _run(function: Callable[[], object], log: Path) -> None:
         with log.open("wb") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
+        sys.stdout = os.fdopen(1, "w", buffering=1, closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         function()
         code = 0

@@ -41,6 +41,7 @@ def run(folder: Path, hours: float, *, warm_up: int = 2000) -> Record:
             "--steps", ENDLESS, "--out", nve,
         ),
         hours=hours,
+        first=nve / "thermo.csv",
     )  # fmt: skip
     return {
         "atoms": n_atoms,
@@ -75,21 +76,26 @@ def _call(*arguments: str | Path | float) -> None:
 
 
 def _watch(
-    command: list[str], *, hours: float
+    command: list[str], *, hours: float, first: Path
 ) -> tuple[list[tuple[float, float]], float]:
-    """Run a command for some time; return (seconds, MB) all along, and the time."""
-    begin = time.monotonic()
+    """Run a command for some time; return (seconds, MB) all along, and the time.
+
+    Time begins when the first file of the run is there.
+    """
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=one_thread())
-    rows = []
-    wait = min(10.0, hours * 3600 / 20)
+    rows: list[tuple[float, float]] = []
+    begin, wait = time.monotonic(), min(10.0, hours * 3600 / 20)
     while (passed := time.monotonic() - begin) < hours * 3600:
         if process.poll() is not None:
             raise SystemExit(f"md ended by itself with {process.returncode}")
-        rows.append((passed, memory_of(process.pid)))
+        if first.exists():
+            rows.append((passed, memory_of(process.pid)))
+        else:
+            begin = time.monotonic()
         time.sleep(wait)
     process.send_signal(signal.SIGINT)
-    process.wait(timeout=60)
-    return rows, time.monotonic() - begin
+    process.wait(timeout=300)
+    return rows, passed
 
 
 def _memory(rows: list[tuple[float, float]], folder: Path) -> Record:

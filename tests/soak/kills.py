@@ -159,10 +159,15 @@ def commands(inputs: Path) -> dict[str, Command]:
     }  # fmt: skip
 
 
+def write_frames(folder: Path) -> None:
+    """Write what is labelled."""
+    ase.io.write(folder / "cells.extxyz", [rattled(number) for number in range(200)])
+
+
 def write_inputs(folder: Path) -> None:
     """Write what the commands start from."""
+    write_frames(folder)
     write_slabs(folder / "slabs.extxyz", 2)
-    ase.io.write(folder / "cells.extxyz", [rattled(number) for number in range(200)])
     ase.io.write(folder / "copper.extxyz", bulk("Cu", cubic=True) * (2, 2, 2))
     recipe = {
         "generate": {"elements": ["Ag", "Cu"], "counts": {"fcc111": 4, "bulk": 6}},

@@ -13,7 +13,7 @@ from tests.soak import neighbors
 from tests.soak.records import sweep
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(number=st.integers(0, 10**9))
 def test_random_cells_equal_a_search_of_every_image(number: int) -> None:
     assert not neighbors.try_cells(number, number + 1)["wrong"]

@@ -52,6 +52,24 @@ def test_limits_are_quantiles_and_a_tenth(ethanol: Atoms):
     assert len(found.apart) == 36 - 8
 
 
+def test_a_bond_breaks_twice_as_far_as_the_reference_reaches() -> None:
+    """Of metals some bonds are 0.5 Å off now and then; those of the others are not."""
+    frames = np.zeros((1001, 3, 3))
+    frames[:, :, 0] = [0.0, 2.3, 4.6]
+    frames[:500, 0, 0] = 0.05
+    frames[500:1000, 0, 0] = -0.05
+    frames[1000, 0, 0] = -0.4
+    copper = find_bonds(np.array([29, 29, 29]), frames)
+    limits = GeometryLimits.of(copper, frames)
+    apart = frames[0].copy()
+    for by, broken in ((0.55, False), (0.75, False), (0.85, True)):
+        apart[0, 0] = -by
+        assert (limits.blow_up(apart) is not None) is broken, by
+    stiff = GeometryLimits.of(copper, frames[:1000])
+    apart[0, 0] = -0.55
+    assert stiff.blow_up(apart) == "bond 0–1 is +0.55 Å off its mean"
+
+
 @pytest.mark.parametrize(
     ("by", "spurious", "blown"),
     [(0.0, False, False), (0.1, False, False), (0.3, True, False), (0.7, True, True)],
