@@ -42,7 +42,7 @@ def in_child(
     end_with: signal.Signals = signal.SIGKILL,
 ) -> Ended:
     """Return how a function ended in a forked process, or was ended after some time."""
-    before, begin = _resident_bytes(), time.monotonic()
+    before, begin = _own_bytes(), time.monotonic()
     pid = os.fork()
     if pid == 0:
         _run(function, log)
@@ -66,11 +66,15 @@ def run_command(*arguments: str | Path | float) -> Callable[[], object]:
     return run
 
 
-def _resident_bytes() -> int:
-    """Return the memory of this process; its peak where only that is known."""
+def _own_bytes() -> int:
+    """Return the memory of this process without its libraries, which forks map anew.
+
+    Its peak where only that is known.
+    """
     statm = Path("/proc/self/statm")
     if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
+        _, resident, shared, *_ = map(int, statm.read_text().split())
+        return (resident - shared) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * PEAK_UNIT
 
 
