@@ -69,5 +69,5 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) --editable '.[train,dev]'
+	$(PIP) --editable '.[dev]'
 	@touch $@
