@@ -72,5 +72,5 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.core
-	$(PIP) --editable '.[train,dev]'
+	$(PIP) --editable '.[dev]'
 	@touch $@

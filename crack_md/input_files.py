@@ -20,7 +20,7 @@ from ase.data import atomic_numbers
 from ase.db import connect
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from crack_md.errors import ConfigError, DataError, MissingDependencyError
+from crack_md.errors import ConfigError, DataError
 from crack_md.unpacking import (
     PACKED,
     POSCARS,
@@ -189,16 +189,11 @@ def open_database(path: Path, *, readonly: bool = True) -> Any:
 
     Raises:
         DataError: it is damaged.
-        MissingDependencyError: the backend of LMDB files is not installed.
     """
     if path.suffix != ".aselmdb":
         return connect(path, use_lock_file=False)
-    try:
-        from ase_db_backends.aselmdb import LMDBDatabase
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            "ase-db-backends", extra="train", purpose="reading and writing .aselmdb"
-        ) from error
+    from ase_db_backends.aselmdb import LMDBDatabase
+
     if path.exists():
         check_lmdb(path)
     return bounded_database(LMDBDatabase, path, use_lock_file=False, readonly=readonly)

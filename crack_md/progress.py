@@ -109,12 +109,12 @@ class _PlainLines(Progress):
 
 def describe(task: Task) -> str:
     """Return where a bar stands as one plain line: ``slabs: 3/8 after 2 min``."""
-    percent = task.total is not None and task.total <= 1.0
-    if percent:
+    if task.total is None:
+        done = f"{task.completed:g}" if task.completed else "not done"
+    elif task.total <= 1.0:
         done = f"{task.percentage:.0f}%"
     else:
-        total = "?" if task.total is None else f"{task.total:g}"
-        done = f"{task.completed:g}/{total}"
+        done = f"{task.completed:g}/{task.total:g}"
     line = f"{task.description}: {done} after {_duration(task.elapsed or 0.0)}"
     left = task.time_remaining
     return line if left is None else f"{line}, about {_duration(left)} left"
@@ -134,10 +134,13 @@ def show_progress(
     """Yield the function to call with what is done; its first call shows the bar.
 
     A second argument of it, if any, is the new total. Input is checked before that,
-    and an error then stands alone.
+    and an error then stands alone. Plain lines begin at once: what comes before the
+    first item, such as loading a teacher, may take minutes.
     """
     bar = build_progress("items", shows=not quiet)
     task = bar.add_task(what, total=total)
+    if isinstance(bar, _PlainLines):
+        bar.start()
 
     def show(done: int, of: int | None = total) -> None:
         bar.start()

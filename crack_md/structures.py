@@ -21,7 +21,7 @@ from ase import Atoms
 from ase.geometry import find_mic
 from ase.io.trajectory import TrajectoryReader
 
-from crack_md.errors import ConfigError, DataError, MissingDependencyError
+from crack_md.errors import ConfigError, DataError
 from crack_md.files import as_plain, executes_in_spreadsheets, file_sha256
 from crack_md.input_files import check_file, check_regular, open_database
 
@@ -245,7 +245,7 @@ def _database_rows(path: Path, select: str | None) -> Iterator[StructureEntry]:
     try:
         database = open_database(path)
         ids = [row.id for row in database.select(columns=["id"])]
-    except (DataError, MissingDependencyError):
+    except DataError:
         raise
     except Exception as error:
         if is_locked(error):

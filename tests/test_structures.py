@@ -36,7 +36,6 @@ def test_reads_what_ase_reads(tmp_path: Path, name: str) -> None:
 
 
 def test_reads_aselmdb(tmp_path: Path) -> None:
-    pytest.importorskip("ase_db_backends")
     with connect(tmp_path / "slabs.aselmdb", type="aselmdb") as database:
         database.write(SLAB, name="Pt")
     (entry,) = read_entries(tmp_path / "slabs.aselmdb")

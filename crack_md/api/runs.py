@@ -20,7 +20,7 @@ from crack_md.api.inputs import (
     describe_input,
     identity,
 )
-from crack_md.errors import MissingDependencyError, StructureError
+from crack_md.errors import StructureError
 from crack_md.files import claim_folder, write_atomically, write_json
 from crack_md.progress import Report
 from crack_md.workflows.md.run import MDResult, run_dynamics
@@ -311,14 +311,8 @@ def train(
 
     Raises:
         ConfigError: the recipe is wrong.
-        MissingDependencyError: the extra ``train`` is not installed.
     """
     from crack_md.training.config import load_config
+    from crack_md.training.loop.train import train as run
 
-    try:
-        from crack_md.training.loop.train import train as run
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            str(error.name), extra="train", purpose="training"
-        ) from None
     return run(load_config(Path(config), list(overrides)), quiet=quiet)

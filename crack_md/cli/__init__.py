@@ -23,6 +23,7 @@ from crack_md.cli import (
     training,
 )
 from crack_md.cli.common import show_messages
+from crack_md.cli.help import Command, Group
 from crack_md.errors import CrackError
 from crack_md.files import is_full_disk
 
@@ -32,9 +33,10 @@ INTERRUPTED = 130
 app = typer.Typer(
     name="crack-md",
     help="Distil a large force field into a small one, and put it to work.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its boxes leave a third of 80 columns for the texts
+    cls=Group,
 )
 GROUPS = (screen, rank, relax, md, phonons, training, data, models, bench, sample)
 for group in GROUPS:
@@ -47,8 +49,20 @@ def _join_lines(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
-for command in app.registered_commands:
-    command.help = _join_lines((command.callback and command.callback.__doc__) or "")
+def _set_help(commands: typer.Typer) -> None:
+    """Give commands, and those of groups of them, help texts that fit the terminal."""
+    for command in commands.registered_commands:
+        text = (command.callback and command.callback.__doc__) or ""
+        command.help = _join_lines(text)
+        command.short_help = command.help.partition("\n")[0]
+        command.cls = Command
+    for group in commands.registered_groups:
+        group.cls = Group
+        if group.typer_instance is not None:
+            _set_help(group.typer_instance)
+
+
+_set_help(app)
 
 
 def _print_version(wanted: bool) -> None:
@@ -59,8 +73,10 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def _options(
+    context: typer.Context,
+    *,
     version: Annotated[
         bool,
         typer.Option(
@@ -71,8 +87,10 @@ def _options(
         ),
     ] = False,
 ) -> None:
-    """Options before the command."""
+    """Options before the command; without one, print the help."""
     show_messages()
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:

@@ -12,9 +12,11 @@ import typer
 from ase import Atoms
 from ase.data import chemical_symbols
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
+from crack_md.cli.common import Heading, build_table, explain_left_out
 from crack_md.errors import ConfigError, CrackError, StructureError
+from crack_md.progress import show_progress
 
 if TYPE_CHECKING:
     from crack_md.bench.speed import Speed, SpeedTest
@@ -23,13 +25,14 @@ if TYPE_CHECKING:
 Dtype = Literal["float32", "float64", "bfloat16", "tf32"]
 DEFAULT_ATOMS = "46,81,1000"
 COLUMNS = (
-    "atoms",
-    "first\ncall s",
-    "ms",
-    "quickest–\nslowest",
-    "atoms·\nsteps/s",
-    "ns/day\nat 1 fs",
-    "peak\nMB",
+    Heading("structure", is_text=True),
+    Heading("atoms", drop=1),
+    Heading("first\ncall s", drop=3),
+    Heading("ms"),
+    Heading("quickest–\nslowest", drop=5),
+    Heading("atoms·\nsteps/s"),
+    Heading("ns/day\nat 1 fs", drop=2),
+    Heading("peak\nMB", drop=4),
 )
 
 
@@ -82,7 +85,11 @@ def bench(
     options = {"device": device, "dtype": dtype, "compile": compile_option}
     test = SpeedTest(model, repeats=repeats, limit_s=limit_s, **options)
     found = _structures(structures, sizes, test.calculator.metadata)
-    rows = list(_rows(test, found, batch))
+    with show_progress("structures", len(found) + bool(batch), quiet=False) as show:
+        rows = []
+        for row in _rows(test, found, batch):
+            rows.append(row)
+            show(len(rows))
     smallest = min((one for _, one in found), key=len)
     started = cold_start(model, smallest, **options)
     machine = {
@@ -100,7 +107,7 @@ def bench(
         }
         json_file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     console = Console()
-    console.print(_table(rows))
+    _print_table(console, rows)
     console.print(
         f"cold start {started.total_s:.1f} s: libraries {started.import_s:.1f}, model "
         f"{started.load_s:.1f}, first call {started.first_s:.1f}"
@@ -172,27 +179,28 @@ def _record(row: "Speed | tuple[str, str]") -> dict[str, Any]:
     return dataclasses.asdict(row) | extra | {"not_run": None}
 
 
-def _table(rows: "list[Speed | tuple[str, str]]") -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("structure")
-    for title in COLUMNS:
-        table.add_column(title, justify="right")
-    for row in rows:
-        if isinstance(row, tuple):
-            table.add_row(row[0], f"not run: {row[1]}")
-            continue
-        times = row.latency
-        table.add_row(
+def _print_table(console: Console, rows: "list[Speed | tuple[str, str]]") -> None:
+    cells = [
+        (
             row.name,
             str(row.n_atoms),
             f"{row.first_s:.2f}",
-            f"{1e3 * times.median_s:,.1f}",
-            f"{1e3 * times.low_s:,.1f}–{1e3 * times.high_s:,.1f}",
+            f"{1e3 * row.latency.median_s:,.1f}",
+            f"{1e3 * row.latency.low_s:,.1f}–{1e3 * row.latency.high_s:,.1f}",
             f"{row.atom_steps_per_s:,.0f}",
             "" if row.ns_per_day is None else f"{row.ns_per_day:.3f}",
             f"{row.peak_bytes / 1e6:,.0f}",
         )
-    return table
+        for row in rows
+        if not isinstance(row, tuple)
+    ]
+    table, left_out = build_table(COLUMNS, cells, width=console.width)
+    console.print(table)
+    for row in rows:
+        if isinstance(row, tuple):
+            console.print(Text(f"{row[0]}: not run: {row[1]}"))
+    if missing := explain_left_out(left_out, "--json"):
+        console.print(missing)
 
 
 def _device_name(test: "SpeedTest") -> str:

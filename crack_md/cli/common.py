@@ -126,7 +126,10 @@ def build_table(
     """
     kept = list(range(len(headings)))
     sizes = [
-        max(cell_len(text) for text in (heading.title, *(str(row[i]) for row in rows)))
+        max(
+            cell_len(text)
+            for text in (*heading.title.split("\n"), *(str(row[i]) for row in rows))
+        )
         for i, heading in enumerate(headings)
     ]
     while sum(sizes[i] + GAP for i in kept) - GAP > width:
@@ -146,7 +149,9 @@ def build_table(
         table.add_row(
             *(row[i] if isinstance(row[i], Text) else Text(str(row[i])) for i in kept)
         )
-    left_out = [h.title for i, h in enumerate(headings) if i not in kept]
+    left_out = [
+        h.title.replace("\n", " ") for i, h in enumerate(headings) if i not in kept
+    ]
     return table, left_out
 
 

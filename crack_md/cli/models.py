@@ -281,7 +281,8 @@ def domain(
         Path | None,
         typer.Option(
             metavar="LIMITS.YAML",
-            help="What the model may be asked for, as configs/limits_orr.yaml.",
+            help="What the model may be asked for: a file such as "
+            "configs/limits_orr.yaml.",
         ),
     ] = None,
     limit: Annotated[

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from crack_md.cli.common import Cell, Heading, build_table, explain_left_out
 from crack_md.errors import ConfigError
 from crack_md.progress import show_events
 
@@ -25,9 +25,9 @@ def print_record(record: dict[str, Any], out: Path) -> None:
     console = Console()
     for line in _doubts_about_reference(record):
         console.print(Text(line, style="dim"))
-    console.print(_energies(record))
+    _print_energies(console, record)
     if record["metrics"]:
-        console.print(_metrics(record))
+        _print_metrics(console, record)
     chains = record["chains"]
     if chains is not None:
         spurious = _number(record["spurious"]["fraction"])
@@ -58,39 +58,38 @@ def _doubts_about_reference(record: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _energies(record: dict[str, Any]) -> Table:
-    table = _table("energy / eV", "mean", "σ", "lowest", "highest")
+def _print_energies(console: Console, record: dict[str, Any]) -> None:
+    headings = [Heading("energy / eV", is_text=True)]
+    headings += [Heading(title) for title in ("mean", "σ", "lowest", "highest")]
+    rows = []
     for row in record["energies"]:
         values = (row.get(f"{name}_eV") for name in ("mean", "std", "min", "max"))
-        table.add_row(row["what"], *("" if v is None else f"{v:.3f}" for v in values))
-    return table
+        rows.append([row["what"], *("" if v is None else f"{v:.3f}" for v in values)])
+    console.print(build_table(headings, rows, width=console.width)[0])
 
 
-def _metrics(record: dict[str, Any]) -> Table:
-    table = _table("distance", "metric", "value", "noise floor", "ratio")
+def _print_metrics(console: Console, record: dict[str, Any]) -> None:
+    headings = [Heading("distance", is_text=True)]
+    headings += [Heading("metric"), Heading("value"), Heading("noise floor", drop=1)]
+    headings += [Heading("ratio")]
     limit = record["limits"]["metric_over_noise_floor"]
+    rows: list[list[Cell]] = []
     for row in record["metrics"]:
         ratio = row["ratio"]
-        is_good = ratio is not None and ratio <= limit
-        table.add_row(
-            row["observable"],
-            METRICS[row["metric"]],
-            f"{_number(row['value'])} {row['unit']}",
-            _number(row["noise_floor"]),
-            Text(
-                "-" if ratio is None else f"{ratio:.2f}",
-                style="" if is_good else "yellow",
-            ),
+        style = "" if ratio is not None and ratio <= limit else "yellow"
+        rows.append(
+            [
+                row["observable"],
+                METRICS[row["metric"]],
+                f"{_number(row['value'])} {row['unit']}",
+                _number(row["noise_floor"]),
+                Text("-" if ratio is None else f"{ratio:.2f}", style=style),
+            ]
         )
-    return table
-
-
-def _table(first: str, *others: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column(first)
-    for title in others:
-        table.add_column(title, justify="right")
-    return table
+    table, left_out = build_table(headings, rows, width=console.width)
+    console.print(table)
+    if missing := explain_left_out(left_out, "sampling.json"):
+        console.print(missing)
 
 
 def _temperature(values: dict[str, Any], name: str) -> str:
@@ -254,11 +253,6 @@ def _check_into(
     with show_events() as report:
         found = check_sampling(
             frames, calculator, out=out, model=info, report=report, **vars(settings)
-        )
-    if not (out / "report.html").exists():
-        typer.echo(
-            "note: no report.html without jinja2; pip install 'crack-md[report]'",
-            err=True,
         )
     return found, read_json(out / "sampling.json")
 

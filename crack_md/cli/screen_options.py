@@ -28,7 +28,7 @@ Out = Annotated[
 ]
 Select = Annotated[
     str | None,
-    typer.Option(help="Rows of ASE databases, such as metal=Pt,coverage<0.5."),
+    typer.Option(help="Which rows of ASE databases, as metal=Pt,coverage<0.5 says."),
 ]
 Frames = Annotated[
     Literal["last", "all"],
@@ -148,8 +148,7 @@ DatabaseAddress = Annotated[
     str | None,
     typer.Option(
         "--db",
-        help="Keep relaxations on a server instead of results.db: "
-        "postgresql://user:password@host:5432/name.",
+        help="Keep relaxations on a server: postgresql://user:password@host:5432/name.",
     ),
 ]
 AsJson = Annotated[

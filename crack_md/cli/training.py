@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
-from crack_md.cli.common import hush
-from crack_md.errors import DataError, MissingDependencyError
+from crack_md.cli.common import Heading, build_table, explain_left_out, hush
+from crack_md.errors import DataError
+from crack_md.progress import show_progress
 
 if TYPE_CHECKING:
     from crack_md.models.force_field import ForceField
@@ -119,20 +118,23 @@ def evaluate(
     if not known:
         raise DataError(f"every frame of {data} has elements unknown to {path}")
     frames, feature_head = build_frames(known, model), read_head(head, beside=path)
-    found = measure(
-        model, frames, head=feature_head, against=against, batch_size=batch_size
-    )
+    settings: Any = {
+        "head": feature_head,
+        "against": against,
+        "batch_size": batch_size,
+    }
+    with show_progress("frames", len(frames), quiet=False) as show:
+        found = measure(model, frames, report=show, **settings)
     page = None
     if report is not None:
-        seen = inspect_model(
-            model, frames, head=feature_head, against=against, batch_size=batch_size
-        )
+        with show_progress("frames of the page", len(frames), quiet=False) as show:
+            seen = inspect_model(model, frames, report=show, **settings)
         page = _write_report(report, model, path, run or path.parent, found, seen)
     n_left_out = len(labelled) - len(known)
     if as_json:
         typer.echo(json.dumps(found.as_dict() | {"n_left_out": n_left_out}, indent=2))
         return
-    Console().print(_table(found))
+    _print_table(found)
     if n_left_out:
         typer.echo(
             f"left out {n_left_out} of {len(labelled)} frames, which have elements "
@@ -193,20 +195,29 @@ def _frames(data: Path, split: Split, against: Against) -> Any:
     return frames
 
 
-def _table(found: "Evaluation") -> Table:
-    from crack_md.training.evaluation import METRICS, metric_rows
+def _print_table(found: "Evaluation") -> None:
+    from crack_md.training.evaluation import LEGEND, METRICS, metric_rows
 
-    table = Table(
-        title=f"errors against the {found.against}",
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("group", no_wrap=True)
-    for _, title, _ in METRICS.values():
-        table.add_column(title, justify="right")
-    for row in metric_rows(found):
-        table.add_row(*row)
-    return table
+    console = Console()
+    headings = [Heading("frames of", is_text=True)] + [
+        Heading(narrow, drop=DROPPED.get(key, 0))
+        for key, (_, narrow, _) in METRICS.items()
+    ]
+    table, left_out = build_table(headings, metric_rows(found), width=console.width)
+    console.print(f"errors against the {found.against}")
+    console.print(table)
+    for line in (LEGEND, explain_left_out(left_out, "--json")):
+        if line is not None:
+            console.print(line, style="dim")
+
+
+DROPPED = {
+    "embedding_mae": 4,
+    "energy_mae_meV": 3,
+    "mean_energy_baseline_meV_per_atom": 2,
+    "zero_force_baseline_meV_per_A": 1,
+}
+"""Columns of the table that may go where room is short, the highest number first."""
 
 
 def compare(
@@ -269,13 +280,9 @@ def _register_compare(app: typer.Typer) -> None:
 
 
 def _run(plan: "Plan", *, quiet: bool) -> str | None:
-    try:
-        from crack_md.study.study import run_study
-        from crack_md.training.loop.monitor import Watch
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            str(error.name), extra="train", purpose="training"
-        ) from None
+    from crack_md.study.study import run_study
+    from crack_md.training.loop.monitor import Watch
+
     return run_study(plan, watch=Watch(shows=not quiet))
 
 
@@ -310,14 +317,9 @@ def distil(
     Prints a table of what each round gained. The same command continues a loop that was
     stopped, at any moment.
     """
-    try:
-        from crack_md.training.on_policy.config import load_loop
-        from crack_md.training.on_policy.rounds import printed, rows_of, run_loop
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            str(error.name), extra="train", purpose="training"
-        ) from None
+    from crack_md.training.on_policy.config import load_loop
     from crack_md.training.on_policy.folder import LoopFolder
+    from crack_md.training.on_policy.rounds import printed, rows_of, run_loop
 
     def say(line: str) -> None:
         if not quiet:

@@ -13,7 +13,7 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from crack_md.errors import DataError, MissingDependencyError, StructureError
+from crack_md.errors import DataError, StructureError
 from crack_md.input_files import check_file, open_database
 from crack_md.models.teachers.base import check_structure, file_sha256
 from crack_md.structures import DATABASES, structure_files
@@ -66,7 +66,7 @@ def _read_file(path: Path) -> Iterator[Atoms]:
         for count, atoms in enumerate(frames, start=1):
             _check(atoms, path, count)
             yield atoms
-    except (DataError, MissingDependencyError, GeneratorExit):
+    except (DataError, GeneratorExit):
         raise
     except (
         Exception
@@ -109,8 +109,6 @@ def _count_rows(path: Path) -> int:
         return sum(part["structures"] for part in read_manifest(path)["parts"])
     try:
         return int(open_database(path).count())
-    except MissingDependencyError:
-        raise
     except Exception:  # reading says what is wrong with the file
         return 0
 

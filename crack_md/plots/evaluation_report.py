@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from crack_md import __version__
+from crack_md.errors import MissingDependencyError
 from crack_md.plots.evaluation import (
     draw_elements,
     draw_embedding,
@@ -15,7 +16,7 @@ from crack_md.plots.evaluation import (
     draw_training,
 )
 from crack_md.plots.style import PageSection, style, write_page
-from crack_md.training.evaluation import METRICS, Evaluation, metric_rows
+from crack_md.training.evaluation import LEGEND, METRICS, Evaluation, metric_rows
 from crack_md.training.inspection import (
     Inspection,
     embedding_map,
@@ -43,7 +44,6 @@ def write_report(
 
     Raises:
         DataError: The folder cannot be written.
-        MissingDependencyError: jinja2 or scikit-learn is not installed.
     """
     with style():
         return write_page(
@@ -60,8 +60,7 @@ def _sections(
 ) -> tuple[PageSection, ...]:
     errors = PageSection(
         "Errors",
-        "Beside the errors of the model stand those of no model: zero forces, and the "
-        "mean energy. Relaxed frames feel at most 0.05 eV/Å, so that every model looks "
+        f"{LEGEND}. Relaxed frames feel at most 0.05 eV/Å, so that every model looks "
         "good on their forces.",
         ("group", *(title for title, _, _ in METRICS.values())),
         tuple(metric_rows(found)),
@@ -92,7 +91,7 @@ def _elements(seen: Inspection) -> PageSection:
             "F = 0, meV/Å",
             "frames",
             "E, meV/atom",
-            "P z, cosine",
+            "features, cosine",
         ),
         tuple(
             (
@@ -116,7 +115,10 @@ def _embedding(found: Evaluation, seen: Inspection) -> PageSection:
         return PageSection("Embedding", f"Not shown: {found.embedding_skipped}.")
     if len(seen.numbers) < 4:
         return PageSection("Embedding", "Not shown: there are fewer than four atoms.")
-    shown = embedding_map(seen)
+    try:
+        shown = embedding_map(seen)
+    except MissingDependencyError as error:
+        return PageSection("Embedding", f"Not shown: {error}.")
     return PageSection(
         "Embedding",
         "Node features of the teacher beside those of the student behind its head P. "

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from crack_md.errors import MissingDependencyError
 from crack_md.plots.sampling import (
     draw_chains,
     draw_distances,
@@ -11,7 +10,7 @@ from crack_md.plots.sampling import (
     draw_ratios,
     draw_torsions,
 )
-from crack_md.plots.style import PageSection, style, write_figures, write_page
+from crack_md.plots.style import PageSection, style, write_page
 from crack_md.workflows.sampling.check import SamplingCheck
 
 METRICS = {
@@ -23,8 +22,8 @@ METRICS = {
 
 def write_sampling_report(
     folder: Path, check: SamplingCheck, record: dict[str, Any], *, command: str
-) -> Path | None:
-    """Write the figures and ``report.html``; return the page, None without jinja2.
+) -> Path:
+    """Write the figures and ``report.html``; return the page.
 
     Args:
         folder: of the results.
@@ -37,17 +36,13 @@ def write_sampling_report(
     """
     with style():
         sections = _sections(check, record, command)
-        try:
-            return write_page(
-                folder,
-                sections,
-                title=_title(record),
-                subtitle=_subtitle(record),
-                option="--out",
-            )
-        except MissingDependencyError:
-            write_figures(folder, sections, option="--out")
-            return None
+        return write_page(
+            folder,
+            sections,
+            title=_title(record),
+            subtitle=_subtitle(record),
+            option="--out",
+        )
 
 
 def _title(record: dict[str, Any]) -> str:

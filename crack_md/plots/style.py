@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from crack_md.errors import DataError, MissingDependencyError
+from crack_md.errors import DataError
 
 INK = "#22303c"
 MUTED = "#7b8794"
@@ -93,14 +93,9 @@ def write_page(
 
     Raises:
         DataError: The folder cannot be written.
-        MissingDependencyError: jinja2 is not installed.
     """
-    try:
-        from jinja2 import Environment
-    except ImportError:
-        raise MissingDependencyError.of(
-            "jinja2", extra="report", purpose="the report"
-        ) from None
+    from jinja2 import Environment
+
     images = write_figures(folder, sections, option=option)
     template = files("crack_md.plots").joinpath("templates/page.html")
     page = Environment(autoescape=True).from_string(template.read_text("utf-8"))

@@ -75,9 +75,11 @@ COLUMNS = {
             1,
             "low",
         ),
-        Column("efwt_percent", "labels.all.efwt_percent", "EFwT / %", 1, "high"),
-        Column("head_mae", "teacher.all.embedding_mae", "P MAE", 3, "low"),
-        Column("head_cosine", "teacher.all.embedding_cosine", "P cos", 3, "high"),
+        Column("efwt_percent", "labels.all.efwt_percent", "accurate / %", 1, "high"),
+        Column("head_mae", "teacher.all.embedding_mae", "features MAE", 3, "low"),
+        Column(
+            "head_cosine", "teacher.all.embedding_cosine", "features cosine", 3, "high"
+        ),
         Column("steps", "steps", "steps", 0),
         Column("step_ms", "step_ms", "ms/step", 0),
         Column("wall_s", "wall_s", "s", 0),

@@ -1,12 +1,10 @@
-"""Errors of a model on labelled frames, each beside what no model at all would reach.
-
-Error measures, each beside what no model at all would reach.
+"""Errors of a model on labelled frames, beside those of no model (zero, the mean).
 
 Errors are collected per frame and averaged at the end, so that any group of frames
 (relaxed ones, one kind, one system) is a selection and not another pass.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
@@ -198,6 +196,7 @@ def evaluate(
     against: Against = "labels",
     batch_size: int = 32,
     device: torch.device | str = "cpu",
+    report: Callable[[int], None] = lambda done: None,
 ) -> Evaluation:
     """Return the errors of the student on all frames.
 
@@ -208,6 +207,7 @@ def evaluate(
         against: The labels of the dataset, or those of the teacher.
         batch_size: Frames per forward pass.
         device: Where the student is.
+        report: Called with the number of frames done.
     """
     errors = frame_errors(
         student,
@@ -216,6 +216,7 @@ def evaluate(
         against=against,
         batch_size=batch_size,
         device=device,
+        report=report,
     )
     kinds = [structure.kind for structure in frames.structures]
     is_relaxed = torch.tensor([_is_relaxed(frame) for frame in frames.structures])
@@ -240,6 +241,7 @@ def frame_errors(
     against: Against,
     batch_size: int,
     device: torch.device | str,
+    report: Callable[[int], None] = lambda done: None,
 ) -> FrameErrors:
     """Return the errors of every frame, in the order of the frames."""
     was_training = student.training
@@ -250,6 +252,7 @@ def frame_errors(
         for chosen in order.split(batch_size):
             batch = frames.batch(chosen, device=device)
             parts.append(_batch_errors(student(batch.graph), batch, head, against))
+            report(sum(len(part.energy_error) for part in parts))
     student.train(was_training)
     errors = FrameErrors(*(column[order.argsort()] for column in concatenate(parts)))
     residual = _residuals(student, frames, against)
@@ -328,11 +331,17 @@ METRICS = {
     ),
     "force_mae_meV_per_A": ("F, meV/Å", "F\nmeV/Å", "{:.1f}"),
     "zero_force_baseline_meV_per_A": ("F = 0, meV/Å", "F = 0\nmeV/Å", "{:.1f}"),
-    "efwt_percent": ("EFwT, %", "EFwT\n%", "{:.1f}"),
-    "embedding_mae": ("P z, MAE", "P z\nMAE", "{:.3f}"),
-    "embedding_cosine": ("P z, cosine", "P z\ncos", "{:.3f}"),
+    "efwt_percent": ("accurate, %", "accurate\n%", "{:.1f}"),
+    "embedding_mae": ("features, MAE", "features\nMAE", "{:.3f}"),
+    "embedding_cosine": ("features, cosine", "features\ncosine", "{:.3f}"),
 }
 """Measures by key: title, title for a narrow screen, and how to print them."""
+LEGEND = (
+    f"accurate: energy within {1e3 * EFWT_ENERGY_eV:.0f} meV and every force component "
+    f"within {1e3 * EFWT_FORCE:.0f} meV/Å; mean E and F = 0: errors of the mean energy "
+    "and of zero forces"
+)
+"""What the titles mean."""
 
 
 def metric_rows(found: Evaluation) -> list[tuple[str, ...]]:

@@ -6,6 +6,7 @@ A closer look at one evaluation: every atom and every frame, and what they add u
 element and coordination of every atom, and both embeddings in the teacher's channels.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,6 +105,7 @@ def inspect_model(
     head: FeatureHead | None = None,
     against: Against = "labels",
     batch_size: int = 32,
+    report: Callable[[int], None] = lambda done: None,
 ) -> Inspection:
     """Return what the model says about every atom, beside the labels.
 
@@ -113,6 +115,7 @@ def inspect_model(
         head: P of the feature losses, for the embeddings.
         against: The labels of the dataset, or those of the teacher.
         batch_size: Frames per forward pass.
+        report: Called with the number of frames done.
     """
     was_training = student.training
     student.eval()
@@ -139,6 +142,7 @@ def inspect_model(
                 pair = head(invariants(answer), invariants(batch.teacher))
                 part |= {"student": pair.student, "teacher": pair.teacher}
             parts.append(part)
+            report(int(chosen[-1]) + 1)
     student.train(was_training)
     columns = {
         name: torch.cat([part[name] for part in parts]).numpy() for name in parts[0]

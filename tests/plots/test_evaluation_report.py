@@ -1,6 +1,7 @@
 """The page of an evaluation: whole, self-contained, and not blank."""
 
 import io
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,8 +14,6 @@ from crack_md.cli import app
 from crack_md.training.config import check_config
 from crack_md.training.loop.train import train
 from tests.training.factories import labelled, recipe, write_dataset
-
-pytest.importorskip("sklearn")
 
 SECTIONS = (
     "errors",
@@ -113,3 +112,16 @@ def test_the_run_may_lie_elsewhere(run: Path, dataset: Path, tmp_path: Path) -> 
     )
 
     assert (tmp_path / "out" / "training.png").exists()
+
+
+def test_without_scikit_learn_the_page_says_what_is_missing(
+    run: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
+    out = tmp_path / "out"
+    evaluate(str(run / "student.pt"), str(dataset), "--report", str(out))
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "Not shown: the map of embeddings needs the package" in text
+    assert "pip install" in text
+    assert Page(text).sections == list(SECTIONS)
+    assert not (out / "embedding.png").exists()

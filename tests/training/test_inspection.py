@@ -112,7 +112,6 @@ def test_cka_of_equal_rotated_and_unrelated_sets() -> None:
 
 
 def test_a_perfect_student_lies_on_its_teacher() -> None:
-    pytest.importorskip("sklearn")
     n = 40
     features = RANDOM.normal(size=(n, 6))
     perfect = seen(

@@ -12,6 +12,7 @@ from crack_md.data.dataset import LabelledStructure
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField
 from crack_md.models.precision import use_bfloat16
+from crack_md.progress import show_progress
 from crack_md.training.config import TrainConfig
 from crack_md.training.data.frames import Frames
 from crack_md.training.data.source import TrainingData, read_training_data
@@ -57,17 +58,20 @@ def train(
         pack: Builds the graphs of frames; likewise.
     """
     with launched_fabric(config.run) as fabric, _own_random_state(fabric):
-        watch = Watch(shows=fabric.is_global_zero and not quiet)
+        shows = fabric.is_global_zero and not quiet
+        watch = Watch(shows=shows)
         torch.manual_seed(config.run.seed)
         folder = RunFolder(config.run.folder, writes=fabric.is_global_zero)
         folder.check(config)
-        data = read(config)
+        with show_progress("reading frames", None, quiet=not shows):
+            data = read(config)
         folder.open(config)
         config = _with_usable_precision(config, fabric)
         with closing(folder):
-            trainer = build_trainer(
-                config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
-            )
+            with show_progress("building graphs", None, quiet=not shows):
+                trainer = build_trainer(
+                    config, data, fabric=fabric, folder=folder, watch=watch, pack=pack
+                )
             watch.say(_start_line(config, trainer, data.n_left_out))
             summary = trainer.fit()
             if summary.stopped_by is None and fabric.is_global_zero:
@@ -205,7 +209,7 @@ def provenance(
 def without_folders(tree: Any) -> Any:
     """Return a configuration with file names in the place of paths.
 
-    A student travels; where its files lay on one machine is nobody's business.
+    A student is passed on; paths on the machine that trained it are of no use there.
     """
     if isinstance(tree, dict):
         return {

@@ -20,6 +20,7 @@ from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, StructureError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.teachers.base import file_sha256
+from crack_md.progress import show_progress
 from crack_md.training.loop.run import replacing
 from crack_md.training.on_policy.config import (
     DivergenceLimits,
@@ -207,11 +208,19 @@ def explore_round(loop: Loop, number: int) -> None:
     here = loop.folder.round(number)
     if here.record("explore") is not None:
         return
-    with Stopwatch(here, "explore") as watch:
+    with (
+        Stopwatch(here, "explore") as watch,
+        show_progress("exploring", None, quiet=loop.quiet) as show,
+    ):
+
+        def report(done: int) -> None:
+            watch.note()
+            show(done, len(starts))
+
         starts = _starts(loop, number, here)
         loop.say(f"round {number}: exploring from {len(starts)} structures")
         if not here.explored.exists():
-            _write_explored(loop, number, here, starts, watch)
+            _write_explored(loop, number, here, starts, report)
         frames = list(read_structures(here.explored))
         bad = [frame for frame in frames if QUARANTINE in frame.info]
         _write_quarantine(bad, here.quarantine)
@@ -244,7 +253,11 @@ def _starts(loop: Loop, number: int, here: RoundFolder) -> list[Start]:
 
 
 def _write_explored(
-    loop: Loop, number: int, here: RoundFolder, starts: list[Start], watch: Stopwatch
+    loop: Loop,
+    number: int,
+    here: RoundFolder,
+    starts: list[Start],
+    report: Callable[[int], None],
 ) -> None:
     config = loop.config
     device, seed = config.explore.device, [config.seed, number]
@@ -271,7 +284,7 @@ def _write_explored(
         for frame, value in zip(sound, values, strict=True):
             frame.info["disagreement"] = value
         writer.append(frames, done=writer.done + len(chunk))
-        watch.note()
+        report(writer.done)
     writer.finish({"job": job})
 
 

@@ -11,6 +11,7 @@ from crack_md.data.labelling import FeatureChoice, Wanted, label_structures, lab
 from crack_md.data.readers import read_structures
 from crack_md.errors import DataError
 from crack_md.models.checkpoint import load_model
+from crack_md.progress import show_progress
 from crack_md.training.on_policy.config import FrameSelection
 from crack_md.training.on_policy.folder import (
     Loop,
@@ -114,7 +115,15 @@ def label_round(loop: Loop, number: int) -> None:
         return
     n_selected = count(here.selected)
     loop.say(f"round {number}: labelling {n_selected} frames")
-    with Stopwatch(here, "label") as watch:
+    with (
+        Stopwatch(here, "label") as watch,
+        show_progress("labelling", n_selected, quiet=loop.quiet) as show,
+    ):
+
+        def report(done: int) -> None:
+            watch.note()
+            show(done)
+
         if not here.labelled.exists() and n_selected:
             label_structures(
                 [here.selected],
@@ -124,7 +133,7 @@ def label_round(loop: Loop, number: int) -> None:
                 wanted=Wanted(_features(loop)),
                 largest_force=loop.config.label.largest_force,
                 workers=loop.config.label.workers,
-                report=watch.note,
+                report=report,
             )
         seconds = round(watch.seconds, 1)
     n_labelled = count(here.labelled)

@@ -5,7 +5,6 @@ The database is an SQLite file, or one on a PostgreSQL server.
 
 import contextlib
 import hashlib
-import importlib
 import json
 import re
 import sqlite3
@@ -19,7 +18,7 @@ from ase import Atoms
 from ase.db import connect
 from ase.db.core import Database
 
-from crack_md.errors import ConfigError, DataError, MissingDependencyError
+from crack_md.errors import ConfigError, DataError
 from crack_md.files import as_plain, claim_folder, differences
 from crack_md.structures import is_locked
 from crack_md.workflows.relax.relax import is_settled
@@ -306,22 +305,14 @@ def redact_address(address: str | Path) -> str:
 
 
 def connect_to(address: str | Path) -> tuple[Database, tuple[type[Exception], ...]]:
-    """Return the database, and what it raises where it cannot be used.
-
-    Raises:
-        MissingDependencyError: ASE's backend of the server is not installed.
-    """
+    """Return the database, and what it raises where it cannot be used."""
     if isinstance(address, Path):
         # SQLite locks by itself; ASE's lock file would outlive a killed run.
         database = connect(address, type="db", use_lock_file=False)
         return database, (OSError, sqlite3.Error)
-    try:
-        errors = importlib.import_module("psycopg2").Error
-        return connect(address), (OSError, errors)
-    except ImportError as error:
-        raise MissingDependencyError.of(
-            "ase-db-backends", extra="train", purpose=f"--db {redact_address(address)}"
-        ) from error
+    import psycopg2
+
+    return connect(address), (OSError, psycopg2.Error)
 
 
 @contextlib.contextmanager

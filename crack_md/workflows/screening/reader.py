@@ -6,10 +6,10 @@ Columns and statuses that this reader does not know are carried along untouched.
 import csv
 import io
 import json
+import logging
 import math
 import sqlite3
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +21,19 @@ from ase.db import connect
 from crack_md.errors import DataError
 from crack_md.files import undefuse
 from crack_md.workflows.orr import INTERMEDIATES, Volcano
-from crack_md.workflows.relax.store import FILE_NAME, stored_text
+from crack_md.workflows.relax.store import FILE_NAME
 
 Row = Mapping[str, str]
 
 
 LABEL_SPREAD = "label_spread_eV"
 """Column of results.csv, where the model carries the spread of its labels."""
+KEY = "relaxation_key"
+CLEAN_KEY = "clean_slab_key"
+"""Columns of sites.csv: which relaxations of results.db a row is about."""
+IS_BEST = "is_best"
+"""Column of sites.csv: whether results.csv takes its energies from this row."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -247,86 +253,57 @@ def _strip(row: Mapping[str | None, Any]) -> Row:
     }
 
 
-SAME_ENERGY_EV = 1e-3
-CLEAN = ""
-PREFIXES = ("", "no-", "slab-")
-"""What folders of earlier versions have before names that look like numbers."""
-Entry = tuple[float, int]
-"""Energy in eV and row."""
-
-
 @dataclass(frozen=True, eq=False)
 class Structures:
-    """What ``results.db`` holds, by slab, adsorbate and starting site."""
+    """The relaxed structures of ``results.db``, found by the keys of ``sites.csv``."""
 
     screening: SavedScreening
     database: Any = None
-    by_slab: dict[tuple[str, str, str], list[Entry]] = field(default_factory=dict)
-    by_site: dict[tuple[str, str], list[Entry]] = field(default_factory=dict)
+    row_ids: Mapping[str, int] = field(default_factory=dict)
+    """Of the database, by the key of the relaxation."""
 
     @classmethod
     def of(cls, screening: SavedScreening) -> "Structures":
-        """Return the structures of a screening; none where its database is missing."""
+        """Return the structures of a screening; none where its database is missing.
+
+        Tables of earlier versions have no keys: a warning then says what to do.
+        """
         path = screening.folder / FILE_NAME
         if not path.is_file():
             return cls(screening)
+        if any(KEY not in row for row in screening.sites):
+            log.warning(
+                "no structures from '%s': its sites.csv, of an earlier version, has no "
+                "column %s; the same crack-md screen command writes it anew, and "
+                "repeats no relaxation",
+                screening.folder,
+                KEY,
+            )
+            return cls(screening)
         database: Any = connect(path, type="db", use_lock_file=False)
-        by_slab, by_site = defaultdict(list), defaultdict(list)
-        wanted = ["id", "energy", "key_value_pairs"]
         try:
-            for row in database.select(columns=wanted, include_data=False):
-                site, energy = row.get("site", CLEAN), row.get("energy")
-                named = row.get("adsorbate", screening.adsorbates[0])
-                adsorbate = named if site else CLEAN
-                entry = (float("nan") if energy is None else float(energy), row.id)
-                by_slab[row.get("slab", ""), adsorbate, site].append(entry)
-                by_site[adsorbate, site].append(entry)
+            row_ids = {
+                row.data["record"]["key"]: row.id
+                for row in database.select(columns=["id", "data"])
+                if "record" in row.data
+            }
         except (sqlite3.Error, KeyError, ValueError):
             return cls(screening)
-        return cls(screening, database, dict(by_slab), dict(by_site))
+        return cls(screening, database, row_ids)
 
     def adsorbed(self, candidate: Candidate, adsorbed: Adsorbed) -> Atoms | None:
         """Return the relaxed slab with its adsorbate; None where it is not stored."""
-        energy = self._energy(candidate, adsorbed, "energy_eV")
-        return self._atoms(candidate.slab, adsorbed.adsorbate, adsorbed.start, energy)
+        return self._read(candidate, adsorbed, KEY)
 
     def clean(self, candidate: Candidate, adsorbed: Adsorbed) -> Atoms | None:
         """Return the relaxed clean slab; None where it is not stored."""
-        energy = self._energy(candidate, adsorbed, "clean_slab_energy_eV")
-        return self._atoms(candidate.slab, CLEAN, CLEAN, energy)
+        return self._read(candidate, adsorbed, CLEAN_KEY)
 
-    def _energy(
+    def _read(
         self, candidate: Candidate, adsorbed: Adsorbed, column: str
-    ) -> float | None:
-        """Return a total energy in eV from the row of a slab's best site."""
-        name = energy_column(adsorbed.adsorbate)
-        for row in self.screening.sites_of(candidate.slab, adsorbed.adsorbate):
-            # one site can be tried in several ways: the energy tells which was best
-            if (
-                row.get("site") == adsorbed.start
-                and number(row, name) == adsorbed.dE_eV
-            ):
-                return number(row, column)
-        return None
-
-    def _atoms(
-        self, slab: str, adsorbate: str, site: str, energy: float | None
     ) -> Atoms | None:
-        stored = stored_text(slab, "slab")
-        entries: Sequence[Entry] = self.by_slab.get((stored, adsorbate, site), [])
-        entries = entries or [
-            entry
-            for before in PREFIXES
-            for entry in self.by_slab.get((before + slab, adsorbate, site), [])
-        ]
-        if energy is not None and not entries:  # stored under the name of its double
-            entries = [
-                entry
-                for entry in self.by_site.get((adsorbate, site), [])
-                if abs(entry[0] - energy) < SAME_ENERGY_EV
-            ]
-        if not entries:
-            return None
-        apart = [0.0 if energy is None else abs(e - energy) for e, _ in entries]
-        _, row_id = entries[apart.index(min(apart))]
-        return self.database.get(id=row_id).toatoms()
+        """Return the structure that the row of a slab's best site names."""
+        for row in self.screening.sites_of(candidate.slab, adsorbed.adsorbate):
+            if row.get(IS_BEST) == str(True) and row[column] in self.row_ids:
+                return self.database.get(id=self.row_ids[row[column]]).toatoms()
+        return None

@@ -22,7 +22,7 @@ from crack_md.workflows.orr import (
 )
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import ScreenSettings
-from crack_md.workflows.screening.reader import LABEL_SPREAD
+from crack_md.workflows.screening.reader import CLEAN_KEY, IS_BEST, KEY, LABEL_SPREAD
 from crack_md.workflows.surfaces.adsorbates import Adsorbate
 
 TIE_EV = 1e-3
@@ -169,9 +169,14 @@ def site_rows(result: ScreenResult) -> list[Row]:
         slab.name != result.pt111.name for slab in slabs
     ):
         slabs.append(result.pt111)
-    return [
-        _site_row(slab, site, result.settings) for slab in slabs for site in slab.sites
-    ]
+    rows = []
+    for slab in slabs:
+        names = {site.record.adsorbate for site in slab.sites}
+        best = [slab.best_of(name) for name in names if slab.status == "ok"]
+        for site in slab.sites:
+            row = _site_row(slab, site, result.settings)
+            rows.append(row | {IS_BEST: any(site is one for one in best)})
+    return rows
 
 
 def energy_column(adsorbate: str, *, scale: str = "H2O_H2") -> str:
@@ -293,6 +298,8 @@ def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> R
         "fire_from_step": record.stalled_at,
         "domain_distance": record.domain_distance,
         "error": record.error,
+        KEY: record.key,
+        CLEAN_KEY: slab.clean.key if slab.clean is not None else "",
     }
 
 

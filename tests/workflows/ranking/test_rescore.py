@@ -142,7 +142,7 @@ def test_structures_of_doubles_and_of_names_like_numbers(
     assert len(clean) == len(first) - 1
 
 
-def test_of_two_structures_with_one_name_the_energy_decides(
+def test_of_two_structures_with_one_name_the_key_decides(
     screening: SavedScreening, tmp_path: Path
 ) -> None:
     """The first slab, stretched, is in the database too, as if it had been before."""
@@ -153,12 +153,30 @@ def test_of_two_structures_with_one_name_the_energy_decides(
     assert right is not None
     wrong = right.copy()
     wrong.positions[-1, 2] += 0.5
-    wrong.calc = SinglePointCalculator(wrong, energy=right.get_potential_energy() + 1)
+    wrong.calc = SinglePointCalculator(wrong, energy=right.get_potential_energy())
     shown = {"slab": best.slab, "site": best.adsorbed[0].start, "adsorbate": "O"}
-    connect(folder / "results.db").write(wrong, **shown)
+    with connect(folder / "results.db") as database:
+        for data in ({"record": {"key": "of other settings"}}, {}):
+            database.write(wrong, **shown, data=data)
     found = Structures.of(read_screening(folder)).adsorbed(best, best.adsorbed[0])
     assert found is not None
     assert np.array_equal(found.positions, right.positions)
+
+
+def test_tables_of_earlier_versions_have_no_structures(
+    screening: SavedScreening, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their columns end where the keys are now; one line says what to do."""
+    dropped = ("relaxation_key", "clean_slab_key", "is_best")
+    sites = tuple(
+        {name: value for name, value in row.items() if name not in dropped}
+        for row in screening.sites
+    )
+    found = rescore(replace(screening, sites=sites), EMT(), model=EMT_MODEL, top=1)
+    assert [result.status for result in found] == ["missing"]
+    (message,) = caplog.messages
+    assert "has no column relaxation_key" in message
+    assert "repeats no relaxation" in message
 
 
 def test_no_database_no_structures(screening: SavedScreening, tmp_path: Path) -> None:

@@ -13,13 +13,12 @@ import pytest
 from ase.build import fcc111
 from ase.db import connect
 
-from crack_md.errors import ConfigError, DataError, MissingDependencyError
+from crack_md.errors import ConfigError, DataError
 from crack_md.structures import StructureEntry, read_entries
 from crack_md.workflows.relax import store
 from crack_md.workflows.relax import store as results_database
 from crack_md.workflows.relax.store import (
     RelaxationRecord,
-    ResultsStore,
     check_address,
     open_store,
     redact_address,
@@ -173,7 +172,6 @@ def test_address_of_a_server_goes_to_ase(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No server is needed: what ASE is asked to open is a file here."""
-    pytest.importorskip("psycopg2")
     asked = []
 
     def to_file(address: str) -> object:
@@ -192,7 +190,6 @@ def test_address_of_a_server_goes_to_ase(
 def test_server_that_is_not_there_is_one_error_without_the_password(
     tmp_path: Path,
 ) -> None:
-    pytest.importorskip("psycopg2")
     address = "postgresql://me:secret@127.0.0.1:1/screens"
     place = r"postgresql://me:\*\*\*@127\.0\.0\.1:1/screens"
     with (
@@ -201,16 +198,6 @@ def test_server_that_is_not_there_is_one_error_without_the_password(
     ):
         pass
     assert "secret" not in str(error.value)
-
-
-def test_backend_that_is_not_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "psycopg2", None)
-    with pytest.raises(
-        MissingDependencyError, match=r"pip install 'crack-md\[train\]'"
-    ):
-        ResultsStore(tmp_path, CONDITIONS, URL)
 
 
 def test_addresses() -> None:

@@ -87,6 +87,25 @@ def test_sites_fill_the_columns_of_their_adsorbate_only() -> None:
     assert hydroxyl["environment"] == "fcc-Pt3"
 
 
+def test_sites_name_their_relaxations_and_the_best() -> None:
+    """A second start for OH*, weaker by 0.2 eV, does not decide about the slab."""
+    result = screening()
+    (pt, bad) = result.slabs
+    oxygen, hydroxyl, peroxyl = pt.sites
+    weaker = replace(
+        hydroxyl,
+        record=replace(hydroxyl.record, key="turned"),
+        adsorption_energy=0.6,
+    )
+    sites = (oxygen, weaker, hydroxyl, peroxyl)
+    clean = RelaxationRecord("bare", "Pt", "", "converged")
+    pt = replace(pt, sites=sites, clean=clean)
+    rows = site_rows(replace(result, slabs=(pt, bad), pt111=pt))
+    found = [(row["relaxation_key"], row["is_best"]) for row in rows]
+    assert found == [("O", True), ("turned", False), ("OH", True), ("OOH", True)]
+    assert {row["clean_slab_key"] for row in rows} == {"bare"}
+
+
 def test_summary_has_diagrams_and_sources() -> None:
     summary = summarize(screening())
     best = summary["ranking"][0]
