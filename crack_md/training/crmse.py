@@ -45,8 +45,6 @@ from crack_md.training.data.frames import Batch
 from crack_md.training.loop.objective import Objective
 from crack_md.training.losses.crmse import NAME, CrmseConfig
 
-LARGEST_FORCE = 50.0
-"""eV/Å; ten times what atoms feel at 500 K."""
 SPREADS = 6.0
 """Energies so many standard deviations above the mean come once in 1e9 frames."""
 
@@ -94,14 +92,11 @@ class ChainBounds:
         means = distances(positions, bonds).mean(axis=0)
         return cls(bonds, means, mean, thermal, highest)
 
-    def broken(self, positions: Atomic, energy: float, forces: Atomic) -> str | None:
+    def broken(self, positions: Atomic, energy: float) -> str | None:
         """Return which bound a structure breaks, or None."""
         if energy > self.highest_energy:
             above = energy - self.energy_mean
             return f"{above:.2f} eV above the mean of the data"
-        largest = float(np.linalg.norm(forces, axis=-1).max())
-        if largest > LARGEST_FORCE:
-            return f"a force of {largest:.0f} eV/Å"
         return broken_bond(positions, self.bonds, self.bond_means)
 
 
@@ -142,9 +137,7 @@ class StudentForces:
             zip(self._bounds, self._rows, strict=True)
         ):
             if chain not in errors and np.isfinite(answer.energies[chain]):
-                reason = bounds.broken(
-                    positions[rows], answer.energies[chain], answer.forces[rows]
-                )
+                reason = bounds.broken(positions[rows], answer.energies[chain])
                 if reason is not None:
                     errors[chain] = reason
         return answer._replace(errors=errors)

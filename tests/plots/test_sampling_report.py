@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from crack_md.calculators.replicas.state import BlowUp
 from crack_md.plots.sampling import (
     density,
     draw_chains,
@@ -14,7 +15,6 @@ from crack_md.plots.sampling import (
     profile,
 )
 from crack_md.plots.sampling_report import write_sampling_report
-from crack_md.workflows.sampling.chains import ChainRestart
 from crack_md.workflows.sampling.check import SamplingCheck, check_halves
 from crack_md.workflows.sampling.record import summarize
 from tests.plots.test_evaluation_report import Page
@@ -85,7 +85,7 @@ def test_figures_show_what_is_in_the_check(checked: SamplingCheck):
 
 def test_survival_falls_at_blow_ups(checked: SamplingCheck):
     assert checked.chains is not None
-    torn = replace(checked.chains, blow_ups=(ChainRestart(3, 4000, "torn"),))
+    torn = replace(checked.chains, blow_ups=(BlowUp(3, 4000, "torn"),))
     left = draw_chains(torn, zero=0.0).axes[0]
     assert np.allclose(left.lines[0].get_ydata(), [1.0, 15 / 16, 15 / 16])
     assert np.allclose(left.lines[0].get_xdata(), [0.0, 2.0, 5.0])

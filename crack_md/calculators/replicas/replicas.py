@@ -186,7 +186,7 @@ class ReplicaDynamics:
             step_count=number,
             steps_since_start=old.steps_since_start + 1,
         )
-        return self._started_again(new, reasons) if reasons else new
+        return self.start_again(new, reasons) if reasons else new
 
     def refreshed(self, state: ReplicaState) -> ReplicaState:
         """Return the state with forces asked for again.
@@ -197,10 +197,14 @@ class ReplicaDynamics:
         answer = self._evaluate(state.positions, required=self._all)
         return state._replace(energies=answer.energies, forces=answer.forces)
 
-    def _started_again(
+    def start_again(
         self, state: ReplicaState, reasons: Mapping[int, str]
     ) -> ReplicaState:
-        """Return the state with some replicas at a start; all else stays."""
+        """Return the state with some replicas at a start; all else stays.
+
+        Raises:
+            StructureError: there are no forces on a start.
+        """
         number, places = state.step_count, sorted(reasons)
         positions, velocities = state.positions.copy(), state.velocities.copy()
         energies, forces = state.energies.copy(), state.forces.copy()
@@ -363,6 +367,14 @@ class Replicas:
         """Take some steps; an error or Ctrl-C leaves the last whole step."""
         for _ in range(n_steps):
             self._state = self._dynamics.advanced(self._state)
+
+    def restart(self, reasons: Mapping[int, str]) -> None:
+        """Count these replicas as blown up and let them start again.
+
+        Raises:
+            StructureError: there are no forces on what they start from.
+        """
+        self._state = self._dynamics.start_again(self._state, reasons)
 
     def refresh(self) -> None:
         """Ask for the forces again: the model behind them has changed.

@@ -1,25 +1,24 @@
 """The weighted sum of all loss terms, also over batches that come in parts.
 
-Exact means over batches that come in parts, where memory is too short for the whole.
-
-A mean over the pairs or free atoms of a batch is no mean of the parts' means: parts
-hold different numbers of them. So the terms first count, without the student, over how
-many items they average; then each part is divided by the number of the whole batch.
-Terms ask for that number where they ask for the average over processes.
+Means are exact over batches that come in parts, where memory is too short for the
+whole. A mean over the pairs or free atoms of a batch is no mean of the parts' means:
+parts hold different numbers of them. So every term first says, without the student,
+over how many items of each part it averages; then each part is divided by the number of
+the whole batch.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crack_md.graph import AtomGraph
 from crack_md.models.force_field import ForceField, Prediction
 from crack_md.training.data.frames import Batch
 from crack_md.training.loop.heads import SHARED, FeatureHead
 from crack_md.training.losses import (
+    Counts,
     DistillationStep,
     Features,
     HessianLoss,
@@ -27,60 +26,6 @@ from crack_md.training.losses import (
     Ranks,
     WeightedTerm,
 )
-
-
-class Tally:
-    """Stands in for the other processes and writes down what means run over."""
-
-    def __init__(self) -> None:
-        self._counts: list[Tensor] = []
-
-    @property
-    def counts(self) -> Float[Tensor, " mean"]:
-        """Return the number of items of every mean, in the order of the terms."""
-        return torch.stack([count.float() for count in self._counts])
-
-    def average(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Return the number, having noted it."""
-        self._counts.append(value.detach())
-        return value
-
-    def gather(
-        self, rows: Float[Tensor, "row channel"]
-    ) -> Float[Tensor, "row channel"]:
-        """Return the rows."""
-        return rows
-
-    def first_row(self, n_rows: int) -> int:
-        """Return zero."""
-        return 0
-
-
-class PartOfBatch:
-    """The other parts of a batch, those of this process and those of all others.
-
-    Args:
-        counts: What every mean of the whole batch runs over, per process.
-        ranks: The other processes.
-    """
-
-    def __init__(self, counts: Float[Tensor, " mean"], ranks: Ranks) -> None:
-        self._counts: Iterator[Tensor] = iter(counts.unbind())
-        self._ranks = ranks
-
-    def average(self, value: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """Return the number of the next mean."""
-        return next(self._counts)
-
-    def gather(
-        self, rows: Float[Tensor, "row channel"]
-    ) -> Float[Tensor, "all channel"]:
-        """Return the rows of all processes."""
-        return self._ranks.gather(rows)
-
-    def first_row(self, n_rows: int) -> int:
-        """Return where the rows of this process start among the gathered ones."""
-        return self._ranks.first_row(n_rows)
 
 
 class LossReport(NamedTuple):
@@ -135,20 +80,20 @@ class Objective(nn.Module):
         own = cast(Mapping[str, FeatureHead], self.own_heads)
         return {SHARED: self.head, **own}
 
-    def forward(self, batch: Batch, ranks: Ranks | None = None) -> LossReport:
+    def forward(self, batch: Batch, counts: Counts | None = None) -> LossReport:
         """Return the weighted sum of all terms and each term by name.
 
         Args:
             batch: What to learn from.
-            ranks: The other parts of the batch, where it is one of several.
+            counts: Items of the whole batch, where this is a part of it.
         """
-        values = self.values(batch, ranks)
+        values = self.values(batch, counts)
         weighted = [self.weights[name] * value for name, value in values.items()]
         parts = {name: value.detach() for name, value in values.items()}
         return LossReport(torch.stack(weighted).sum(), parts)
 
     def values(
-        self, batch: Batch, ranks: Ranks | None = None
+        self, batch: Batch, counts: Counts | None = None
     ) -> dict[str, Float[Tensor, ""]]:
         """Return each term by name, unweighted, with its graph."""
         device = batch.graph.positions.device.type
@@ -161,36 +106,29 @@ class Objective(nn.Module):
         ):
             prediction = self.student(graph)
         with torch.autocast(device, enabled=False):
-            step = self._step(
-                batch._replace(graph=graph),
-                prediction,
-                model=self.student,
-                ranks=ranks or self.ranks,
-            )
+            step = self._step(batch._replace(graph=graph), prediction, counts)
             return {item.term.name: item.term(step) for item in self.terms}
 
-    def count_items(self, batch: Batch) -> Float[Tensor, " mean"]:
-        """Return over how many items each term averages, without asking the student."""
-        positions = batch.graph.positions.detach().requires_grad_()
-        graph = batch.graph._replace(positions=positions)
-        tally = Tally()
-        step = self._step(
-            batch._replace(graph=graph),
-            self._nothing(graph),
-            model=self._nothing,
-            ranks=tally,
-        )
-        for item in self.terms:
-            item.term(step)
-        return tally.counts
+    def count_items(self, batch: Batch) -> Counts:
+        """Return over how many items the means of each term run, by its name.
+
+        The student is not asked: zeros stand for its features.
+        """
+        config = self.student.network.config
+        shape = (config.feature_degree + 1) ** 2, config.feature_channels
+        like = batch.graph.positions
+        features = like.new_zeros(batch.graph.n_atoms, *shape)
+        none = like.new_zeros(0)
+        step = self._step(batch, Prediction(none, none, None, features))
+        return {
+            item.term.name: like.new_tensor(
+                item.term.count_items(step), dtype=torch.float32
+            )
+            for item in self.terms
+        }
 
     def _step(
-        self,
-        batch: Batch,
-        prediction: Prediction,
-        *,
-        model: Callable[[AtomGraph], Prediction],
-        ranks: Ranks,
+        self, batch: Batch, prediction: Prediction, counts: Counts | None = None
     ) -> DistillationStep:
         features: tuple[Features, ...] = ()
         own_features = {}
@@ -210,18 +148,9 @@ class Objective(nn.Module):
             features=features,
             own_features=own_features,
             jacobian=batch.jacobian,
-            model=model,
+            model=self.student,
             energy_of=self.student.energy,
             chains=batch.chains,
-            ranks=ranks,
+            ranks=self.ranks,
+            counts=counts,
         )
-
-    def _nothing(self, graph: AtomGraph) -> Prediction:
-        """Return the zeros that a student of this shape could answer."""
-        config = self.student.network.config
-        forces = 0 * graph.positions  # they can be differentiated
-        atomic = forces.new_zeros(graph.n_atoms, dtype=torch.float64)
-        energy = forces.new_zeros(graph.n_structures, dtype=torch.float64)
-        n_coefficients = (config.feature_degree + 1) ** 2
-        shape = (graph.n_atoms, n_coefficients, config.feature_channels)
-        return Prediction(energy, forces, None, forces.new_zeros(shape), atomic)

@@ -15,9 +15,10 @@ from crack_md.training.data.feed import Feed, seed_step
 from crack_md.training.data.frames import Batch, Frames
 from crack_md.training.evaluation import Evaluation, evaluate
 from crack_md.training.loop.monitor import Clock, Throughput, Watch
-from crack_md.training.loop.objective import Objective, PartOfBatch
+from crack_md.training.loop.objective import Objective
 from crack_md.training.loop.optim import MovingAverage, WarmupCosine
 from crack_md.training.loop.run import RunFolder
+from crack_md.training.losses import Counts
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,14 @@ class Gradient:
 
         They average over processes to those of the whole batch.
         """
-        counts = self._count_items(parts, step) if len(parts) > 1 else None
+        counts = self._count_items(parts) if len(parts) > 1 else None
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(parts, start=1):
-            others = None
-            if counts is not None:
-                others = PartOfBatch(counts, self._objective.ranks)
             # for every part anew: draws do not depend on how many there are
             seed_step(self._seed, step, self._fabric.device)
             waits = number < len(parts)
             with self._fabric.no_backward_sync(self._model, enabled=waits):  # type: ignore[arg-type]
-                report = self._model(batch, others)
+                report = self._model(batch, counts)
                 self._clock.lap("loss")
                 self._fabric.backward(report.total)
                 self._clock.lap("update")
@@ -79,14 +77,11 @@ class Gradient:
                 sums[name] = sums[name] + value if name in sums else value
         return sums
 
-    def _count_items(self, parts: list[Batch], step: int) -> Tensor:
-        """Return over how many items each term averages, per process."""
-        seed_step(self._seed, step, self._fabric.device)
-        own = torch.stack([self._objective.count_items(batch) for batch in parts])
-        counts: Tensor = self._fabric.all_reduce(  # type: ignore[assignment]
-            own.sum(dim=0), reduce_op="mean"
-        )
-        return counts
+    def _count_items(self, parts: list[Batch]) -> Counts:
+        """Return over how many items of the batch each term averages, per process."""
+        own = [self._objective.count_items(batch) for batch in parts]
+        sums = {name: sum(counts[name] for counts in own) for name in own[0]}
+        return self._fabric.all_reduce(sums, reduce_op="mean")  # type: ignore[return-value]
 
 
 MAX_SKIPPED = 20

@@ -5,6 +5,7 @@ configuration, and one name in ``crack_md.training.losses.terms``.
 """
 
 from crack_md.training.losses.base import (
+    Counts,
     DistillationStep,
     Features,
     LossTerm,
@@ -24,6 +25,7 @@ from crack_md.training.losses.triplet import TripletLoss
 
 __all__ = [
     "Contrast",
+    "Counts",
     "CrackLoss",
     "CrmseLoss",
     "DistillationStep",

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
@@ -60,6 +59,10 @@ class OneRank:
         return 0
 
 
+Counts = Mapping[str, Float[Tensor, " mean"]]
+"""Over how many items the means of each loss run, by its name."""
+
+
 class Features(NamedTuple):
     """Node features of one degree, in the teacher's channels.
 
@@ -92,6 +95,8 @@ class DistillationStep:
     chains: AtomGraph | None = None
     """Where the student's own dynamics has gone, for terms that contrast it."""
     ranks: Ranks = OneRank()  # noqa: RUF009  (it has no state)
+    counts: Counts | None = None
+    """Of the whole batch, where this is a part of it; per process."""
 
     def features_of(self, term: str) -> tuple[Features, ...]:
         """Return what a term compares, by degree."""
@@ -100,16 +105,24 @@ class DistillationStep:
         return features
 
     def mean(
-        self, values: Float[Tensor, " item"], count: float | Tensor | None = None
+        self, values: Float[Tensor, " item"], *, term: str, place: int = 0
     ) -> Float[Tensor, ""]:
-        """Return the sum of values over the average count per process.
+        """Return the sum of values over how many the batch has per process.
 
         DDP averages gradients over processes, so this is the mean over the items of all
-        processes, also where they hold different numbers of atoms. No item gives zero.
+        processes, also where they hold different numbers of atoms. Of a batch in parts
+        it is this part's share of that mean. No item gives zero.
+
+        Args:
+            values: one for each item of this process, or of this part.
+            term: whose mean it is.
+            place: which of the counts of the term, where it takes several means.
         """
-        number = values.new_tensor(values.numel()) if count is None else count
-        number = torch.as_tensor(number, dtype=values.dtype, device=values.device)
-        return values.sum() / self.ranks.average(number).clamp_min(1e-12)
+        if self.counts is None:
+            number = self.ranks.average(values.new_tensor(values.numel()))
+        else:
+            number = self.counts[term][place].to(values)
+        return values.sum() / number.clamp_min(1e-12)
 
 
 @runtime_checkable
@@ -123,6 +136,14 @@ class LossTerm(Protocol):
 
     def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
         """Return the unweighted loss, zero where the batch has nothing to compare."""
+        ...
+
+    def count_items(self, step: DistillationStep) -> Sequence[int]:
+        """Return over how many items of the step each mean of the loss runs.
+
+        Most losses are one mean. The student's answer is not looked at: a batch that
+        comes in parts is counted as a whole before the student sees the first.
+        """
         ...
 
 

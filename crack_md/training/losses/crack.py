@@ -109,24 +109,37 @@ class CrackLoss:
     def __call__(self, step: DistillationStep) -> Float[Tensor, ""]:
         """Return the mean over pairs; a batch without pairs gives zero."""
         features = step.features_of(self.name)
+        losses = [
+            step.mean(
+                self._of_pairs(features[degree], pairs, step, degree=degree),
+                term=self.name,
+                place=place,
+            )
+            for place, (degree, pairs) in enumerate(self._pairs(step))
+        ]
+        return torch.stack(losses).mean()
+
+    def count_items(self, step: DistillationStep) -> list[int]:
+        """Return the number of pairs, by degree."""
+        return [len(pairs.first) for _, pairs in self._pairs(step)]
+
+    def _pairs(self, step: DistillationStep) -> Iterator[tuple[int, AtomPairs]]:
+        """Yield degrees, and the pairs whose atoms the teacher tells apart there."""
         pairs = unique_pairs(step.graph)
         if self.same_elements:
             pairs = by_element(pairs, step.graph.atomic_numbers)
-        losses = [
-            step.mean(self._of_pairs(features[degree], pairs, step, degree=degree))
-            for degree in self.degrees
-        ]
-        return torch.stack(losses).mean()
+        for degree in self.degrees:
+            features = step.features_of(self.name)[degree].teacher
+            with torch.no_grad():
+                unit = unit_features(features, degree=degree)
+                _, length = self._relations(unit, pairs)
+            kept = pairs.keep(length > self.smallest_difference)
+            yield degree, both_directions(kept) if self.pairs == "directed" else kept
 
     def _of_pairs(
         self, features: Features, pairs: AtomPairs, step: DistillationStep, degree: int
     ) -> Float[Tensor, " pair"]:
         teacher, student = (unit_features(part, degree=degree) for part in features)
-        with torch.no_grad():
-            _, length = self._relations(teacher, pairs)
-        pairs = pairs.keep(length > self.smallest_difference)
-        if self.pairs == "directed":
-            pairs = both_directions(pairs)
 
         def rows(pairs: AtomPairs) -> Rows:
             def take(chosen: Tensor) -> tuple[Tensor, Tensor]:

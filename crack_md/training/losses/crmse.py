@@ -49,7 +49,13 @@ class CrmseLoss:
         alike = same_composition(step.graph, step.chains)
         energy = step.energy_of(step.chains)
         above = contrast(step.student.energy, energy, alike)
-        return step.mean(above) * self.beta_per_eV
+        return step.mean(above, term=self.name) * self.beta_per_eV
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of structures that have chains of their composition."""
+        assert step.chains is not None, "the trainer brings the chains"
+        alike = same_composition(step.graph, step.chains)
+        return (int(alike.any(dim=1).sum()),)
 
 
 def contrast(

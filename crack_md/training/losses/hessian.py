@@ -112,7 +112,12 @@ class HessianLoss:
             for row in drawn
         ]
         errors = row_errors(torch.stack(rows), jacobian.values[drawn])
-        return step.mean(errors.flatten()) / self.sigma_eV
+        return step.mean(errors.flatten(), term=self.name) / self.sigma_eV
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of atoms times that of drawn rows."""
+        assert step.jacobian is not None, "checked when the labels are read"
+        return (min(self.rows, len(step.jacobian.values)) * step.graph.n_atoms,)
 
     def _row(
         self, step: DistillationStep, atom: Tensor, axis: Tensor

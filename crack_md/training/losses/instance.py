@@ -34,7 +34,12 @@ class InstanceLoss:
         )
         rows = Rows.of(teacher, student, step.graph.batch)
         kind = step.graph.atomic_numbers if self.same_elements else None
-        return step.mean(self.contrast(rows, step, both_signs=False, kind=kind))
+        values = self.contrast(rows, step, both_signs=False, kind=kind)
+        return step.mean(values, term=self.name)
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of atoms."""
+        return (step.graph.n_atoms,)
 
 
 class InstanceConfig(ContrastConfig):

@@ -36,7 +36,12 @@ class NodeToNodeLoss:
         """Return the mean over atoms of Σ_l ‖P z_S − z_T‖²."""
         features = [step.features_of(self.name)[degree] for degree in self.degrees]
         distances = [squared_distances(one.student, one.teacher) for one in features]
-        return step.mean(torch.stack(distances).sum(dim=0))
+        values = torch.stack(distances).sum(dim=0)
+        return step.mean(values, term=self.name)
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of atoms."""
+        return (step.graph.n_atoms,)
 
 
 class NodeToNodeConfig(LossSection):

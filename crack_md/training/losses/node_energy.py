@@ -69,7 +69,12 @@ class NodeEnergyLoss:
             difference = without_element_means(
                 difference, step.graph.atomic_numbers, step.ranks
             )
-        return step.mean(difference.square().float())
+        values = difference.square().float()
+        return step.mean(values, term=self.name)
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of atoms."""
+        return (step.graph.n_atoms,)
 
 
 class NodeEnergyConfig(LossSection):

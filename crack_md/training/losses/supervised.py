@@ -71,7 +71,11 @@ class EnergyLoss:
             label = step.labels.energy
         sizes = atoms_per_structure(step.graph) if self.per_atom else None
         errors = energy_errors(step.student.energy, label, sizes)
-        return step.mean(errors) / self.sigma_eV
+        return step.mean(errors, term=self.name) / self.sigma_eV
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of structures."""
+        return (step.graph.n_structures,)
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,12 @@ class ForceLoss:
             errors = force_errors(
                 step.student.forces, step.labels.forces, step.labels.free
             )
-        return step.mean(errors) / self.sigma_eV
+        return step.mean(errors, term=self.name) / self.sigma_eV
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of atoms whose forces are compared."""
+        n_atoms = step.graph.n_atoms
+        return (n_atoms if self.source == "output" else int(step.labels.free.sum()),)
 
 
 class SupervisedConfig(LossSection):

@@ -116,9 +116,18 @@ class TripletLoss:
             teacher, exists = self._angles(features.teacher, ranked)
         student, _ = self._angles(features.student, ranked)
         teacher, student = teacher[exists], student[exists]
-        if self.error == "mse":
-            return step.mean((student - teacher).square())
-        return step.mean(smooth_l1_loss(student, teacher, reduction="none"))
+        errors = (
+            (student - teacher).square()
+            if self.error == "mse"
+            else smooth_l1_loss(student, teacher, reduction="none")
+        )
+        return step.mean(errors, term=self.name)
+
+    def count_items(self, step: DistillationStep) -> tuple[int]:
+        """Return the number of angles that the teacher knows."""
+        features = step.features_of(self.name)[0]
+        _, exists = self._angles(features.teacher, ranked_neighbors(step.graph))
+        return (int(exists.sum()),)
 
     def _angles(
         self, features: Float[Tensor, "atom channel"], ranked: RankedNeighbors

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -10,8 +10,9 @@ from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 
-from crack_md.calculators.replicas.langevin import Langevin, maxwell_velocities
+from crack_md.calculators.replicas.langevin import Langevin
 from crack_md.calculators.replicas.replicas import Replicas
+from crack_md.calculators.replicas.state import BlowUp
 from crack_md.errors import ConfigError
 from crack_md.workflows.sampling.metrics import block_error
 from crack_md.workflows.sampling.temperature import Temperature
@@ -44,14 +45,6 @@ class LangevinSettings:
             raise ConfigError(f"seed is {self.seed}; expected 0 or more")
 
 
-class ChainRestart(NamedTuple):
-    """A chain that blew up and had to start again."""
-
-    chain: int
-    step: int
-    reason: str
-
-
 class ChainReplicas:
     """Copies of a molecule that move side by side, by any ASE calculator.
 
@@ -82,8 +75,6 @@ class ChainReplicas:
     ) -> None:
         frames = [Atoms(numbers, frame) for frame in restart_frames]
         self._shape = starts.shape
-        self._frames = restart_frames
-        self._settings = settings
         self._replicas = Replicas(
             [Atoms(numbers, start) for start in starts],
             calculator,
@@ -122,9 +113,9 @@ class ChainReplicas:
         return np.asarray(self._replicas.state.steps_since_start)
 
     @property
-    def blow_ups(self) -> tuple[ChainRestart, ...]:
+    def blow_ups(self) -> tuple[BlowUp, ...]:
         """Return all blow-ups so far."""
-        return tuple(ChainRestart(*event) for event in self._replicas.state.blow_ups)
+        return self._replicas.state.blow_ups
 
     def advance(self, n_steps: int) -> None:
         """Take some steps; chains that blow up start again."""
@@ -136,25 +127,7 @@ class ChainReplicas:
         Raises:
             StructureError: the model refuses what they start from.
         """
-        arrays = self._replicas.state_dict()
-        for chain, reason in sorted(reasons.items()):
-            rows = self._replicas.atoms.rows(chain)
-            random = np.random.default_rng(
-                [self._settings.seed, chain, self.step_count]
-            )
-            frame = self._frames[random.integers(len(self._frames))]
-            arrays["positions"][rows] = frame
-            arrays["velocities"][rows] = self._drawn(chain, random)
-            arrays["steps_since_start"][chain] = 0
-            for name, value in (
-                ("replica", chain),
-                ("step", self.step_count),
-                ("reason", reason),
-            ):
-                key = f"blow_up_{name}"
-                arrays[key] = np.array([*arrays[key].tolist(), value])
-        self._replicas.load_state_dict(arrays)
-        self._replicas.refresh()
+        self._replicas.restart(reasons)
 
     def state_dict(self) -> dict[str, NDArray[Any]]:
         """Return all that is needed to go on bit for bit."""
@@ -163,16 +136,6 @@ class ChainReplicas:
     def load_state_dict(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a state of the same molecule and number of chains."""
         self._replicas.load_state_dict(arrays)
-
-    def _drawn(
-        self, chain: int, random: np.random.Generator
-    ) -> Float[NDArray[np.float64], "atom 3"]:
-        inverse_mass = self._replicas.atoms.inverse_mass[
-            self._replicas.atoms.rows(chain)
-        ]
-        return np.asarray(
-            maxwell_velocities(self._settings.temperature_K, inverse_mass, random)
-        )
 
 
 @dataclass(frozen=True)
@@ -251,7 +214,7 @@ class SampledChains:
     """Kinetic temperatures, K."""
     ages: Int[NDArray[np.int64], "chain frame"]
     """Steps since the chain started, or started again."""
-    blow_ups: tuple[ChainRestart, ...]
+    blow_ups: tuple[BlowUp, ...]
 
     @property
     def counts(self) -> Bool[NDArray[np.bool_], "chain frame"]:
@@ -262,7 +225,7 @@ class SampledChains:
     def survivors(self) -> Bool[NDArray[np.bool_], " chain"]:
         """Return which chains never blew up."""
         alive = np.ones(len(self.positions), dtype=bool)
-        alive[[event.chain for event in self.blow_ups]] = False
+        alive[[event.replica for event in self.blow_ups]] = False
         return alive
 
     @property
@@ -292,7 +255,7 @@ class SampledChains:
         """Return times in ps, and the share of chains that lived until then."""
         firsts: dict[int, int] = {}
         for event in self.blow_ups:
-            firsts.setdefault(event.chain, event.step)
+            firsts.setdefault(event.replica, event.step)
         last = self.positions.shape[1] * self.settings.record_every
         steps = np.array([0, *sorted(firsts.values()), last])
         alive = len(self.positions) - np.arange(len(steps))

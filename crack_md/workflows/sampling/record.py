@@ -166,7 +166,10 @@ def _chains(check: SamplingCheck, chains: SampledChains) -> dict[str, Any]:
         "survival": check.dynamics.survival,
         **_temperature("kinetic_temperature", check.dynamics.kinetic),
         "n_blow_ups": len(events),
-        "blow_ups": [event._asdict() for event in events[:MAX_BLOW_UPS]],
+        "blow_ups": [
+            {"chain": event.replica, "step": event.step, "reason": event.reason}
+            for event in events[:MAX_BLOW_UPS]
+        ],
     }
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crack_md.calculators.replicas.state import BlowUp
 from crack_md.errors import ConfigError, DataError
 from crack_md.workflows.sampling.chains import (
-    ChainRestart,
     SampledChains,
     SamplingSettings,
 )
@@ -129,9 +129,9 @@ def test_broken_bonds_are_counted_and_their_restarts_discarded(tmp_path: Path):
     assert "Å off its mean" in chains.blow_ups[0].reason
     assert chains.survival < 1.0
     for event in chains.blow_ups:
-        after = chains.ages[event.chain, event.step // 10 - 1]
+        after = chains.ages[event.replica, event.step // 10 - 1]
         assert after == 0
-        assert not chains.counts[event.chain, event.step // 10 - 1]
+        assert not chains.counts[event.replica, event.step // 10 - 1]
     # frames are of whole molecules only
     broken = [LIMITS.blow_up(f) for f in chains.positions[chains.counts].astype(float)]
     assert not any(broken)
@@ -142,9 +142,9 @@ def test_survival_by_hand():
     times = np.zeros((4, 40))
     ages = np.ones((4, 40), dtype=int)
     events = (
-        ChainRestart(2, 100, ""),
-        ChainRestart(2, 300, ""),
-        ChainRestart(0, 200, ""),
+        BlowUp(2, 100, ""),
+        BlowUp(2, 300, ""),
+        BlowUp(0, 200, ""),
     )
     chains = SampledChains(SETTINGS, frames, times, times, ages, events)
     assert chains.survivors.tolist() == [False, True, False, True]

@@ -200,7 +200,7 @@ def test_the_rule_of_blow_ups_is_the_same_for_every_calculator():
     for calculator in (Hot(K), Alone(Hot(K))):
         dynamics = ChainReplicas(numbers, starts, calculator, settings, restarts)
         dynamics.advance(60)
-        reasons.append([(e.chain, e.step, e.reason) for e in dynamics.blow_ups])
+        reasons.append([(e.replica, e.step, e.reason) for e in dynamics.blow_ups])
     assert reasons[0] == reasons[1]
     assert reasons[0][0][2].endswith("above 6500 K")
 
