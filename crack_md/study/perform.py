@@ -28,7 +28,7 @@ from crack_md.models.teachers import load_teacher
 from crack_md.study.plan import EvaluateConfig, Run, StudentRun, TeacherRun
 from crack_md.training.config import OnlineTeacher, TrainConfig
 from crack_md.training.data.frames import Frames
-from crack_md.training.data.source import TrainingData, read_training_data, without
+from crack_md.training.data.source import TrainingData, read_training_data, usable
 from crack_md.training.evaluation import evaluate, known_frames
 from crack_md.training.loop.build import build_frames
 from crack_md.training.loop.heads import FeatureHead, read_head
@@ -97,8 +97,8 @@ class DataCache:
     ) -> Frames:
         """Return the frames to measure on.
 
-        Frames that a recipe leaves out, or whose elements the student does not know,
-        are not measured.
+        Frames that a recipe leaves out (leave_out, nearest, largest_force), or whose
+        elements the student does not know, are not measured.
 
         Raises:
             DataError: No frames are left.
@@ -110,7 +110,7 @@ class DataCache:
             else dataset.select(wanted.split)
         )
         known: Sequence[LabelledStructure] = known_frames(
-            student, without(chosen, config.data.leave_out)
+            student, usable(chosen, config.data)
         )
         if not known:
             raise DataError(
