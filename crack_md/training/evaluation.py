@@ -15,6 +15,7 @@ from torch import Tensor
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.graph import AtomGraph, sum_over_structures
+from crack_md.models.domain import FeatureStatistics
 from crack_md.models.force_field import ForceField, Prediction, invariants
 from crack_md.training.data.frames import Batch, Frames
 from crack_md.training.loop.heads import FeatureHead
@@ -22,6 +23,8 @@ from crack_md.training.loop.heads import FeatureHead
 EFWT_ENERGY_eV = 0.02
 EFWT_FORCE = 0.03
 """OC20: a frame counts where |ΔE| < 0.02 eV and the largest |ΔF| < 0.03 eV/Å."""
+DOMAIN_ATOMS, DOMAIN_BATCH = 200_000, 64
+"""Training atoms whose features give statistics, and frames per forward pass."""
 
 
 class FrameErrors(NamedTuple):
@@ -260,6 +263,31 @@ def frame_errors(
     return errors._replace(
         energy_spread=mean_energy_errors(residual, frames.sizes, extensive=extensive)
     )
+
+
+def measure_domain(
+    student: ForceField, frames: Frames, *, device: torch.device | str = "cpu"
+) -> FeatureStatistics:
+    """Return how the features of frames are distributed, element by element.
+
+    Of many frames evenly spaced ones are taken, about `DOMAIN_ATOMS` atoms in all.
+
+    Args:
+        student: The model; left in the mode it was in.
+        frames: What it was trained on.
+        device: Where the model is.
+    """
+    was_training = student.training
+    student.eval()
+    stride = max(1, int(frames.sizes.sum()) // DOMAIN_ATOMS)
+    features, numbers = [], []
+    with torch.no_grad():
+        for chosen in torch.arange(0, len(frames), stride).split(DOMAIN_BATCH):
+            graph = frames.batch(chosen, device=device).graph
+            features.append(invariants(student(graph)).double().cpu())
+            numbers.append(graph.atomic_numbers.cpu())
+    student.train(was_training)
+    return FeatureStatistics.of(torch.cat(features).numpy(), torch.cat(numbers).numpy())
 
 
 def _batch_errors(

@@ -1,7 +1,8 @@
 """One whole run: read, build, train, export."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from crack_md.progress import show_progress
 from crack_md.training.config import TrainConfig
 from crack_md.training.data.frames import Frames
 from crack_md.training.data.source import TrainingData, read_training_data
-from crack_md.training.evaluation import Evaluation
+from crack_md.training.evaluation import Evaluation, measure_domain
 from crack_md.training.loop.build import (
     build_contrast,
     build_feed,
@@ -161,9 +162,12 @@ def export(
 ) -> None:
     """Write the averaged student and, apart from it, the head P."""
     folder, objective = trainer.folder, trainer.objective
+    student, device = objective.student, trainer.fabric.device
     with trainer.average.applied():
+        domain = measure_domain(student, trainer.feed.frames, device=device)
+        metadata = replace(student.metadata, feature_statistics=domain)
         save_model(
-            objective.student,
+            ForceField(student.network, student.scale, metadata),
             folder.student_file,
             provenance=provenance(config, data, trainer, validation),
         )
@@ -189,8 +193,7 @@ def provenance(
     told = data.dataset.metadata
     dumped = without_folders(config.model_dump(mode="json"))
     return {
-        "teacher": told.get("teacher", "none"),
-        "teacher_sha256": told.get("teacher_sha256", ""),
+        **teachers_of(told),
         "data": {
             "path": config.data.path.name,
             "fingerprint": told.get("fingerprint", ""),
@@ -203,6 +206,21 @@ def provenance(
         "metrics": {} if validation is None else validation.as_dict(),
         "citation": config.card.citation,
         "licence": config.card.licence,
+    }
+
+
+def teachers_of(told: Mapping[str, Any]) -> dict[str, str]:
+    """Return who made the labels of a dataset, and its features if that is another.
+
+    Args:
+        told: Metadata of the dataset.
+    """
+    teacher = told.get("teacher", "none")
+    labels_by = told.get("labels_by", teacher)
+    return {
+        "teacher": labels_by,
+        "teacher_sha256": told.get("labels_by_sha256", told.get("teacher_sha256", "")),
+        **({} if labels_by == teacher else {"features_by": teacher}),
     }
 
 
