@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.neighbors import SmoothNeighbors, StrictNeighbors, build_graph
-from crack_md.neighbors.rules import NeighborRule
+from crack_md.neighbors.rules import STEPS_PER_A, NeighborRule, last_step
 from tests.soak.records import Record, sweep
 
 Entry = tuple[int, int, int, int, int]
@@ -94,6 +94,9 @@ def every_image(atoms: Atoms, rule: NeighborRule) -> list[list[Entry]]:
     for receiver, point in enumerate(near):
         length = np.linalg.norm(ends - point, axis=-1)
         inside = (length < rule.cutoff) & (length > 1e-6)
+        if isinstance(rule, StrictNeighbors):  # whole groups of ties, by their steps
+            steps = np.rint(length * STEPS_PER_A)
+            inside = (steps <= last_step(rule.cutoff)) & (length > 1e-6)
         image, sender = np.nonzero(inside)
         shift = images[image] - home[sender] + home[receiver]
         steps = np.rint(length[inside] * 1e5).astype(int)

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from string import Template
+from textwrap import fill
 
 from crack_md.files import read_json, write_atomically
 from tests.soak import dynamics, fuzz, kills, neighbors
@@ -28,9 +29,15 @@ def write_page(folder: Path, page: Path = PAGE) -> None:
         rows="\n".join(rows),
         hours=f"{parts['md']['hours']:.1f}",
         versions=versions(parts),
-        **{name: TEXTS[name](found) for name, found in parts.items()},
+        **{name: _wrapped(TEXTS[name](found)) for name, found in parts.items()},
     )
     write_atomically(page, text.encode())
+
+
+def _wrapped(text: str) -> str:
+    """Return a text whose first paragraph has lines of the width of other pages."""
+    first, mark, rest = text.partition("\n")
+    return fill(first, 92, break_long_words=False) + mark + rest
 
 
 WHAT = {

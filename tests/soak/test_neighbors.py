@@ -19,6 +19,11 @@ def test_random_cells_equal_a_search_of_every_image(number: int) -> None:
     assert not neighbors.try_cells(number, number + 1)["wrong"]
 
 
+def test_ties_at_the_radius_belong_to_the_strict_rule() -> None:
+    """This cell has a pair 5e-6 Å beyond it, which is the radius in steps of 1e-5 Å."""
+    assert not neighbors.try_cells(19894, 19895)["wrong"]
+
+
 def test_a_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
     begun = []
 

@@ -263,6 +263,9 @@ class AseTeacher:
         return [self._predict_one(as_periodic(one)) for one in atoms]
 
     def _predict_one(self, atoms: Atoms) -> TeacherLabels:
+        # neighbor lists that calculators keep would sum in the order of the last one,
+        # so that labels knew where a killed run began again
+        getattr(self.calculator, "reset", lambda: None)()
         atoms.calc = self.calculator
         try:
             forces = np.array(atoms.get_forces(), dtype=np.float64)

@@ -105,6 +105,18 @@ def test_a_teacher_that_fails_says_on_which_structure():
         AseTeacher(Broken()).predict([Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]])])
 
 
+def test_labels_do_not_depend_on_the_structure_before():
+    """Bit for bit, or a killed run would not end with the labels of an unkilled one."""
+    cells = [bulk("Cu", cubic=True) for _ in range(6)]
+    for number, cell in enumerate(cells):
+        cell.rattle(0.05, seed=number)
+    together = AseTeacher(EMT()).predict(cells)
+    for cell, label in zip(cells, together, strict=True):
+        (alone,) = AseTeacher(EMT()).predict([cell])
+        assert alone.energy == label.energy
+        assert (alone.forces == label.forces).all()
+
+
 def test_atomic_energies_add_up_where_a_calculator_has_them():
     slab = fcc111("Cu", (2, 2, 3), vacuum=6.0)
     slab.rattle(0.1, seed=0)

@@ -7,6 +7,7 @@ import torch
 
 from crack_md.data.prepare.oc20 import OC20Choice, prepare_oc20
 from crack_md.data.prepare.splits import SplitPlan
+from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.equiformer.equiformer_v2 import EquiformerV2
 from crack_md.training.config import TrainConfig, load_config
@@ -106,3 +107,17 @@ def test_a_student_begins_with_embeddings_and_force_head_of_a_public_checkpoint(
     new = [k for k in equal if k.startswith("blocks.") and ours[k].dim() > 1]
     assert new
     assert not any(equal[key] for key in new if ours[key].std() > 0)
+
+
+@pytest.mark.parametrize("name", ["oc20_ostar", "oc20_200k"])
+def test_recipes_are_those_of_the_paper_on_as_many_devices_as_docs_say(
+    name: str,
+) -> None:
+    """Algorithm 1 contrasts over the batch, which four devices share."""
+    path = CONFIGS / f"{name}.yaml"
+    recipe = load_config(path, ["run.devices=4"])
+    crack = next(loss for loss in recipe.losses if loss.kind == "crack")
+    assert crack.negatives == "global"
+    assert "run.devices=4" in (CONFIGS.parent / "docs" / "oc20.md").read_text()
+    with pytest.raises(ConfigError, match="parts would be empty"):
+        load_config(path, ["run.devices=8"])
