@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -93,10 +93,12 @@ class CompiledEngine:
 
     Args:
         model: In eval mode, on its device.
-        backend: Of torch.compile.
+        backend: Of torch.compile, by its name or as a function.
     """
 
-    def __init__(self, model: ForceField, *, backend: str = "inductor") -> None:
+    def __init__(
+        self, model: ForceField, *, backend: str | Callable[..., Any] = "inductor"
+    ) -> None:
         self.model = model
         self.backend = backend
         self.start_up_s: dict[Shape, float] = {}

@@ -417,7 +417,7 @@ def _label_chunk(
             for atoms, label in zip(chunk, labels, strict=True)
         ]
     rows = [
-        _row(atoms, label, split)
+        label_row(atoms, label, split)
         for atoms, label in zip(chunk, labels, strict=True)
         if label.largest_force <= largest_force
     ]
@@ -427,7 +427,8 @@ def _label_chunk(
     return len(chunk), rows, +kinds
 
 
-def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
+def label_row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
+    """Return a structure with its labels and its split, as it is stored."""
     row = without_reference(atoms)
     _forget_labels(row, LABEL_PREFIX)
     group = str(row.info["group"])
