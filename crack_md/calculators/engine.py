@@ -21,7 +21,8 @@ from crack_md.neighbors import StrictNeighbors
 
 AGREEMENT = {torch.float32: 2e-4, torch.float64: 1e-9}
 ROUNDED_AGREEMENT = {"tf32": 2e-3, "bfloat16": 2e-2}
-"""Of models whose factors are rounded: another order of sums rounds others."""
+"""Largest relative difference of compiled and eager results where factors of products
+are rounded: sums in another order give other values to round."""
 
 
 def largest_difference(model: ForceField) -> float:
