@@ -93,7 +93,7 @@ def measure(
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, or read what was measured; print the tables and write them."""
-    options = _options(arguments)
+    options = parse_options(arguments)
     if options.read:
         content = read_json(options.read)
     else:
@@ -107,7 +107,7 @@ def main(arguments: list[str] | None = None) -> None:
                 )
             content = measure(
                 [known[name] for name in options.engines],
-                _work(options),
+                plan_work(options),
                 _settings(options),
                 options.json,
             )
@@ -121,7 +121,8 @@ def main(arguments: list[str] | None = None) -> None:
             raise SystemExit(f"error: {error}") from error
 
 
-def _work(options: argparse.Namespace) -> list[Case]:
+def plan_work(options: argparse.Namespace) -> list[Case]:
+    """Return what is measured, by options."""
     if options.md:
         return dynamics(options.atoms)
     return cases(
@@ -149,7 +150,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     )
 
 
-def _options(arguments: list[str] | None) -> argparse.Namespace:
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options, those of a protocol filled in."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--engines", nargs="+", default=list(DEFAULT_ENGINES), metavar="NAME")

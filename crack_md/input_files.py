@@ -1,7 +1,5 @@
 """Files as they come from elsewhere, checked before a library is trusted with them.
 
-Whether an LMDB file is whole, before it is mapped into memory.
-
 LMDB trusts its file: a page that is not there, or an entry that says it is longer than
 its page, ends the process with SIGBUS or SIGSEGV. The layout is that of LMDB 0.9 with
 64-bit sizes: two meta pages, of which that with the larger transaction number counts,

@@ -129,7 +129,11 @@ def _duration(seconds: float) -> str:
 
 @contextmanager
 def show_progress(
-    what: str, total: int | None, *, quiet: bool
+    what: str,
+    total: int | None,
+    *,
+    quiet: bool,
+    line_every_s: float = LINE_EVERY_S,
 ) -> Iterator[Callable[..., None]]:
     """Yield the function to call with what is done; its first call shows the bar.
 
@@ -137,7 +141,7 @@ def show_progress(
     and an error then stands alone. Plain lines begin at once: what comes before the
     first item, such as loading a teacher, may take minutes.
     """
-    bar = build_progress("items", shows=not quiet)
+    bar = build_progress("items", shows=not quiet, line_every_s=line_every_s)
     task = bar.add_task(what, total=total)
     if isinstance(bar, _PlainLines):
         bar.start()

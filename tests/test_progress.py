@@ -7,7 +7,12 @@ import time
 import pytest
 from rich.console import Console
 
-from crack_md.progress import ProgressEvent, build_progress, show_events
+from crack_md.progress import (
+    ProgressEvent,
+    build_progress,
+    show_events,
+    show_progress,
+)
 
 
 @pytest.mark.parametrize(
@@ -84,3 +89,14 @@ def test_bars_draw_names_with_markup_as_they_are() -> None:
     bar.add_task("Pt[/x] [bold]O", total=4)
     console.print(bar.get_renderable())
     assert "Pt[/x] [bold]O" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_preparations_without_a_count_are_told_too(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Loading a teacher takes minutes, and the first item has not been done yet."""
+    with show_progress("reading frames", None, quiet=False, line_every_s=0.02):
+        seen, end = "", time.monotonic() + 10.0
+        while not seen and time.monotonic() < end:
+            seen = capsys.readouterr().err
+    assert seen.startswith("reading frames: not done after ")

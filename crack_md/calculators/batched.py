@@ -1,7 +1,5 @@
 """Calculators that take many structures at once, on one device or on several.
 
-Calculators that take many structures at once, and others that are made to.
-
 Nothing here knows PyTorch: workflows may use it, with any ASE calculator.
 """
 

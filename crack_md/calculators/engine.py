@@ -8,7 +8,7 @@ import logging
 import math
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -21,7 +21,8 @@ from crack_md.neighbors import StrictNeighbors
 
 AGREEMENT = {torch.float32: 2e-4, torch.float64: 1e-9}
 ROUNDED_AGREEMENT = {"tf32": 2e-3, "bfloat16": 2e-2}
-"""Of models whose factors are rounded: another order of sums rounds others."""
+"""Largest relative difference of compiled and eager results where factors of products
+are rounded: sums in another order give other values to round."""
 
 
 def largest_difference(model: ForceField) -> float:
@@ -93,10 +94,12 @@ class CompiledEngine:
 
     Args:
         model: In eval mode, on its device.
-        backend: Of torch.compile.
+        backend: Of torch.compile, by its name or as a function.
     """
 
-    def __init__(self, model: ForceField, *, backend: str = "inductor") -> None:
+    def __init__(
+        self, model: ForceField, *, backend: str | Callable[..., Any] = "inductor"
+    ) -> None:
         self.model = model
         self.backend = backend
         self.start_up_s: dict[Shape, float] = {}

@@ -161,7 +161,7 @@ def label(
     and forces that a source brings (DFT) stay the labels of the task loss. The same
     command continues a run that was stopped.
     """
-    from crack_md.data.labelling import SplitRule, Wanted, label_structures
+    from crack_md.data.labelling import LabelRequest, SplitRule, label_structures
     from crack_md.data.readers import count_structures
     from crack_md.data.splits import parse_combinations
     from crack_md.errors import ConfigError
@@ -179,7 +179,7 @@ def label(
             teacher=f"recipe:{recipe}" if teacher is None else teacher,
             split=rule,
             leave_out=parse_combinations(leave_out),
-            wanted=Wanted(features, jacobian_rows, jacobian_step),
+            wanted=LabelRequest(features, jacobian_rows, jacobian_step),
             largest_force=largest_force,
             only_features=only_features,
             workers=workers,

@@ -281,9 +281,9 @@ def _register_compare(app: typer.Typer) -> None:
 
 def _run(plan: "Plan", *, quiet: bool) -> str | None:
     from crack_md.study.study import run_study
-    from crack_md.training.loop.monitor import Watch
+    from crack_md.training.loop.monitor import RunMonitor
 
-    return run_study(plan, watch=Watch(shows=not quiet))
+    return run_study(plan, watch=RunMonitor(shows=not quiet))
 
 
 def _write(plan: "Plan") -> "StudySummary":

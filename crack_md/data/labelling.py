@@ -79,8 +79,8 @@ def label_origin(sources: Sequence[Path], teacher: Teacher) -> dict[str, Any]:
     Raises:
         DataError: Sources have labels of different teachers, which do not mix.
     """
-    told = [read_metadata(source) if source.exists() else {} for source in sources]
-    makers = [labels_by(one) for one in told]
+    records = [read_metadata(source) if source.exists() else {} for source in sources]
+    makers = [labels_by(one) for one in records]
     others = {sha256 for _, sha256 in makers if sha256} - {teacher.sha256}
     if not others:
         return {}
@@ -91,7 +91,7 @@ def label_origin(sources: Sequence[Path], teacher: Teacher) -> dict[str, Any]:
             "not mix: label each source to a file of its own"
         )
     name, sha256 = makers[0]
-    kept = {key: told[0][key] for key in ORIGIN if key in told[0]}
+    kept = {key: records[0][key] for key in ORIGIN if key in records[0]}
     return {**kept, "labels_by": name, "labels_by_sha256": sha256}
 
 
@@ -122,7 +122,7 @@ FeatureChoice = Literal["invariant", "all", "none"]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LabelRequest:
     """What a teacher is asked for beside energies and forces."""
 
     features: FeatureChoice = "invariant"
@@ -160,7 +160,7 @@ class Wanted:
         return replace(labels, node_features=features, jacobian=jacobian)
 
 
-def load_for(spec: str, wanted: Wanted) -> Teacher:
+def load_for(spec: str, wanted: LabelRequest) -> Teacher:
     """Return the teacher, made to give what is wanted.
 
     Raises:
@@ -176,7 +176,7 @@ def load_for(spec: str, wanted: Wanted) -> Teacher:
 
 
 def ask(
-    teacher: Teacher, structures: Sequence[Atoms], wanted: Wanted
+    teacher: Teacher, structures: Sequence[Atoms], wanted: LabelRequest
 ) -> list[TeacherLabels]:
     """Return what the teacher says about every structure.
 
@@ -256,7 +256,7 @@ def label_structures(
     *,
     teacher: str,
     split: SplitRule | None = None,
-    wanted: Wanted | None = None,
+    wanted: LabelRequest | None = None,
     leave_out: Sequence[tuple[str, ...]] = (),
     largest_force: float = 15.0,
     only_features: bool = False,
@@ -284,7 +284,7 @@ def label_structures(
         overwrite: Replace an existing file.
         report: Called with the number of structures done.
     """
-    split, wanted = split or SplitRule(), wanted or Wanted()
+    split, wanted = split or SplitRule(), wanted or LabelRequest()
     served = load_for(teacher, wanted)
     origin = label_origin(sources, served)
     job = {
@@ -351,19 +351,19 @@ def _metadata(
     }
 
 
-def _start(spec: str, wanted: Wanted) -> None:
+def _start(spec: str, wanted: LabelRequest) -> None:
     global _teacher
     _teacher = load_for(spec, wanted)
 
 
 def _with_provenance(
-    sources: Sequence[Path], teacher: Teacher, wanted: Wanted
+    sources: Sequence[Path], teacher: Teacher, wanted: LabelRequest
 ) -> Iterator[Atoms]:
     """Yield structures; labels stay only where this very teacher made them."""
     for source in sources:
-        told = read_metadata(source) if source.exists() else {}
-        known = told.get("teacher_sha256") == teacher.sha256
-        same_step = told.get("jacobian_step_A", STEP_A) == wanted.jacobian_step_A
+        record = read_metadata(source) if source.exists() else {}
+        known = record.get("teacher_sha256") == teacher.sha256
+        same_step = record.get("jacobian_step_A", STEP_A) == wanted.jacobian_step_A
         for number, atoms in enumerate(read_structures(source)):
             if not known:
                 _forget_labels(atoms, LABEL_PREFIX)
@@ -396,7 +396,7 @@ def _label_chunk(
     chunk: list[Atoms],
     *,
     split: SplitRule,
-    wanted: Wanted,
+    wanted: LabelRequest,
     largest_force: float,
     only_features: bool,
 ) -> tuple[int, list[Atoms], Counter[str]]:
@@ -417,7 +417,7 @@ def _label_chunk(
             for atoms, label in zip(chunk, labels, strict=True)
         ]
     rows = [
-        _row(atoms, label, split)
+        label_row(atoms, label, split)
         for atoms, label in zip(chunk, labels, strict=True)
         if label.largest_force <= largest_force
     ]
@@ -427,7 +427,8 @@ def _label_chunk(
     return len(chunk), rows, +kinds
 
 
-def _row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
+def label_row(atoms: Atoms, labels: TeacherLabels, split: SplitRule) -> Atoms:
+    """Return a structure with its labels and its split, as it is stored."""
     row = without_reference(atoms)
     _forget_labels(row, LABEL_PREFIX)
     group = str(row.info["group"])

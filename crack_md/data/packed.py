@@ -308,7 +308,7 @@ def pack_dataset(source: Path, folder: Path, *, overwrite: bool = False) -> Pack
         DataError: A set is there, a structure has no labels, or a number cannot be
             stored.
     """
-    told = read_metadata(source)
+    record = read_metadata(source)
     if (folder / MANIFEST).exists() and not overwrite:
         raise DataError(
             f"{folder} holds a packed set; choose another name or pass --overwrite"
@@ -322,9 +322,9 @@ def pack_dataset(source: Path, folder: Path, *, overwrite: bool = False) -> Pack
         "rounding": {"positions_A": POSITION_STEP_A, "forces_eV_per_A": FORCE_STEP},
         "left_out": sorted(lost),
         "parts": parts,
-        "metadata": told
+        "metadata": record
         | {"fingerprint": digest, "n_features": 0, "jacobian_rows": 0}
-        | {"fingerprint_before_rounding": told.get("fingerprint", "")},
+        | {"fingerprint_before_rounding": record.get("fingerprint", "")},
     }
     text = json.dumps(manifest, indent=1, ensure_ascii=False) + "\n"
     _write(folder / MANIFEST, text.encode())
@@ -385,14 +385,14 @@ def read_packed(path: Path) -> Iterator[Atoms]:
         yield from _read_part(path.with_name(Path(part["file"]).name), part)
 
 
-def _read_part(path: Path, told: Mapping[str, Any]) -> list[Atoms]:
+def _read_part(path: Path, record: Mapping[str, Any]) -> list[Atoms]:
     try:
         if path.stat().st_size > LARGEST_PART_BYTES:
             raise DataError(f"{path} is larger than any part we write; get it again")
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"cannot read {path}: {error}; get it again") from error
-    if hashlib.sha256(content).hexdigest() != told["sha256"]:
+    if hashlib.sha256(content).hexdigest() != record["sha256"]:
         raise DataError(
             f"{path} is not what {MANIFEST} says (its SHA-256 differs); get it again"
         )
@@ -405,8 +405,8 @@ def _read_part(path: Path, told: Mapping[str, Any]) -> list[Atoms]:
             structures = unpack({name: file[name] for name in file.files})
     except (ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is damaged ({error}); get it again") from error
-    if len(structures) != told["structures"]:
-        raise DataError(f"{path} holds {len(structures)}, not {told['structures']}")
+    if len(structures) != record["structures"]:
+        raise DataError(f"{path} holds {len(structures)}, not {record['structures']}")
     return structures
 
 

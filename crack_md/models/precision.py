@@ -100,7 +100,7 @@ def use_bfloat16(device: torch.device) -> bool:
     factor = slowdown(device.type)
     if factor <= SLOWEST:
         return True
-    _warn(device.type, factor)
+    warn_once(device.type, factor)
     return False
 
 
@@ -130,7 +130,8 @@ def _wait(device_type: str) -> None:
 
 
 @cache
-def _warn(device_type: str, factor: float) -> None:
+def warn_once(device_type: str, factor: float) -> None:
+    """Say, once for a kind of device, that float32 is used in place of bfloat16."""
     warnings.warn(
         f"products in bfloat16 take {factor:.1f} times as long as in float32 on this "
         f"{'GPU' if device_type == 'cuda' else 'CPU'}, which has no such format; "

@@ -1,4 +1,4 @@
-"""What a trained student knows of atoms that are nearer than bonds: ZBL repulsion.
+"""ZBL repulsion between atoms that are nearer than bonds, for trained students.
 
 The screened repulsion of nuclei of Ziegler, Biersack and Littmark (The Stopping and
 Range of Ions in Solids, Pergamon 1985) with their universal screening function φ:

@@ -1,7 +1,5 @@
 """Periodic pairs of atoms: the search, its distances, and the order that breaks ties.
 
-The one formula of a distance, from which every table is ordered.
-
 Ties at the cut are broken by distances rounded to `RESOLUTION`, so two ways to a table
 agree on every bit only if they round the same numbers. Products and sums are taken one
 by one, since a fused multiply-add, a matrix product or a reciprocal would round

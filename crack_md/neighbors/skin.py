@@ -149,7 +149,7 @@ def new_list(
     )
 
 
-def followed(known: VerletList, atoms: ase.Atoms) -> tuple[VerletList, Motion]:
+def update_list(known: VerletList, atoms: ase.Atoms) -> tuple[VerletList, Motion]:
     """Return the list for the wraps and cell of now, and what the atoms did since."""
     lattice = lattice_of(atoms, like=known.now_in)
     motion = motion_between(known.positions, atoms.positions, known.made_in, lattice)
@@ -277,7 +277,7 @@ class NeighborSkin:
         """Return the graph, if the candidates are certain to be enough for it."""
         if self._list is None or not self._list.is_of(atoms):
             return None
-        known, motion = followed(self._list, atoms)
+        known, motion = update_list(self._list, atoms)
         self._list = known
         certain = _is_certain(self.rule, self.skin, known.candidates, motion)
         strict = isinstance(self.rule, StrictNeighbors)

@@ -1,4 +1,4 @@
-"""One look for all figures and for the pages that hold them."""
+"""Style of all figures, and the HTML pages that hold them."""
 
 import base64
 import io

@@ -6,6 +6,6 @@
     FOLDER/teacher.json            the teacher on the same frames
     FOLDER/table.md, table.csv, runs.csv, summary.json
 
-The run folders are the state of a study: whoever reads them can write the table again,
-and a run with a result is never repeated.
+The run folders are the state of a study: its tables are written from them alone, and a
+run with a result is never repeated.
 """

@@ -1,7 +1,5 @@
 """One run of a study: its data, its training, and what was measured of it.
 
-How much of the teacher's features a student holds, whatever it was trained on.
-
 The head P of a run exists only where a loss compares features, and is as good as its
 training. The probe is the best P there is: least squares on training frames, with the
 student as it stands. So students without such a loss are measured with the same rule.
@@ -276,9 +274,9 @@ def attempt(run: Run, cache: DataCache) -> Outcome:
 def fail(run: Run, error: Exception) -> Outcome:
     """Write down why a run has no result."""
     line = " ".join(str(error).split()) or type(error).__name__
-    told = "".join(traceback.format_exception(error))
+    text = "".join(traceback.format_exception(error))
     run.error_file.parent.mkdir(parents=True, exist_ok=True)
-    _write(run.error_file, {"error": line, "traceback": told})
+    _write(run.error_file, {"error": line, "traceback": text})
     return Outcome("failed", error=line)
 
 

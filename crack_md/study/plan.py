@@ -1,7 +1,5 @@
 """The study file, and the runs that a study consists of.
 
-The study file: a base recipe, and what each method changes in it.
-
 A recipe is a YAML file, a mapping, or a list of both that are merged in order. Files
 lie beside the study file, or below it; all other paths are taken from the working
 directory, as everywhere.
@@ -140,13 +138,13 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         raise ConfigError(f"{path}: {one_line(error)}") from None
 
 
-def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the base with the changes: mappings merged, all else replaced."""
     tree = dict(base)
     for key, value in changes.items():
         before = tree.get(key)
         if isinstance(before, Mapping) and isinstance(value, Mapping):
-            tree[key] = merged(before, value)
+            tree[key] = merge(before, value)
         else:
             tree[key] = value
     return tree
@@ -172,7 +170,7 @@ def _recipe(entry: Any, path: Path, key: str) -> dict[str, Any]:
     if isinstance(entry, list):
         tree: dict[str, Any] = {}
         for part in entry:
-            tree = merged(tree, _recipe(part, path, key))
+            tree = merge(tree, _recipe(part, path, key))
         return tree
     if not isinstance(entry, str):
         raise ConfigError(
@@ -323,11 +321,11 @@ def check_folders(plan: Plan) -> None:
 def _student(
     study: StudyConfig, method: str, budget: Budget | None, seed: int, source: str
 ) -> StudentRun:
-    tree = merged(study.base, study.methods[method])
+    tree = merge(study.base, study.methods[method])
     if budget is not None:
-        tree = merged(tree, budget.changes())
+        tree = merge(tree, budget.changes())
     place = str(study.folder / method)
-    tree = merged(tree, {"run": {"seed": seed, "folder": place}})
+    tree = merge(tree, {"run": {"seed": seed, "folder": place}})
     config = check_config(tree, source=f"{source}, method {method}")
     name = _budget_name(config)
     run = config.run.model_copy(

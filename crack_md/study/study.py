@@ -20,7 +20,7 @@ from crack_md.errors import DataError
 from crack_md.study.perform import DataCache, Outcome, attempt, fail
 from crack_md.study.plan import Plan, Run, StudentRun, check_folders, is_done
 from crack_md.study.tables import write_tables
-from crack_md.training.loop.monitor import Watch
+from crack_md.training.loop.monitor import RunMonitor
 
 TICK_S = 1.0
 """How often progress is shown, and a wish to stop is noticed."""
@@ -69,19 +69,19 @@ def _in_processes(
     runs: Sequence[Run], workers: int, stopping: Callable[[], bool]
 ) -> Iterator[Event]:
     waiting = deque(runs)
-    crew: list[_Worker] = []
+    processes: list[_Worker] = []
     asked = False
     try:
         while True:
             if stopping() and not asked:
                 asked = True
                 waiting.clear()
-                for worker in crew:
+                for worker in processes:
                     worker.process.terminate()
-            crew = [one for one in crew if one.run or one.process.is_alive()]
-            busy = {one.pipe: one for one in crew if one.run is not None}
+            processes = [one for one in processes if one.run or one.process.is_alive()]
+            busy = {one.pipe: one for one in processes if one.run is not None}
             while waiting and len(busy) < workers:
-                worker = _idle(crew)
+                worker = _idle(processes)
                 worker.run = waiting.popleft()
                 worker.pipe.send(worker.run)
                 busy[worker.pipe] = worker
@@ -92,19 +92,19 @@ def _in_processes(
                 yield _collect(busy[pipe], was_asked=asked)
             yield None
     finally:
-        for worker in crew:
+        for worker in processes:
             worker.pipe.close()  # an idle worker ends at that, a busy one when it can
             worker.process.join(timeout=10)
             worker.process.kill()
 
 
-def _idle(crew: list[_Worker]) -> _Worker:
-    """Return a member of the crew without a run, a new one if need be."""
-    for worker in crew:
+def _idle(processes: list[_Worker]) -> _Worker:
+    """Return a process without a run, a new one if need be."""
+    for worker in processes:
         if worker.run is None:
             return worker
-    crew.append(_hire())
-    return crew[-1]
+    processes.append(_start_process())
+    return processes[-1]
 
 
 def _collect(worker: _Worker, *, was_asked: bool) -> Event:
@@ -127,7 +127,7 @@ def _collect(worker: _Worker, *, was_asked: bool) -> Event:
     )
 
 
-def _hire() -> _Worker:
+def _start_process() -> _Worker:
     # a forked child of a process that ran PyTorch can hang in its thread pool
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -156,7 +156,7 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)  # as if asked: a run saves its state
 
 
-def run_study(plan: Plan, *, watch: Watch) -> str | None:
+def run_study(plan: Plan, *, watch: RunMonitor) -> str | None:
     """Do every run without a result; tables are written after each.
 
     A run that failed before is tried again, one that was interrupted continues.
@@ -191,7 +191,7 @@ def run_study(plan: Plan, *, watch: Watch) -> str | None:
 class _Journal:
     """Lines and a bar: which runs ended, how well, and how long the rest takes."""
 
-    def __init__(self, plan: Plan, missing: list[Run], watch: Watch) -> None:
+    def __init__(self, plan: Plan, missing: list[Run], watch: RunMonitor) -> None:
         self._watch = watch
         self._n_all = len(plan.runs)
         self._n_done = self._n_all - len(missing)

@@ -1,7 +1,5 @@
 """CRMSE in training: persistent chains of the student, and the weight λ of their term.
 
-Where a chain has left all that a student can learn from, and starts again.
-
 False minima are what chains are there to find, so low energies have no bound. But once
 a molecule has come apart, or holds more energy than heat gives it, its energy could be
 raised for ever without any datum that speaks against it.

@@ -1,6 +1,4 @@
-"""A closer look at one evaluation: every atom, every frame, and their embeddings.
-
-A closer look at one evaluation: every atom and every frame, and what they add up to.
+"""Errors of one evaluation by atom, element and frame, and maps of embeddings.
 
 `evaluate` gives means; this keeps what figures need: forces and energies as they are,
 element and coordination of every atom, and both embeddings in the teacher's channels.

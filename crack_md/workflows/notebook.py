@@ -1,4 +1,4 @@
-"""How results show themselves: as data frames, and as tables in a notebook."""
+"""Results as data frames, and as tables in a notebook."""
 
 import html
 from collections.abc import Mapping, Sequence

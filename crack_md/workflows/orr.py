@@ -1,7 +1,5 @@
 """Oxygen reduction: named constants, free energies of its steps, potentials, volcano.
 
-Named constants of oxygen reduction, each with its source.
-
 Energies of adsorption are measured against gas molecules: H from H2, O from H2O and H2,
 C from CO, H2O and H2, N from N2. These are the reactions of OC20, so that
 adsorption-energy models trained on it are on this scale too. O* is then

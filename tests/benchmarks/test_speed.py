@@ -211,13 +211,13 @@ def test_a_model_that_cannot_be_compiled_has_no_compiled_times(
 
 
 def test_protocols_by_option() -> None:
-    options = speed._options(["--md", "--device", "cpu"])
+    options = speed.parse_options(["--md", "--device", "cpu"])
     assert (options.md_steps, options.md_warm_up, options.atoms) == (100, 200, [1000])
-    assert [case.system for case in speed._work(options)] == ["O/Pt(111)", "Si"]
-    options = speed._options([])
+    assert [case.system for case in speed.plan_work(options)] == ["O/Pt(111)", "Si"]
+    options = speed.parse_options([])
     assert (options.md_steps, options.batch) == (1000, 64)
     assert options.atoms == [46, 81, 1000, 5000]
-    options = speed._options(["--quick", "--batch", "2"])
+    options = speed.parse_options(["--quick", "--batch", "2"])
     assert (options.atoms, options.batch, options.md_steps) == ([46, 81], 2, 20)
     with pytest.raises(SystemExit, match="no engine many; there are 22M, "):
         speed.main(["--engines", "many"])

@@ -41,9 +41,9 @@ class Springs(Calculator):
     ) -> list[dict[str, Any] | Exception]:
         self.before_batch()
         self.batches.append([atoms.info.get("item") for atoms in structures])
-        return [self._one(atoms) for atoms in structures]
+        return [self.answer(atoms) for atoms in structures]
 
-    def _one(self, atoms: Atoms) -> dict[str, Any] | Exception:
+    def answer(self, atoms: Atoms) -> dict[str, Any] | Exception:
         if atoms.info.get("broken"):
             return StructureError("a broken structure")
         energy = float(self.stiffness / 2 * np.sum(atoms.positions**2))

@@ -27,7 +27,6 @@ from crack_md.calculators import CrackCalculator, run_together
 from crack_md.calculators import concurrent as concurrent_module
 from crack_md.calculators.concurrent import PAUSE
 from crack_md.errors import ConfigError, CrackError, StructureError
-from crack_md.models.registry import model_names
 from tests.calculators.springs import Springs
 
 Calculator = Any
@@ -101,7 +100,6 @@ def relax_slab(number: int, calculator: Calculator) -> tuple[float, int, np.ndar
     return atoms.get_potential_energy(), run.nsteps, atoms.positions
 
 
-@pytest.mark.skipif(not model_names(), reason="this tree has no packaged student")
 def test_relaxations_end_where_they_end_alone() -> None:
     calculator = CrackCalculator("default", device="cpu", dtype="float64")
     sizes: list[int] = []

@@ -1,5 +1,6 @@
 """Batches answer like single structures, and one bad structure harms no other."""
 
+import weakref
 from typing import Any
 
 import ase
@@ -155,6 +156,7 @@ def test_what_makes_graphs_lives_as_long_as_its_trajectory() -> None:
     evaluator = BatchEvaluator([EagerEngine(tiny_model())])
     names = [Trajectory(), Trajectory()]
     asked: list[tuple[int, int]] = []
+    makers: list[Any] = []
     for number, name in enumerate(names):
         builders = evaluator.graph_builders(name)
         for rule, build in builders.items():
@@ -164,15 +166,16 @@ def test_what_makes_graphs_lives_as_long_as_its_trajectory() -> None:
                 return b(atoms)
 
             builders[rule] = counted
+            makers.append(counted)
     two = [water(), oxygen_slab()]
     named = evaluator.calculate_many(two, trajectories=names)
     for one, other in zip(named, evaluator.calculate_many(two), strict=True):
         assert_alike(one, other)
     evaluator.calculate_many(two[::-1], trajectories=names[::-1])
     assert asked == [(0, 3), (1, 13), (1, 13), (0, 3)]
-    assert len(evaluator._builders) == 2
-    del names, name
-    assert len(evaluator._builders) == 0
+    kept = [weakref.ref(counted) for counted in makers]
+    del makers, names, name, builders, build, counted
+    assert [ref() is None for ref in kept] == [True, True]
 
 
 def test_tasks_and_replicas_name_what_moves() -> None:

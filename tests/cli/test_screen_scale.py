@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from crack_md.models.registry import model_names
 from tests.cli.commands import command, crack_md, one_thread
 from tests.workflows.screening.workers.driver import killed_after, rows_of, write_slabs
 
@@ -149,7 +148,6 @@ def test_bad_options_are_one_line(
     assert ":pw" not in done.stderr
 
 
-@pytest.mark.skipif(not model_names(), reason="this tree has no packaged student")
 def test_batches_and_workers_of_the_student_change_no_digit(tmp_path: Path) -> None:
     """In float64, where sums in another order differ by 1e-15."""
     slabs = write_slabs(tmp_path / "slabs.extxyz", 2)

@@ -49,3 +49,12 @@ def test_names_fold_only_where_nothing_else_helps() -> None:
     assert left_out == ["ΔE(O*) / eV", "vs Pt(111) / eV"]
     assert all(len(line) <= 20 for line in lines)
     assert len(lines) > 3
+
+
+def test_titles_of_two_lines_are_as_wide_as_the_longer() -> None:
+    headings = [Heading("slab", is_text=True), Heading("mean E\nmeV/atom", drop=1)]
+    rows = [["Pt(111)", "1.5"]]
+    _, left_out = build_table(headings, rows, width=17)  # 7 + 2 + 8
+    assert left_out == []
+    _, left_out = build_table(headings, rows, width=16)
+    assert left_out == ["mean E meV/atom"]

@@ -18,7 +18,12 @@ from crack_md.data.augment import frames as frames_module
 from crack_md.data.augment.frames import count_bases, write_frames
 from crack_md.data.augment.recipe import Alloys, Rattle, Recipe, Relax, Variants
 from crack_md.data.dataset import read_metadata, teacher_data
-from crack_md.data.labelling import SplitRule, Wanted, gas_references, label_structures
+from crack_md.data.labelling import (
+    LabelRequest,
+    SplitRule,
+    gas_references,
+    label_structures,
+)
 from crack_md.data.splits import parse_combinations
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, DataError, TeacherError
@@ -245,7 +250,7 @@ def test_groups_that_read_as_numbers_and_odd_entries_are_stored(tmp_path):
     atoms = bulk("Cu")
     atoms.info = {"group": 17, "sid": "random17", "odd": object}
 
-    row = labelling._row(atoms, TeacherLabels(0.0, np.zeros((1, 3))), SplitRule())
+    row = labelling.label_row(atoms, TeacherLabels(0.0, np.zeros((1, 3))), SplitRule())
     row.info["group"] = labelling.group_of(atoms, 0)
     writer = RowWriter(tmp_path / "b.db", job={})
     writer.append([row], done=1)
@@ -274,9 +279,9 @@ class Springs:
         self.elements = elements
 
     def predict(self, atoms: list[Atoms]) -> list[TeacherLabels]:
-        return [self._one(one) for one in atoms]
+        return [self.answer(one) for one in atoms]
 
-    def _one(self, atoms: Atoms) -> TeacherLabels:
+    def answer(self, atoms: Atoms) -> TeacherLabels:
         energy, forces = 0.0, np.zeros((len(atoms), 3))
         for other in range(1, len(atoms)):
             bond = atoms.positions[other] - atoms.positions[0]
@@ -346,7 +351,7 @@ def test_all_degrees_and_rows_are_stored_on_demand(tmp_path):
     slab.set_constraint(FixAtoms(indices=[0]))
     write(tmp_path / "in.db", [slab, bulk("Cu", cubic=True)])
     model = save_tiny(tmp_path / "six.pt")
-    wanted = Wanted(features="all", jacobian_rows=4)
+    wanted = LabelRequest(features="all", jacobian_rows=4)
 
     outs = [tmp_path / "one.db", tmp_path / "two.aselmdb"]
     for out, workers in zip(outs, (1, 2), strict=True):
@@ -374,7 +379,9 @@ def test_labels_that_lack_something_are_made_again(tmp_path):
     first, second = tmp_path / "first.db", tmp_path / "second.db"
     label_structures([tmp_path / "in.db"], first, teacher="emt")
 
-    label_structures([first], second, teacher="emt", wanted=Wanted(jacobian_rows=2))
+    label_structures(
+        [first], second, teacher="emt", wanted=LabelRequest(jacobian_rows=2)
+    )
 
     (row,) = read_dataset(second).structures
     assert row.teacher.jacobian.values.shape == (2, 4, 3)
@@ -398,11 +405,11 @@ class Counting:
 @pytest.mark.parametrize(
     ("wanted", "asked"),
     [
-        (Wanted(jacobian_rows=3), 0),
-        (Wanted(jacobian_rows=2), 0),
-        (Wanted(), 0),
-        (Wanted(jacobian_rows=4), 9),
-        (Wanted(jacobian_rows=3, jacobian_step_A=0.02), 7),
+        (LabelRequest(jacobian_rows=3), 0),
+        (LabelRequest(jacobian_rows=2), 0),
+        (LabelRequest(), 0),
+        (LabelRequest(jacobian_rows=4), 9),
+        (LabelRequest(jacobian_rows=3, jacobian_step_A=0.02), 7),
     ],
 )
 def test_rows_are_asked_for_once(tmp_path, monkeypatch, wanted, asked):
@@ -411,7 +418,7 @@ def test_rows_are_asked_for_once(tmp_path, monkeypatch, wanted, asked):
     write(tmp_path / "in.db", cell)
     more, out, direct = (tmp_path / f"{n}.db" for n in ("more", "out", "direct"))
     label_structures(
-        [tmp_path / "in.db"], more, teacher="emt", wanted=Wanted("none", 3)
+        [tmp_path / "in.db"], more, teacher="emt", wanted=LabelRequest("none", 3)
     )
     label_structures([tmp_path / "in.db"], direct, teacher="emt", wanted=wanted)
     count = Counting(monkeypatch)
@@ -448,7 +455,12 @@ def test_frames_of_older_versions_get_the_energies_of_atoms(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "other", [Wanted("none", 1), Wanted(jacobian_rows=2), Wanted("invariant", 1, 0.02)]
+    "other",
+    [
+        LabelRequest("none", 1),
+        LabelRequest(jacobian_rows=2),
+        LabelRequest("invariant", 1, 0.02),
+    ],
 )
 def test_a_stopped_run_refuses_to_go_on_with_other_wishes(tmp_path, other):
     write(tmp_path / "in.db", [bulk("Cu"), bulk("Au")])
@@ -459,8 +471,8 @@ def test_a_stopped_run_refuses_to_go_on_with_other_wishes(tmp_path, other):
 
     with pytest.raises(KilledError):
         label_structures(
-            [tmp_path / "in.db"], out, teacher="emt", wanted=Wanted(jacobian_rows=1),
-            report=stop,
+            [tmp_path / "in.db"], out, teacher="emt",
+            wanted=LabelRequest(jacobian_rows=1), report=stop,
         )  # fmt: skip
 
     with pytest.raises(DataError, match="begun with other inputs or options"):
@@ -474,7 +486,7 @@ def test_a_teacher_without_higher_degrees_says_so(tmp_path):
             [tmp_path / "in.db"],
             tmp_path / "out.db",
             teacher="emt",
-            wanted=Wanted(features="all"),
+            wanted=LabelRequest(features="all"),
         )
 
 

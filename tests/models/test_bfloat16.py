@@ -22,7 +22,7 @@ PROBE = precision.slowdown
 @pytest.fixture(autouse=True)
 def _fresh_probe() -> None:
     PROBE.cache_clear()
-    precision._warn.cache_clear()
+    precision.warn_once.cache_clear()
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:

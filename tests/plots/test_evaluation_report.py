@@ -125,3 +125,14 @@ def test_without_scikit_learn_the_page_says_what_is_missing(
     assert "pip install" in text
     assert Page(text).sections == list(SECTIONS)
     assert not (out / "embedding.png").exists()
+
+
+def test_the_table_fits_80_columns_in_words(run: Path, dataset: Path) -> None:
+    said = evaluate(str(run / "student.pt"), str(dataset), "--split", "all")
+    lines = said.splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+    (heads,) = (line.split() for line in lines if line.startswith("frames of"))
+    assert heads[:3] == ["frames", "of", "frames"]
+    assert "within 20 meV and every force component within 30 meV/Å" in " ".join(lines)
+    assert "EFwT" not in said
+    assert "P z" not in said

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from crack_md.study.plan import Plan, load_study, plan_study
-from crack_md.training.loop.monitor import Watch
+from crack_md.training.loop.monitor import RunMonitor
 from tests.training.factories import recipe
 
 TASK = {"kind": "task", "energy_weight": 4.0, "force_weight": 100.0}
@@ -42,6 +42,6 @@ def plan_of(data: Path, folder: Path, **changes: Any) -> Plan:
     return plan_study(load_study(path), source=path.name)
 
 
-def silent() -> Watch:
+def silent() -> RunMonitor:
     """Return a watch that shows nothing."""
-    return Watch(shows=False)
+    return RunMonitor(shows=False)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from crack_md.data.labelling import Wanted, label_structures
+from crack_md.data.labelling import LabelRequest, label_structures
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.study.perform import DataCache
@@ -61,7 +61,7 @@ def plan_for(
 def complete(dataset: Path, teacher: Path) -> Path:
     """Return the small set with all that the teacher can say."""
     out = dataset.with_name("complete.aselmdb")
-    wanted = Wanted(features="all", jacobian_rows=2)
+    wanted = LabelRequest(features="all", jacobian_rows=2)
     label_structures([dataset], out, teacher=str(teacher), wanted=wanted)
     return out
 

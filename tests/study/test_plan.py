@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from crack_md.errors import ConfigError
-from crack_md.study.plan import load_study, merged, plan_study
+from crack_md.study.plan import load_study, merge, plan_study
 from tests.study.study_factory import TASK, plan_of, study_file, study_tree
 
 DATA = Path("small.aselmdb")
@@ -14,7 +14,7 @@ DATA = Path("small.aselmdb")
 
 def test_mappings_are_merged_and_lists_replaced() -> None:
     base = {"run": {"seed": 1, "batch_size": 4}, "losses": [1, 2], "teacher": None}
-    found = merged(base, {"run": {"seed": 2}, "losses": [3], "teacher": {"kind": "x"}})
+    found = merge(base, {"run": {"seed": 2}, "losses": [3], "teacher": {"kind": "x"}})
     assert found == {
         "run": {"seed": 2, "batch_size": 4},
         "losses": [3],

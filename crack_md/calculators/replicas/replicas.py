@@ -160,7 +160,7 @@ class ReplicaDynamics:
             blow_ups=(),
         )
 
-    def advanced(self, old: ReplicaState) -> ReplicaState:
+    def advance(self, old: ReplicaState) -> ReplicaState:
         """Return the state one step later."""
         number = old.step_count + 1
         with np.errstate(over="ignore", invalid="ignore"):  # blow-ups are found below
@@ -366,7 +366,7 @@ class Replicas:
     def run(self, n_steps: int) -> None:
         """Take some steps; an error or Ctrl-C leaves the last whole step."""
         for _ in range(n_steps):
-            self._state = self._dynamics.advanced(self._state)
+            self._state = self._dynamics.advance(self._state)
 
     def restart(self, reasons: Mapping[int, str]) -> None:
         """Count these replicas as blown up and let them start again.

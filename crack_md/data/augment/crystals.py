@@ -1,7 +1,5 @@
 """Slabs and bulk cells: which element sits where, and adsorbates on their sites.
 
-Which element sits where: random alloys, L1_2 and L1_0 crystals, skins, sandwiches.
-
 L1_2 is Cu3Au (minority on the corners of the fcc cube), L1_0 is CuAu (elements in
 alternating planes along one axis).
 """

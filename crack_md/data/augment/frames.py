@@ -1,7 +1,5 @@
 """`crack-md augment`: base structures in, a file of frames out.
 
-All frames of a structure: displaced ones, a relaxation's, a thermal run's.
-
 Each frame is drawn from a generator that the caller seeds per structure. Frames that
 the teacher visited while relaxing or running carry its labels in `info` already.
 """

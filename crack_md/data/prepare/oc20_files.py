@@ -1,7 +1,5 @@
 """What an OC20 download holds: frames, systems, and the reference energy of each.
 
-Frames of extended XYZ as OC20 publishes it, with the line of every mistake.
-
 One frame is the number of atoms, a line of `key=value`, and one line per atom:
 
     Lattice="(9 numbers)"

@@ -1,7 +1,5 @@
 """Weights and architecture of a public EquiformerV2 checkpoint.
 
-Which tensors of a public checkpoint are the weights of the model asked for.
-
 Names are brought to the single-module form (``blocks.0.ga.alpha_dot``): without
 ``module.`` of data-parallel wrappers, ``backbone.`` and ``output_heads.NAME.`` of the
 later fairchem form, and ``_student`` of the CRACK release. Constants of the public code

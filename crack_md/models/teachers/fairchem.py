@@ -154,10 +154,11 @@ class FairchemTeacher:
             100 if self.device.type == "cpu" else 1000
         )
         # Any: the package is optional and brings few types
-        self._unit: Any = predict_unit(file, self.task, self.device, dtype)
+        self.unit: Any = predict_unit(file, self.task, self.device, dtype)
+        """Of fairchem-core; it holds the network."""
         (self._energy,) = (
             one
-            for one in self._unit.dataset_to_tasks[self.task]
+            for one in self.unit.dataset_to_tasks[self.task]
             if one.property == "energy"
         )
         # fairchem gives forces that it derives itself the normalizer of the energies,
@@ -183,7 +184,7 @@ class FairchemTeacher:
         # the roll of the edge frames is drawn at random: the same one every time
         drawn = same_random_numbers(self.device, seed=0)
         with drawn, self._captured() as (embeddings, atomic):
-            answer = self._unit.predict(self._collated(structures))
+            answer = self.unit.predict(self._collated(structures))
         sizes = [len(one) for one in structures]
         energies = answer["energy"].detach().double().flatten().tolist()
         forces = answer["forces"].detach().double() - self._force_excess
@@ -213,7 +214,7 @@ class FairchemTeacher:
             whole = isinstance(value, float) and value.is_integer()
             periodic.info[key] = int(value) if whole else value
         try:
-            self._unit.validate_atoms_data(periodic, self.task)
+            self.unit.validate_atoms_data(periodic, self.task)
         except (TypeError, ValueError) as error:
             raise StructureError(f"{given.get_chemical_formula()}: {error}") from error
         return periodic
@@ -246,7 +247,7 @@ class FairchemTeacher:
         """
         embeddings: list[Tensor] = []
         atomic: list[Tensor] = []
-        network = self._unit.model.module
+        network = self.unit.model.module
         blocks = [
             module
             for name, module in network.output_heads.named_modules()
@@ -298,12 +299,12 @@ class FairchemTeacher:
         """(element,) in eV, by atomic number; zeros where the task has none."""
         stored = self._energy.element_references
         if stored is None:
-            return np.zeros(self._unit.model.module.backbone.max_num_elements)
+            return np.zeros(self.unit.model.module.backbone.max_num_elements)
         return np.asarray(stored.element_references.double().cpu().numpy())
 
     def _known_elements(self) -> frozenset[int]:
         """Return what the model has seen: reference energies are fitted to the rest."""
-        n_elements = self._unit.model.module.backbone.max_num_elements
+        n_elements = self.unit.model.module.backbone.max_num_elements
         references = self._references[:n_elements]
         if self._energy.element_references is None:
             return frozenset(range(1, n_elements))

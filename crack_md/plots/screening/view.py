@@ -120,7 +120,7 @@ class ReportView:
         self, index: int, row: Row, ranked: Mapping[str, Any] | None
     ) -> SlabView:
         candidate = self.candidates.get(row["slab"])
-        told = ranked or {}
+        ranking = ranked or {}
         return SlabView(
             index=index,
             row=row,
@@ -128,16 +128,18 @@ class ReportView:
             formula=row.get("formula", ""),
             status=row.get("status", ""),
             error=row.get("error", ""),
-            rank=None if candidate is None else told.get("rank", candidate.rank),
-            energies={} if candidate is None else _energies(candidate, told),
+            rank=None if candidate is None else ranking.get("rank", candidate.rank),
+            energies={} if candidate is None else _energies(candidate, ranking),
             scaling=self.screening.scaling,
-            U_L_V=told.get("U_L_V", number(row, "U_L_V")),
+            U_L_V=ranking.get("U_L_V", number(row, "U_L_V")),
             ranking=ranked,
         )
 
 
-def _energies(candidate: Candidate, told: Mapping[str, Any]) -> dict[str, EnergyView]:
-    ranked = {energy["adsorbate"]: energy for energy in told.get("energies", ())}
+def _energies(
+    candidate: Candidate, ranking: Mapping[str, Any]
+) -> dict[str, EnergyView]:
+    ranked = {energy["adsorbate"]: energy for energy in ranking.get("energies", ())}
     views = {}
     for found in candidate.adsorbed:
         corrected = ranked.get(found.adsorbate)

@@ -1,6 +1,4 @@
-"""The batch of every step, as this process sees it: drawn, shared out and labelled.
-
-Which frames a training step takes, and how they are shared between processes.
+"""Batches of training steps: which frames, and how processes share and label them.
 
 Everything here is a function of the step and the seed alone. A resumed run needs no
 sampler state, and every process draws the same batch and takes its own part of it.
@@ -139,7 +137,7 @@ class StepBatch(NamedTuple):
     """Structures of the whole step, over all parts and processes."""
 
 
-class Feed:
+class BatchSource:
     """Cuts the batch of a step for all processes and hands out this one's parts.
 
     Args:

@@ -1,7 +1,5 @@
 """Labels of an online teacher: once for all frames, or at every step.
 
-A teacher in the loop: asked at every step about the frames that were drawn.
-
 For labels that are too large to keep. The teacher stands beside the objective, not
 within: it is never trained and never saved.
 """
@@ -28,7 +26,7 @@ from crack_md.data.dataset import (
     read_metadata,
     to_row,
 )
-from crack_md.data.labelling import Wanted, ask
+from crack_md.data.labelling import LabelRequest, ask
 from crack_md.data.writer import RowWriter
 from crack_md.graph import AtomGraph
 from crack_md.models.force_field import Prediction
@@ -196,7 +194,7 @@ CHUNK = 16
 
 
 def label(
-    frames: Sequence[LabelledStructure], teacher: Teacher, wanted: Wanted
+    frames: Sequence[LabelledStructure], teacher: Teacher, wanted: LabelRequest
 ) -> tuple[LabelledStructure, ...]:
     """Return the frames with fresh labels of the teacher."""
     # as rows, which know the free atoms: these have rows in the Jacobian
@@ -208,7 +206,10 @@ def label(
 
 
 def label_once(
-    frames: Sequence[LabelledStructure], teacher: Teacher, wanted: Wanted, path: Path
+    frames: Sequence[LabelledStructure],
+    teacher: Teacher,
+    wanted: LabelRequest,
+    path: Path,
 ) -> tuple[LabelledStructure, ...]:
     """Return the frames with the teacher's labels, from the file if they are there.
 
@@ -238,7 +239,7 @@ def label_once(
 def _write(
     frames: Sequence[LabelledStructure],
     teacher: Teacher,
-    wanted: Wanted,
+    wanted: LabelRequest,
     path: Path,
     job: dict[str, Any],
 ) -> None:

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
-from crack_md.data.labelling import Wanted
+from crack_md.data.labelling import LabelRequest
 from crack_md.data.splits import draw
 from crack_md.errors import DataError
 from crack_md.models.teachers import load_teacher
@@ -158,12 +158,15 @@ def _ask_teacher(
     teacher = load_teacher(
         asked.spec, device=_device(config), all_degrees=config.highest_degree > 0
     )
-    told = {"teacher": teacher.name, "teacher_sha256": teacher.sha256}
-    metadata = {**data.dataset.metadata, **told}
+    origin = {"teacher": teacher.name, "teacher_sha256": teacher.sha256}
+    metadata = {**data.dataset.metadata, **origin}
     data = dataclasses.replace(
         data, dataset=dataclasses.replace(data.dataset, metadata=metadata)
     )
-    frames, wanted = data.train, Wanted("all" if config.highest_degree else "invariant")
+    frames, wanted = (
+        data.train,
+        LabelRequest("all" if config.highest_degree else "invariant"),
+    )
     later = []
     if asked.labels == "step":
         frames, later = frames[:: max(len(frames) // SAMPLE, 1)], ["jacobian"]

@@ -25,7 +25,7 @@ from crack_md.training.crmse import (
     build_chains,
     chain_graph,
 )
-from crack_md.training.data.feed import Feed, FixedAtoms, FixedNumber, Sampler
+from crack_md.training.data.feed import BatchSource, FixedAtoms, FixedNumber, Sampler
 from crack_md.training.data.frames import Frames
 from crack_md.training.data.labels import OnlineLabels
 from crack_md.training.data.source import TrainingData
@@ -199,10 +199,10 @@ def build_feed(
     rank: int,
     n_ranks: int,
     device: torch.device,
-) -> Feed:
+) -> BatchSource:
     """Return what draws, shares out and labels the batches of one process."""
     run = config.run
-    return Feed(
+    return BatchSource(
         train,
         build_sampler(run, train.sizes),
         rank=rank,

@@ -1,10 +1,9 @@
-"""Watching a run: its bar, its polite end, and where its time goes.
+"""Progress bar and stop signals of a run, and the time that each of its parts takes.
 
-Where the time of a run goes: data, teacher, student, losses, backward and optimizer.
-
-The hands move by laps: ``lap("loss")`` gives the time since the lap before to the
-losses. A GPU only queues work, so there laps are taken in a few steps, in which each
-waits for the device; on a CPU every step counts.
+The parts are data, teacher, student, losses, backward pass and optimizer.
+``lap("loss")`` adds the time since the lap before to the losses. A GPU only queues
+work, so there laps are taken in a few steps, in which each waits for the device; on a
+CPU every step counts.
 """
 
 import signal
@@ -53,8 +52,10 @@ class Throughput:
             "backward and optimizer": self.share_update,
             "data": self.share_data,
         }
-        told = ", ".join(f"{name} {100 * share:.0f}%" for name, share in shares.items())
-        return f"{self.structures_per_s:.3g} structures/s; of the time {told}"
+        parts = ", ".join(
+            f"{name} {100 * share:.0f}%" for name, share in shares.items()
+        )
+        return f"{self.structures_per_s:.3g} structures/s; of the time {parts}"
 
 
 class Clock:
@@ -141,7 +142,7 @@ class Clock:
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Watch:
+class RunMonitor:
     """What the user sees of a run, and how the user ends it."""
 
     def __init__(self, *, shows: bool = True, console: Console | None = None) -> None:

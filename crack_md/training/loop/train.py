@@ -26,7 +26,7 @@ from crack_md.training.loop.build import (
     build_student,
 )
 from crack_md.training.loop.heads import heads_state
-from crack_md.training.loop.monitor import Watch
+from crack_md.training.loop.monitor import RunMonitor
 from crack_md.training.loop.objective import Objective
 from crack_md.training.loop.optim import MovingAverage, WarmupCosine, build_optimizer
 from crack_md.training.loop.parallel import FabricRanks, launched_fabric
@@ -60,7 +60,7 @@ def train(
     """
     with launched_fabric(config.run) as fabric, _own_random_state(fabric):
         shows = fabric.is_global_zero and not quiet
-        watch = Watch(shows=shows)
+        watch = RunMonitor(shows=shows)
         torch.manual_seed(config.run.seed)
         folder = RunFolder(config.run.folder, writes=fabric.is_global_zero)
         folder.check(config)
@@ -103,7 +103,7 @@ def build_trainer(
     *,
     fabric: Fabric,
     folder: RunFolder,
-    watch: Watch,
+    watch: RunMonitor,
     pack: PackFrames = build_frames,
 ) -> Trainer:
     """Return the trainer of a configuration, nothing trained yet."""
@@ -190,13 +190,13 @@ def provenance(
     validation: Evaluation | None,
 ) -> dict[str, Any]:
     """Return where a student comes from, in plain containers."""
-    told = data.dataset.metadata
+    origin = data.dataset.metadata
     dumped = without_folders(config.model_dump(mode="json"))
     return {
-        **teachers_of(told),
+        **teachers_of(origin),
         "data": {
             "path": config.data.path.name,
-            "fingerprint": told.get("fingerprint", ""),
+            "fingerprint": origin.get("fingerprint", ""),
             "n_train": len(data.train),
             "n_validation": len(data.validation),
         },

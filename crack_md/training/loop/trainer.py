@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from crack_md.errors import DataError
 from crack_md.training.config import RunConfig
 from crack_md.training.crmse import ChainContrast
-from crack_md.training.data.feed import Feed, seed_step
+from crack_md.training.data.feed import BatchSource, seed_step
 from crack_md.training.data.frames import Batch, Frames
 from crack_md.training.evaluation import Evaluation, evaluate
-from crack_md.training.loop.monitor import Clock, Throughput, Watch
+from crack_md.training.loop.monitor import Clock, RunMonitor, Throughput
 from crack_md.training.loop.objective import Objective
 from crack_md.training.loop.optim import MovingAverage, WarmupCosine
 from crack_md.training.loop.run import RunFolder
@@ -114,12 +114,12 @@ class Trainer:
         optimizer: torch.optim.Optimizer,
         schedule: WarmupCosine,
         average: MovingAverage,
-        feed: Feed,
+        feed: BatchSource,
         validation: Frames | None,
         folder: RunFolder,
         config: RunConfig,
         clip_norm: float,
-        watch: Watch,
+        watch: RunMonitor,
         contrast: ChainContrast | None = None,
     ) -> None:
         self.fabric = fabric

@@ -1,7 +1,5 @@
 """Hot dynamics with a student, each run up to its first diverged frame.
 
-Frames that no structure of matter looks like, and why.
-
 Reasons start with one word, which tables count: not_finite, force, energy_jump,
 contact, evaporated.
 """

@@ -7,7 +7,12 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float
 
-from crack_md.data.labelling import FeatureChoice, Wanted, label_structures, labels_by
+from crack_md.data.labelling import (
+    FeatureChoice,
+    LabelRequest,
+    label_structures,
+    labels_by,
+)
 from crack_md.data.readers import read_structures
 from crack_md.errors import DataError
 from crack_md.models.checkpoint import load_model
@@ -130,7 +135,7 @@ def label_round(loop: Loop, number: int) -> None:
                 here.labelled,
                 teacher=loop.config.teacher,
                 split=loop.rule,
-                wanted=Wanted(_features(loop)),
+                wanted=LabelRequest(_features(loop)),
                 largest_force=loop.config.label.largest_force,
                 workers=loop.config.label.workers,
                 report=report,

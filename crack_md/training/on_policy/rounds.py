@@ -1,8 +1,8 @@
 """The loop: train, explore, select, label, and again; resumable after any kill.
 
 Every stage leaves its numbers in a file when it is done, and is skipped where that file
-is there. What lies between is resumed by whoever does it: the trainer by its
-checkpoint, exploration and labelling by the rows that are written.
+is there. A stage that was stopped is resumed: the trainer from its checkpoint,
+exploration and labelling from the rows that are written.
 """
 
 import csv
@@ -108,15 +108,15 @@ def printed(rows: Sequence[Row]) -> str:
         lines.append("".join(cells))
     lines.append("F in meV/Å, E in meV/atom; own: before training on these frames")
     for row in rows:
-        told = []
+        facts = []
         if row["quarantined"]:
-            told.append(f"quarantined {_counts(row['quarantined'])}")
+            facts.append(f"quarantined {_counts(row['quarantined'])}")
         if row[f"control_{FORCE}"] is not None:
-            told.append(f"own F of the control {row[f'control_{FORCE}']:.1f}")
+            facts.append(f"own F of the control {row[f'control_{FORCE}']:.1f}")
         if row["label_s"] is not None:
-            told.append(f"labels {row['label_s']:.0f} s")
-        if told:
-            lines.append(f"round {row['round']}: {', '.join(told)}")
+            facts.append(f"labels {row['label_s']:.0f} s")
+        if facts:
+            lines.append(f"round {row['round']}: {', '.join(facts)}")
     return "\n".join(lines)
 
 

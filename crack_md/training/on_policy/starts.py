@@ -49,10 +49,10 @@ class Visit:
         """Return it as a structure; without energies, those of a student are none."""
         frame = start.atoms.copy()
         frame.positions = self.positions
-        told: dict[str, Any] = {"start": start.number, "step": self.step, **self.facts}
+        facts: dict[str, Any] = {"start": start.number, "step": self.step, **self.facts}
         if self.reason is not None:
-            told[QUARANTINE] = self.reason
-        frame.info = {**start.atoms.info, "kind": kind, **told}
+            facts[QUARANTINE] = self.reason
+        frame.info = {**start.atoms.info, "kind": kind, **facts}
         return frame
 
 
@@ -65,17 +65,17 @@ def split_rule(config: LoopConfig, dataset: LabelledDataset) -> SplitRule:
     Raises:
         DataError: Neither the dataset nor the loop says which pairs are held out.
     """
-    told = dataset.metadata.get("split")
-    if told is None and config.hold_out is None:
+    known = dataset.metadata.get("split")
+    if known is None and config.hold_out is None:
         raise DataError(
             f"{config.data} does not say by which rule it was split; give hold_out in "
             "the loop, such as Ag-Pd,Cu-Ir, or '' for none"
         )
-    told = dict(told or {"held_out": (), "val": 0.0, "test": 0.0, "seed": 0})
-    pairs = tuple(tuple(map(str, symbols)) for symbols in told["held_out"])
+    known = dict(known or {"held_out": (), "val": 0.0, "test": 0.0, "seed": 0})
+    pairs = tuple(tuple(map(str, symbols)) for symbols in known["held_out"])
     if config.hold_out is not None:
         pairs = parse_combinations(config.hold_out, at_least=2)
-    return SplitRule(pairs, val=told["val"], test=told["test"], seed=told["seed"])
+    return SplitRule(pairs, val=known["val"], test=known["test"], seed=known["seed"])
 
 
 def find_starts(

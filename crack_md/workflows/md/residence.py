@@ -1,7 +1,5 @@
 """An adsorbate's path over a surface: residence times, hops, diffusion.
 
-Residence times and hops of an adsorbate between sites during dynamics.
-
 An atom in a hollow swings by half the way to the next one and back, so the nearest site
 is no measure of hopping. A new site counts when its core is entered, and it counts
 until the core of another one is: recrossings make no hops.

@@ -1,7 +1,5 @@
 """The ranking of a screening under uncertainty: intervals, probabilities of ranks.
 
-Estimates of the DFT energies of all slabs for one adsorbate.
-
     model  →  (on the scale of the model that re-scored the best, if one did)
            →  (corrected by DFT values, if there are any)  →  errors
 

@@ -1,7 +1,5 @@
 """The sampling check: chains of a model, or half of a reference, against it; verdict.
 
-The verdict PASS, FAIL or INCONCLUSIVE of a sampling check, with reasons.
-
 PASS takes every metric at most twice its noise floor, survival of 0.99, at most one
 spurious frame in a thousand, R-hat below 1.05, and a reference that can decide. What
 speaks against the model is a failure only where both reference and sample are long

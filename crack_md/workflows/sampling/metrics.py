@@ -1,7 +1,5 @@
 """Distances between distributions beside their noise floors; convergence of chains.
 
-Convergence of chains: split R-hat, effective sample size, block errors.
-
 R-hat compares the spread between chains with the spread within them; it is near one
 where the chains agree. The effective sample size is the number of independent values
 that would give a mean as sure as the correlated ones do.

@@ -1,7 +1,5 @@
 """Reference frames of one molecule, and a model's energies and forces of them.
 
-Reference frames of one molecule, read from rMD17's .npz, databases, extended XYZ.
-
 rMD17 has two sets of labels. Its frames were sampled with MD17's own potential, whose
 energies and forces are the `old` ones; only a model trained on these can be expected to
 sample alike. With the `recomputed` labels the virial temperature is negative.

@@ -1,7 +1,5 @@
 """Runs chains from their starts and records them in chains.npz, to go on from.
 
-Starting structures of chains: half frames of the reference, half over-dispersed.
-
 The second half has its torsions turned by random angles, all of the circle alike, so
 that chains must find back to the same distribution from other wells. Turned structures
 with atoms nearer than the reference ever brings them are drawn again. Molecules without

@@ -1,7 +1,5 @@
 """Slabs cut from bulk crystals: Miller indices, terminations, thickness, width.
 
-Planes of a crystal: what Miller indices refer to, and cells that lie along a plane.
-
 A lattice plane (hkl) has the normal G = h a* + k b* + l c* and the spacing 1/|G|. The
 vectors of the lattice in the plane are those integers n with h·n = 0.
 

@@ -234,9 +234,14 @@ def test_too_hot_is_a_blow_up() -> None:
 def test_limits_follow_the_bath_and_the_size() -> None:
     dynamics = Langevin([100.0, 300.0, 0.0, 300.0], [1.0, 1.0, 1.0, 0.0])
     structures = [*trapped(1, 1), *trapped(1, 10), *trapped(2, 2)]
-    replicas = Replicas(structures, Trap([1, 10, 2, 2]), dynamics)
-    limits = replicas._dynamics.max_temperature_K
-    assert limits.tolist() == [1300.0, 1200.0, np.inf, np.inf]
+    for atoms in structures:  # far above any limit
+        atoms.set_velocities(np.full((len(atoms), 3), 10.0))
+    replicas = Replicas(structures, Trap([1, 10, 2, 2]), dynamics, keep_velocities=True)
+    replicas.run(1)
+    found = {event.replica: event.reason for event in replicas.state.blow_ups}
+    assert found.keys() == {0, 1}  # no bath, or no temperature: no limit
+    assert "above 1300 K" in found[0]
+    assert "above 1200 K" in found[1]
 
 
 def test_numbers_without_end_are_a_blow_up() -> None:
@@ -279,10 +284,10 @@ def test_a_start_without_forces_is_refused() -> None:
 
 def test_other_errors_are_no_blow_ups_and_leave_the_last_step() -> None:
     class Exhausted(Springs):
-        def _one(self, atoms: ase.Atoms) -> dict[str, Any] | Exception:
+        def answer(self, atoms: ase.Atoms) -> dict[str, Any] | Exception:
             if len(self.batches) > 3:
                 return CrackError("cpu ran out of memory on 2 atoms")
-            return super()._one(atoms)
+            return super().answer(atoms)
 
     replicas = Replicas(trapped(2), Exhausted(), WARM)
     with pytest.raises(CrackError, match="out of memory"):

@@ -201,7 +201,7 @@ def test_heads_that_average_have_no_node_energies(folder: Path) -> None:
 def test_invariant_features_are_what_the_energy_head_reads(esen: Path) -> None:
     teacher = exact(esen)
     (labels,) = teacher.predict([water()])
-    head = teacher._unit.model.module.output_heads["efs"].energy_block
+    head = teacher.unit.model.module.output_heads["efs"].energy_block
 
     said = head(torch.from_numpy(labels.node_features[:, 0]).double()).detach()
 
@@ -437,7 +437,7 @@ def test_a_teacher_leaves_gradients_and_random_numbers_alone(esen: Path) -> None
     assert states == (random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
     assert torch.equal(generator, torch.get_rng_state())
     np.testing.assert_array_equal(quiet.forces, labels.forces)
-    network = teacher._unit.model
+    network = teacher.unit.model
     assert not any(module.training for module in network.modules())
     assert not any(weight.requires_grad for weight in network.parameters())
     assert all(weight.grad is None for weight in network.parameters())

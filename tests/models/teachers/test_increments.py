@@ -32,9 +32,9 @@ class Springs:
 
     def predict(self, atoms):
         self.asked += len(atoms)
-        return [self._one(one) for one in atoms]
+        return [self.answer(one) for one in atoms]
 
-    def _one(self, atoms):
+    def answer(self, atoms):
         difference = atoms.positions[:, None] - atoms.positions
         atomic = 0.25 * self.stiffness * (difference**2).sum((1, 2))
         atomic += [self.constants.get(symbol, 0.0) for symbol in atoms.symbols]
@@ -46,8 +46,8 @@ class Springs:
 class Flat(Springs):
     """No forces at all: every reference slab is relaxed."""
 
-    def _one(self, atoms):
-        labels = super()._one(atoms)
+    def answer(self, atoms):
+        labels = super().answer(atoms)
         return TeacherLabels(
             labels.energy, 0 * labels.forces, labels.node_features, labels.node_energy
         )
@@ -56,8 +56,8 @@ class Flat(Springs):
 class Pushing(Springs):
     """Forces drawn by chance: no structure is at rest."""
 
-    def _one(self, atoms):
-        labels = super()._one(atoms)
+    def answer(self, atoms):
+        labels = super().answer(atoms)
         return TeacherLabels(
             labels.energy,
             np.random.default_rng(self.asked).normal(size=(len(atoms), 3)),
@@ -94,7 +94,7 @@ def covered(metal="Pt", adsorbate="O"):
 
 def increment(member, slab):
     metal = slab[[symbol not in "OH" for symbol in slab.symbols]]
-    return member._one(slab).energy - member._one(metal).energy
+    return member.answer(slab).energy - member.answer(metal).energy
 
 
 def test_energy_is_the_sum_of_weighted_increments():
@@ -103,7 +103,7 @@ def test_energy_is_the_sum_of_weighted_increments():
     (labels,) = both.predict([slab])
 
     a, b = (both.teachers[key] for key in "ab")
-    metal = a._one(slab[:2]).energy
+    metal = a.answer(slab[:2]).energy
     expected = metal + 0.25 * increment(a, slab)
     expected += 0.75 * (increment(b, slab) + both.offsets["b"]["O"])
     assert labels.energy == pytest.approx(expected, abs=1e-12)
@@ -128,8 +128,8 @@ def test_forces_are_those_of_the_same_sum():
     (labels,) = both.predict([slab])
 
     b = both.teachers["b"]
-    full, empty = b._one(slab).forces, np.zeros((3, 3))
-    empty[:2] = b._one(slab[:2]).forces
+    full, empty = b.answer(slab).forces, np.zeros((3, 3))
+    empty[:2] = b.answer(slab[:2]).forces
     np.testing.assert_allclose(labels.forces, 0.75 * (full - empty), atol=1e-12)
 
 
@@ -174,7 +174,7 @@ def test_clean_slabs_and_molecules_are_the_base_teachers():
     labels = both.predict(structures)
 
     for one, atoms in zip(labels, structures, strict=True):
-        assert one.energy == pytest.approx(both.teachers["a"]._one(atoms).energy)
+        assert one.energy == pytest.approx(both.teachers["a"].answer(atoms).energy)
         assert one.parts == {"a": one.energy}
 
 

@@ -19,6 +19,7 @@ from ase.build import bulk
 from crack_md.errors import CheckpointError, ConfigError, DataError
 from crack_md.models.checkpoint import load_model
 from crack_md.training.config import TrainConfig, check_config
+from crack_md.training.loop.monitor import RunMonitor
 from crack_md.training.loop.optim import WarmupCosine
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
@@ -95,17 +96,15 @@ def test_resumed_run_equals_an_uninterrupted_one(
 
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
-    from crack_md.training.loop.trainer import Trainer
+    """Ask for an end when the bar moves to a step, as a signal does."""
+    update = RunMonitor.update
 
-    step = Trainer._train_step
+    def stopping(self: RunMonitor, fraction: float, description: str) -> None:
+        update(self, fraction, description)
+        if description.startswith(f"step {steps} "):
+            self.stop_requested = "SIGTERM"
 
-    def stopping(self: Trainer, rate: float) -> dict[str, torch.Tensor]:
-        values = step(self, rate)
-        if self.step == steps:
-            self.watch.stop_requested = "SIGTERM"
-        return values
-
-    patch.setattr(Trainer, "_train_step", stopping)
+    patch.setattr(RunMonitor, "update", stopping)
 
 
 def assert_identical(one: Any, other: Any, where: str) -> None:

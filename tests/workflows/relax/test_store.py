@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase.build import fcc111
 from ase.constraints import FixAtoms
+from ase.db.core import Database
 
 from crack_md.errors import DataError
 from crack_md.workflows.model_info import ModelInfo
@@ -80,7 +81,7 @@ def test_full_disk_is_one_clear_error(
         raise OSError(28, "No space left on device")
 
     with open_store(tmp_path, CONDITIONS) as store:
-        monkeypatch.setattr(store._database, "write", no_space)
+        monkeypatch.setattr(Database, "write", no_space)
         with pytest.raises(DataError, match=r"No space left.*run the same command"):
             store.put(
                 RelaxationRecord("k", "a", "", "converged"), fcc111("Cu", (1, 1, 1))
