@@ -98,11 +98,15 @@ PACKAGES = ("crack-md", "ase", "numpy", "torch", "phonopy")
 
 
 @contextlib.contextmanager
-def claim_folder(folder: Path) -> Iterator[None]:
+def claim_folder(folder: Path, *, advice: str = "give another --out") -> Iterator[None]:
     """Make a folder and keep other runs out of it.
 
     The lock is one of the operating system on ``.lock`` (POSIX and Windows), so that a
     killed run leaves none behind; its temporary files are removed.
+
+    Args:
+        folder: where one run may write.
+        advice: what to do where that is not possible.
 
     Raises:
         DataError: it cannot be written, or another run is writing to it.
@@ -111,9 +115,9 @@ def claim_folder(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"cannot write to '{folder}': {error.strerror or error}; give another --out"
+            f"cannot write to '{folder}': {error.strerror or error}; {advice}"
         ) from error
-    claim = Claim(folder, folder / ".lock", advice="give another --out", once=True)
+    claim = Claim(folder, folder / ".lock", advice=advice, once=True)
     try:
         remove_temporaries(folder)
         yield
@@ -195,6 +199,17 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.write_bytes(content)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text as UTF-8, complete or not at all; its folder is made.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    with contextlib.suppress(OSError):  # said by what writes into it
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode())
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON for people: indented, with every letter as it is.
 
@@ -207,12 +222,18 @@ def write_json(path: Path, content: Any) -> None:
     write_atomically(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, *, may_miss: bool = False) -> Any:
     """Return the content of a JSON file that this package wrote.
+
+    Args:
+        path: of the file.
+        may_miss: return None where there is no file.
 
     Raises:
         DataError: it cannot be read.
     """
+    if may_miss and not path.exists():
+        return None
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

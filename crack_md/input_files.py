@@ -11,12 +11,12 @@ import struct
 from fnmatch import fnmatch
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from ase.data import atomic_numbers
 from ase.db import connect
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from crack_md.errors import ConfigError, DataError
 from crack_md.unpacking import (
@@ -131,6 +131,31 @@ class Section(BaseModel):
     """A part of the file: immutable, strict about its keys, and finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+AnySection = TypeVar("AnySection", bound=Section)
+
+
+def read_section(path: Path, kind: type[AnySection], *, what: str) -> AnySection:
+    """Return what a YAML file holds; a misspelt key is refused with its path.
+
+    Args:
+        path: of the file.
+        kind: what it is read as.
+        what: the same in words, such as ``recipe``.
+
+    Raises:
+        ConfigError: the file cannot be read, or a key or value is wrong; says where.
+    """
+    content = read_yaml(path, what=f"a {what}")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} is not a {what}; expected a YAML mapping")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "top level"
+        raise ConfigError(f"{path}, {where}: {first['msg']}") from error
 
 
 def _known_element(symbol: str) -> str:

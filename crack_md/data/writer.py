@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.errors import DataError
-from crack_md.files import claim_file, is_full_disk, remove_leftovers
+from crack_md.files import atomic_path, claim_file, is_full_disk, remove_leftovers
 from crack_md.input_files import open_database
 
 KEYS = ("group", "kind", "split", "surface", "adsorbate")
@@ -179,9 +179,8 @@ class RowWriter:
                 if value.ndim and len(value) == len(atoms):
                     atoms.set_array(name, value)
                     del atoms.info[name]
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        ase.io.write(temporary, frames, format="extxyz")
-        temporary.replace(self.path)
+        with atomic_path(self.path) as temporary:
+            ase.io.write(temporary, frames, format="extxyz")
         self.partial.unlink()
 
 

@@ -23,8 +23,6 @@ import dataclasses
 import hashlib
 import io
 import math
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +31,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from crack_md.errors import CheckpointError, CrackError
+from crack_md.errors import CheckpointError, CrackError, DataError
+from crack_md.files import write_atomically
 from crack_md.models.architectures import architecture_from, filled_network
 from crack_md.models.domain import FeatureStatistics, ShortestDistances
 from crack_md.models.force_field import (
@@ -214,7 +213,12 @@ def save_model(
     # models would differ in their hash.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    _write_atomically(Path(path), buffer.getvalue())
+    try:
+        write_atomically(Path(path), buffer.getvalue())
+    except DataError as error:
+        raise CheckpointError(
+            f"{error}; choose a folder that exists and is writable"
+        ) from error
 
 
 def load_model(
@@ -354,25 +358,3 @@ def _wrong(raw: RawCheckpoint, name: str, found: str, expected: str) -> Checkpoi
         f"'{raw.path}' has a wrong '{name}': found {found}, expected {expected}; write "
         "the model again with crack_md.models.checkpoint.save_model"
     )
-
-
-def _write_atomically(path: Path, data: bytes) -> None:
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as stream:
-            temporary = Path(stream.name)
-            try:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-                temporary.chmod(0o644)
-                temporary.replace(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write '{path}': {error}; choose a folder that exists and is "
-            "writable"
-        ) from error

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +15,7 @@ from crack_md.workflows.orr import (
     INTERMEDIATES,
     STATES,
     FreeEnergyDiagram,
-    limiting_potential,
+    Volcano,
 )
 from crack_md.workflows.screening.results import ScreenResult, SlabResult
 
@@ -107,14 +108,42 @@ def _staircase(
 WIDTH_IN, HEIGHT_IN = 7.2, 4.8
 LABEL_PT = 8.0
 MAX_LABELS = 40
+OVERLAP = 12.0
+"""What a name pays for lying on another; on a point it pays 8."""
+
+
+class SurfaceKind(NamedTuple):
+    """How surfaces of a kind are marked; by shape as well, where a page says so."""
+
+    meaning: str
+    color: str
+    marker: str
+
+
+KINDS = {
+    "platinum": SurfaceKind("platinum", INK, "D"),
+    "metal": SurfaceKind("other pure metals", BLUE, "s"),
+    "alloy": SurfaceKind("alloys, skins", ORANGE, "o"),
+}
 
 
 @dataclass(frozen=True)
-class _Point:
+class VolcanoPoint:
+    """A surface in the volcano: ΔG in eV across, limiting potential in V up."""
+
     name: str
-    dG: float
-    potential: float
-    color: str
+    formula: str
+    dG_eV: float
+    potential_V: float
+    interval_eV: tuple[float, float] | None = None
+
+    @property
+    def kind(self) -> str:
+        """Return to which of `KINDS` the surface belongs."""
+        elements = set(re.findall(r"[A-Z][a-z]?", self.formula))
+        if elements == {"Pt"}:
+            return "platinum"
+        return "metal" if len(elements) == 1 else "alloy"
 
 
 def volcano_png(result: ScreenResult) -> bytes:
@@ -128,39 +157,30 @@ def draw_volcano(result: ScreenResult) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     axes = figure.add_subplot()
     points = [p for slab in result.slabs if (p := _point(slab)) is not None]
-    scaling = result.settings.scaling
-    low, high = _limits([p.dG for p in points])
-    grid = np.linspace(low, high, 801)
-    curve = np.array([limiting_potential(x, scaling=scaling) for x in grid])
-    floor = min([0.0, *(p.potential for p in points)]) - 0.12
-    axes.fill_between(grid, floor, curve, color=BLUE, alpha=0.05, linewidth=0)
-    axes.plot(grid, curve, color=MUTED, linewidth=1.4, zorder=2)
+    low, high = _limits([p.dG_eV for p in points])
+    floor = min([0.0, *(p.potential_V for p in points)]) - 0.12
+    draw_curve(axes, Volcano("O", result.settings.scaling), (low, high), floor)
     axes.axhline(EQUILIBRIUM_V, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.text(
         high, EQUILIBRIUM_V + 0.015, "equilibrium, 1.23 V", ha="right", color=MUTED
     )
-    axes.set(
-        xlim=(low, high),
-        ylim=(floor, 1.34),
-        xlabel="ΔG(O*) / eV, against H₂O and H₂",
-        ylabel="limiting potential / V vs RHE",
-    )
-    axes.grid(color=GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    _scatter(axes, points)
+    axes.set(xlim=(low, high), ylim=(floor, 1.34))
+    scatter_points(axes, points)
+    if points:
+        axes.legend(loc="upper left", ncols=3, handletextpad=0.2, columnspacing=1.2)
     figure.draw_without_rendering()
-    _label(axes, points[:MAX_LABELS])
+    name_points(axes, points[:MAX_LABELS])
     _captions(axes, result)
     return figure
 
 
-def _point(slab: SlabResult) -> _Point | None:
+def _point(slab: SlabResult) -> VolcanoPoint | None:
     if slab.rank is None or slab.diagram is None:
         return None
-    elements = set(re.findall(r"[A-Z][a-z]?", slab.formula))
-    color = INK if elements == {"Pt"} else BLUE if len(elements) == 1 else ORANGE
     diagram = slab.diagram
-    return _Point(slab.name, diagram.dG_O_eV, diagram.limiting_potential, color)
+    return VolcanoPoint(
+        slab.name, slab.formula, diagram.dG_O_eV, diagram.limiting_potential
+    )
 
 
 def _limits(values: list[float]) -> tuple[float, float]:
@@ -170,40 +190,67 @@ def _limits(values: list[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _scatter(axes: Axes, points: list[_Point]) -> None:
-    kinds = ((INK, "platinum"), (BLUE, "other pure metals"), (ORANGE, "alloys, skins"))
-    for color, meaning in kinds:
-        chosen = [p for p in points if p.color == color]
+def draw_curve(
+    axes: Axes, volcano: Volcano, x_range: tuple[float, float], floor: float
+) -> None:
+    """Draw the volcano over a range of ΔG, with the grid and the names of both axes."""
+    grid = np.linspace(*x_range, 801)
+    curve = volcano.potential(grid)
+    axes.fill_between(
+        grid, floor, curve, color=BLUE, alpha=0.05, linewidth=0, gid="area"
+    )
+    axes.plot(grid, curve, color=MUTED, linewidth=1.4, zorder=2, gid="curve")
+    axes.set(
+        xlabel=f"ΔG({volcano.adsorbate}*) / eV, against H₂O and H₂",
+        ylabel="limiting potential / V vs RHE",
+    )
+    axes.grid(color=GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+
+
+def scatter_points(
+    axes: Axes, points: Sequence[VolcanoPoint], *, by_shape: bool = False
+) -> None:
+    """Mark the points; those of a kind are one part, ``points-platinum`` and so on."""
+    for name, kind in KINDS.items():
+        chosen = [p for p in points if p.kind == name]
         if chosen:
             axes.scatter(
-                [p.dG for p in chosen],
-                [p.potential for p in chosen],
+                [p.dG_eV for p in chosen],
+                [p.potential_V for p in chosen],
                 s=44,
-                color=color,
+                marker=kind.marker if by_shape else "o",
+                color=kind.color,
                 edgecolor="white",
                 linewidth=0.9,
                 zorder=4,
-                label=meaning,
+                label=kind.meaning,
+                gid=f"points-{name}",
             )
-    if points:
-        axes.legend(loc="upper left", ncols=3, handletextpad=0.2, columnspacing=1.2)
 
 
-def _label(axes: Axes, points: list[_Point]) -> None:
+def name_points(
+    axes: Axes, points: Sequence[VolcanoPoint], *, crowd: Sequence[VolcanoPoint] = ()
+) -> None:
     """Name the points without covering a point, the curve, or another name.
 
     Each name tries places around its point, near ones first; the best of the list, by
     overlap, is taken. Greedy, so that the same result always gives the same figure.
+
+    Args:
+        axes: laid out already.
+        points: to name, the most important first.
+        crowd: all points, where a name that finds no free place is left out.
     """
     to_pixels = axes.transData.transform
-    dots = (
-        to_pixels([(p.dG, p.potential) for p in points]) if points else np.empty((0, 2))
-    )
+    places = [(p.dG_eV, p.potential_V) for p in crowd or points]
+    dots = to_pixels(places) if places else np.empty((0, 2))
     curve = to_pixels(np.asarray(axes.lines[0].get_xydata()))
     scale = axes.figure.dpi / 72.0
     taken: list[tuple[float, float, float, float]] = []
     frame = axes.get_window_extent()
-    for dot, point in zip(dots, points, strict=True):
+    for number, point in enumerate(points):
+        dot = to_pixels((point.dG_eV, point.potential_V))
         width = 0.58 * LABEL_PT * len(point.name) * scale
         height = 1.25 * LABEL_PT * scale
         best, best_cost = None, np.inf
@@ -219,8 +266,10 @@ def _label(axes: Axes, points: list[_Point]) -> None:
                 if cost < best_cost:
                     best, best_cost = box, cost
         assert best is not None
+        if crowd and best_cost >= OVERLAP:
+            continue
         taken.append(best)
-        _write(axes, point, dot, best)
+        _write(axes, point, dot, best, number)
 
 
 def _crowding(
@@ -241,22 +290,23 @@ def _crowding(
         cost += weight * float(inside.sum())
     for other in taken:
         apart = x1 < other[0] or other[2] < x0 or y1 < other[1] or other[3] < y0
-        cost += 0.0 if apart else 12.0
+        cost += 0.0 if apart else OVERLAP
     return cost
 
 
 def _write(
     axes: Axes,
-    point: _Point,
+    point: VolcanoPoint,
     dot: np.ndarray,
     box: tuple[float, float, float, float],
+    number: int,
 ) -> None:
     middle = np.array([(box[0] + box[2]) / 2, (box[1] + box[3]) / 2])
     nearest = np.clip(dot, [box[0], box[1]], [box[2], box[3]])
     from_pixels = axes.transData.inverted().transform
     if np.linalg.norm(nearest - dot) > 8.0 * axes.figure.dpi / 72.0:
         ends = from_pixels([dot, nearest])
-        axes.plot(*ends.T, color=MUTED, linewidth=0.6, zorder=3)
+        axes.plot(*ends.T, color=MUTED, linewidth=0.6, zorder=3, gid=f"leader-{number}")
     x, y = from_pixels(middle)
     axes.text(
         x,
@@ -267,6 +317,7 @@ def _write(
         va="center",
         zorder=5,
         parse_math=False,  # names hold what they like, dollars too
+        gid=f"label-{number}",
     )
 
 

@@ -17,6 +17,7 @@ from crack_md.errors import DataError
 INK = "#22303c"
 MUTED = "#7b8794"
 GRID = "#e4e8ec"
+FAINT = "#c3cbd2"
 BLUE, ORANGE, GREEN, RED = "#0072b2", "#e69f00", "#009e73", "#d55e00"
 """Okabe-Ito: told apart with every common color vision."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
 from crack_md.errors import DataError
+from crack_md.files import write_text
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField, invariants
 from crack_md.models.teachers import load_teacher
@@ -30,7 +31,7 @@ from crack_md.training.data.source import TrainingData, read_training_data, usab
 from crack_md.training.evaluation import evaluate, known_frames
 from crack_md.training.loop.build import build_frames
 from crack_md.training.loop.heads import FeatureHead, read_head
-from crack_md.training.loop.run import RunFolder, replacing
+from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
 from crack_md.training.loop.trainer import TrainingSummary
 
@@ -266,7 +267,7 @@ def attempt(run: Run, cache: DataCache) -> Outcome:
     except Exception as error:
         return fail(run, error)
     result |= {"evaluate": run.evaluate.model_dump(mode="json")}
-    _write(run.result_file, result)
+    write_text(run.result_file, json.dumps(result, indent=2))
     run.error_file.unlink(missing_ok=True)
     return Outcome("done", result=result)
 
@@ -276,7 +277,8 @@ def fail(run: Run, error: Exception) -> Outcome:
     line = " ".join(str(error).split()) or type(error).__name__
     text = "".join(traceback.format_exception(error))
     run.error_file.parent.mkdir(parents=True, exist_ok=True)
-    _write(run.error_file, {"error": line, "traceback": text})
+    content = {"error": line, "traceback": text}
+    write_text(run.error_file, json.dumps(content, indent=2))
     return Outcome("failed", error=line)
 
 
@@ -335,9 +337,3 @@ def _measure(
             model, frames, head=head, against="teacher", batch_size=size
         ).as_dict()
     return found
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")

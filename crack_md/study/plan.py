@@ -5,23 +5,23 @@ lie beside the study file, or below it; all other paths are taken from the worki
 directory, as everywhere.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from crack_md.errors import ConfigError
+from crack_md.files import read_json
 from crack_md.input_files import Section
 from crack_md.training.config import (
     RunConfig,
     TrainConfig,
     assign,
     check_config,
-    one_line,
+    check_section,
     read_tree,
 )
 from crack_md.training.loop.run import RunFolder
@@ -132,10 +132,7 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> StudyConfig:
         tree["methods"] = _methods(tree["methods"], path)
     for assignment in overrides:
         assign(tree, assignment)
-    try:
-        return StudyConfig.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {one_line(error)}") from None
+    return check_section(StudyConfig, tree, source=str(path))
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,18 +291,10 @@ def plan_study(
 
 def is_done(run: Run) -> bool:
     """Return whether the run has a result of what it would measure now."""
-    result = read_json(run.result_file)
+    result = read_json(run.result_file, may_miss=True)
     return result is not None and result["evaluate"] == run.evaluate.model_dump(
         mode="json"
     )
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the content of a result file, or None where there is none."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
 
 
 def check_folders(plan: Plan) -> None:

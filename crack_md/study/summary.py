@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
-from crack_md.study.plan import Plan, StudentRun, is_done, read_json
+from crack_md.files import read_json
+from crack_md.study.plan import Plan, StudentRun, is_done
 
 Result = Mapping[str, Any]
 """What one run has written down."""
@@ -206,7 +207,9 @@ class StudySummary:
 
 def summarize_study(plan: Plan) -> StudySummary:
     """Return what the run folders of a study hold."""
-    results = {run.name: read_json(run.result_file) for run in plan.students}
+    results = {
+        run.name: read_json(run.result_file, may_miss=True) for run in plan.students
+    }
     done = [run for run in plan.students if is_done(run)]
     reference = plan.study.reference or plan.methods[0]
     first = results[done[0].name] if done else None
@@ -224,7 +227,7 @@ def summarize_study(plan: Plan) -> StudySummary:
             )
         ),
         budgets=plan.budgets,
-        teacher=read_json(teacher.result_file)
+        teacher=read_json(teacher.result_file, may_miss=True)
         if teacher and is_done(teacher)
         else None,
         baselines=None if first is None else first["labels"],
@@ -237,7 +240,8 @@ def _row(method: str, budget: str, plan: Plan, done: Sequence[StudentRun]) -> Ro
     results = {
         run.seed: result
         for run in own
-        if run in done and (result := read_json(run.result_file)) is not None
+        if run in done
+        and (result := read_json(run.result_file, may_miss=True)) is not None
     }
     columns = {}
     for key, column in COLUMNS.items():
@@ -252,7 +256,7 @@ def _row(method: str, budget: str, plan: Plan, done: Sequence[StudentRun]) -> Ro
         run.seed: str(failure["error"])
         for run in own
         if run.seed not in results
-        and (failure := read_json(run.error_file)) is not None
+        and (failure := read_json(run.error_file, may_miss=True)) is not None
     }
     return Row(method, budget, columns, len(results), len(own), errors)
 

@@ -4,10 +4,10 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from crack_md.study.plan import Plan, is_done, read_json
+from crack_md.files import read_json, write_text
+from crack_md.study.plan import Plan, is_done
 from crack_md.study.summary import (
     COLUMNS,
     PAIRED,
@@ -17,7 +17,6 @@ from crack_md.study.summary import (
     number,
     summarize_study,
 )
-from crack_md.training.loop.run import replacing
 
 MAIN = (
     "n_weights",
@@ -51,10 +50,10 @@ def write_tables(plan: Plan) -> StudySummary:
     summary = summarize_study(plan)
     folder = plan.study.folder
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "table.md", markdown(summary))
-    _write(folder / "table.csv", rows_csv(summary))
-    _write(folder / "runs.csv", runs_csv(plan))
-    _write(folder / "summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
+    write_text(folder / "table.md", markdown(summary))
+    write_text(folder / "table.csv", rows_csv(summary))
+    write_text(folder / "runs.csv", runs_csv(plan))
+    write_text(folder / "summary.json", json.dumps(summary.as_dict(), indent=2) + "\n")
     return summary
 
 
@@ -94,8 +93,8 @@ def runs_csv(plan: Plan) -> str:
     """Return one line per run, whatever became of it."""
     lines = []
     for run in plan.students:
-        result = read_json(run.result_file) if is_done(run) else None
-        failure = None if result else read_json(run.error_file)
+        result = read_json(run.result_file, may_miss=True) if is_done(run) else None
+        failure = None if result else read_json(run.error_file, may_miss=True)
         status = "done" if result else "failed" if failure else "missing"
         lines.append(
             {
@@ -230,8 +229,3 @@ def _csv(lines: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

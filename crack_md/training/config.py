@@ -26,7 +26,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from crack_md.errors import ConfigError
-from crack_md.input_files import Section, parse_yaml, read_yaml
+from crack_md.input_files import AnySection, Section, parse_yaml, read_yaml
 from crack_md.models.architectures import ARCHITECTURES, entry_of
 from crack_md.models.network import Architecture
 from crack_md.training.losses.base import Label
@@ -346,13 +346,18 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 def check_config(tree: Any, *, source: str) -> TrainConfig:
     """Return the configuration, or raise one ConfigError that names every bad key."""
+    return check_section(TrainConfig, tree, source=source)
+
+
+def check_section(kind: type[AnySection], tree: Any, *, source: str) -> AnySection:
+    """Return a tree as a section, or raise one ConfigError that names every bad key."""
     try:
-        return TrainConfig.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(f"{source}: {one_line(error)}") from None
 
 
-def dump_config(config: TrainConfig) -> str:
+def dump_config(config: Section) -> str:
     """Return the resolved configuration as YAML, every default spelled out."""
     tree = config.model_dump(mode="json")
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)

@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from crack_md.errors import ConfigError
+from crack_md.files import read_json
 from crack_md.models.checkpoint import load_model
 from crack_md.study.perform import DataCache
-from crack_md.study.plan import Plan, read_json
+from crack_md.study.plan import Plan
 from crack_md.study.study import run_study
 from crack_md.study.summary import summarize_study
 from crack_md.study.tables import write_tables

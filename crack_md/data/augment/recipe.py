@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from crack_md.data.augment.crystals import SIZES
-from crack_md.errors import ConfigError
-from crack_md.input_files import Element, Section, read_yaml
+from crack_md.input_files import Element, Section, read_section
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Length = Annotated[float, Field(gt=0.0)]
@@ -361,12 +360,4 @@ def default_recipe(with_teacher: bool) -> Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a YAML file; a misspelt key is refused with its path."""
-    content = read_yaml(path, what="a recipe")
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} is not a recipe; expected a YAML mapping")
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise ConfigError(f"{path}, {where}: {first['msg']}") from error
+    return read_section(path, Recipe, what="recipe")

@@ -11,7 +11,7 @@ for those whose forces are no gradient, at the price of two evaluations per row.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -166,6 +166,27 @@ def batches(
         batch.append(as_periodic(one))
     if batch:
         yield batch
+
+
+def predict_in_batches(
+    teacher: Teacher,
+    atoms: Sequence[Atoms],
+    predict_batch: Callable[[list[Atoms]], Iterable[TeacherLabels]],
+    *,
+    atoms_per_batch: int,
+) -> list[TeacherLabels]:
+    """Return the labels of structures that a teacher takes some at a time.
+
+    Raises:
+        TeacherError: one has an element unknown to the teacher.
+    """
+    for one in atoms:
+        check_elements(one, teacher)
+    return [
+        labels
+        for batch in batches(atoms, atoms_per_batch=atoms_per_batch)
+        for labels in predict_batch(batch)
+    ]
 
 
 def check_structure(atoms: Atoms) -> None:

@@ -11,9 +11,8 @@ from crack_md.graph import batch_graphs
 from crack_md.models.force_field import ForceField
 from crack_md.models.teachers.base import (
     TeacherLabels,
-    batches,
-    check_elements,
     file_sha256,
+    predict_in_batches,
 )
 from crack_md.neighbors import build_graph
 
@@ -70,13 +69,9 @@ class EquiformerTeacher:
 
     def predict(self, atoms: Sequence[Atoms]) -> list[TeacherLabels]:
         """Return energies, forces and node features of every structure."""
-        for one in atoms:
-            check_elements(one, self)
-        return [
-            labels
-            for batch in batches(atoms, atoms_per_batch=self.atoms_per_batch)
-            for labels in self._predict_batch(batch)
-        ]
+        return predict_in_batches(
+            self, atoms, self._predict_batch, atoms_per_batch=self.atoms_per_batch
+        )
 
     def _predict_batch(self, structures: list[Atoms]) -> list[TeacherLabels]:
         parameter = next(self.model.parameters())

@@ -29,12 +29,11 @@ from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     Field,
-    ValidationError,
     model_validator,
 )
 
-from crack_md.errors import ConfigError, TeacherError
-from crack_md.input_files import Element, Section, read_yaml
+from crack_md.errors import TeacherError
+from crack_md.input_files import Element, Section, read_section
 from crack_md.models.teachers.base import (
     Teacher,
     TeacherCalculator,
@@ -118,15 +117,7 @@ def read_label_recipe(path: Path) -> LabelRecipe:
     Raises:
         ConfigError: The file cannot be read, or a key or value is wrong; says where.
     """
-    content = read_yaml(path, what="a label recipe")
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} is not a label recipe; expected a YAML mapping")
-    try:
-        return LabelRecipe.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise ConfigError(f"{path}, {where}: {first['msg']}") from error
+    return read_section(path, LabelRecipe, what="label recipe")
 
 
 OH_BOND_A = 0.98

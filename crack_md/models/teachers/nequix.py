@@ -20,9 +20,8 @@ from torch import Tensor
 from crack_md.errors import MissingDependencyError, TeacherError
 from crack_md.models.teachers.base import (
     TeacherLabels,
-    batches,
-    check_elements,
     file_sha256,
+    predict_in_batches,
 )
 from crack_md.neighbors import all_pairs
 
@@ -71,13 +70,9 @@ class NequixTeacher:
 
     def predict(self, atoms: Sequence[Atoms]) -> list[TeacherLabels]:
         """Return energies, forces and invariant node features of every structure."""
-        for one in atoms:
-            check_elements(one, self)
-        return [
-            labels
-            for batch in batches(atoms, atoms_per_batch=self.atoms_per_batch)
-            for labels in self._predict_batch(batch)
-        ]
+        return predict_in_batches(
+            self, atoms, self._predict_batch, atoms_per_batch=self.atoms_per_batch
+        )
 
     def _predict_batch(self, structures: list[Atoms]) -> list[TeacherLabels]:
         species, positions, edges, shifts = self._graph(structures)

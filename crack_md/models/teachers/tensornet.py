@@ -23,7 +23,7 @@ from torch import Tensor
 
 from crack_md.errors import CheckpointError, TeacherError
 from crack_md.models.pickles import read_checkpoint
-from crack_md.models.teachers.base import TeacherLabels, batches, check_elements
+from crack_md.models.teachers.base import TeacherLabels, predict_in_batches
 from crack_md.models.teachers.tensornet_network import TensorNet, TensorNetConfig
 from crack_md.neighbors import all_pairs
 
@@ -98,13 +98,9 @@ class TensorNetTeacher:
 
     def predict(self, atoms: Sequence[Atoms]) -> list[TeacherLabels]:
         """Return energy, forces, stress and the 128 invariants before the readout."""
-        for one in atoms:
-            check_elements(one, self)
-        return [
-            labels
-            for batch in batches(atoms, atoms_per_batch=self.atoms_per_batch)
-            for labels in self._predict_batch(batch)
-        ]
+        return predict_in_batches(
+            self, atoms, self._predict_batch, atoms_per_batch=self.atoms_per_batch
+        )
 
     def _predict_batch(self, structures: list[Atoms]) -> list[TeacherLabels]:
         sizes = [len(one) for one in structures]

@@ -10,23 +10,25 @@ import numpy as np
 from ase import Atoms
 from ase.data.colors import jmol_colors
 from ase.visualize.plot import plot_atoms
-from matplotlib.axes import Axes as Plot
+from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from crack_md.plots.screening.markup import Axes, Markup, join, line, tag, text, ticks
-from crack_md.plots.screening.view import ReportView, SlabView
+from crack_md.plots.screening.view import ReportView, SlabView, signed
+from crack_md.plots.style import BLUE, FAINT, INK, MUTED, RED, style
+from crack_md.plots.svg import POINTS_PER_INCH, as_markup, as_svg
 from crack_md.workflows.orr import INTERMEDIATES
 from crack_md.workflows.screening.reader import Structures
 
-WIDTH, HEIGHT = 400, 225
 STATES = ("O₂", "OOH*", "O*", "OH*", "H₂O")
 ELECTRONS_LEFT = np.arange(4, -1, -1)
-LEVEL_PX = 40.0
+DIAGRAM_IN = (5.4, 3.0)
+HALF_WIDTH = 0.25
 
 
-def draw_diagram(slab: SlabView) -> Markup:
+def draw_diagram(slab: SlabView) -> Figure:
     """Return the four steps at U = 0 and at the limiting potential.
 
     Names of states that were inferred by scaling are pale.
@@ -34,34 +36,60 @@ def draw_diagram(slab: SlabView) -> Markup:
     still = levels(slab, 0.0)
     potential = -float(np.diff(still).max())
     driven = levels(slab, potential)
-    low = min(-0.35, *(level - 0.35 for level in (*driven, *still)))
-    high = max(5.5, *(level + 0.5 for level in (*driven, *still)))
-    axes = Axes(44, 10, WIDTH - 48, HEIGHT - 38, (0.0, 5.0), (low, high))
-    places = [axes.x(0.5 + number) for number in range(5)]
-    grid = join(
-        join(
-            [
-                line(axes.left, axes.y(value), axes.right, axes.y(value), "grid"),
-                text(axes.left - 8, axes.y(value) + 4, name, "tick", anchor="end"),
-            ]
+    with style():
+        figure = Figure(figsize=DIAGRAM_IN, dpi=POINTS_PER_INCH, layout="constrained")
+        axes = figure.add_subplot()
+        axes.set(
+            xlim=(-0.5, 4.5),
+            ylim=(
+                min(-0.35, *(level - 0.35 for level in (*driven, *still))),
+                max(5.5, *(level + 0.5 for level in (*driven, *still))),
+            ),
+            ylabel="ΔG / eV",
         )
-        for value, name in ticks(axes.y_range, 6)
+        axes.set_xticks(range(5), STATES)
+        known = {f"{name}*" for name in slab.free_energies} | {STATES[0], STATES[-1]}
+        for name, label in zip(STATES, axes.get_xticklabels(), strict=True):
+            label.set_color(INK if name in known else FAINT)
+        axes.tick_params(axis="x", length=0)
+        _staircase(axes, still, MUTED, "still", label="U = 0")
+        named = f"U = {signed(potential, 2)} V"
+        _staircase(axes, driven, BLUE, "driven", label=named)
+        step = slab.limiting_step
+        ends = [step + HALF_WIDTH, step + 1 - HALF_WIDTH]
+        axes.plot(ends, driven[step : step + 2], color=RED, gid="limiting")
+        for place, level in enumerate(still):
+            axes.text(place, level + 0.12, signed(level, 2), ha="center", color=MUTED)
+        legend = axes.legend(loc="upper right", handlelength=0, handletextpad=0)
+        for key, color in zip(legend.get_texts(), (MUTED, BLUE), strict=True):
+            key.set_color(color)
+    return figure
+
+
+def _staircase(
+    axes: Axes, energies: Sequence[float], color: str, gid: str, *, label: str
+) -> None:
+    """Draw levels, joined by thin dotted lines."""
+    places = np.arange(len(energies))
+    lines = axes.hlines(energies, places - HALF_WIDTH, places + HALF_WIDTH, color=color)
+    lines.set(linewidth=2.6, gid=gid, label=label)
+    for place in places[:-1]:
+        ends = [place + HALF_WIDTH, place + 1 - HALF_WIDTH]
+        axes.plot(ends, energies[place : place + 2], ":", color=color, linewidth=1.1)
+
+
+def diagram_svg(slab: SlabView) -> Markup:
+    """Return the diagram of a slab for its card."""
+    told = ", ".join(
+        f"{s} {v:.2f}" for s, v in zip(STATES, levels(slab, 0.0), strict=True)
     )
-    return tag(
-        "svg",
-        grid,
-        _names(slab, places, axes),
-        axes.upright(12, "ΔG / eV"),
-        _path(still, places, axes, "still"),
-        _path(driven, places, axes, "driven", slab.limiting_step),
-        _values(still, places, axes),
-        _key(potential, axes),
-        class_="chart diagram",
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        role="img",
-        aria_label="Free energies in eV at U = 0: "
-        + ", ".join(f"{s} {v:.2f}" for s, v in zip(STATES, still, strict=True)),
+    drawing = as_svg(
+        draw_diagram(slab),
+        name=f"diagram-{slab.index}",
+        label=f"Free energies in eV at U = 0: {told}",
     )
+    drawing.set("class", "chart diagram")
+    return as_markup(drawing)
 
 
 def levels(slab: SlabView, potential_V: float) -> list[float]:
@@ -74,63 +102,6 @@ def limiting_step(slab: SlabView) -> str:
     return f"{STATES[slab.limiting_step]} → {STATES[slab.limiting_step + 1]}"
 
 
-def _names(slab: SlabView, places: Sequence[float], axes: Axes) -> Markup:
-    known = {f"{name}*" for name in slab.free_energies} | {STATES[0], STATES[-1]}
-    return join(
-        text(
-            x,
-            axes.bottom + 18,
-            name,
-            "state" if name in known else "state inferred",
-            anchor="middle",
-        )
-        for x, name in zip(places, STATES, strict=True)
-    )
-
-
-def _key(potential: float, axes: Axes) -> Markup:
-    named = f"U = {potential:.2f} V".replace("-", "−")
-    return join(
-        [
-            text(axes.right, axes.top + 12, "U = 0", "key still", anchor="end"),
-            text(axes.right, axes.top + 28, named, "key driven", anchor="end"),
-        ]
-    )
-
-
-def _path(
-    energies: Sequence[float],
-    places: Sequence[float],
-    axes: Axes,
-    class_: str,
-    limiting: int | None = None,
-) -> Markup:
-    """Return levels joined by thin lines; the limiting step stands out."""
-    half = LEVEL_PX / 2
-    parts = []
-    for step in range(4):
-        ends = (places[step] + half, places[step + 1] - half)
-        heights = axes.y(energies[step]), axes.y(energies[step + 1])
-        name = "joint limiting" if step == limiting else "joint"
-        parts.append(line(ends[0], heights[0], ends[1], heights[1], name))
-    for x, energy in zip(places, energies, strict=True):
-        parts.append(line(x - half, axes.y(energy), x + half, axes.y(energy), "level"))
-    return tag("g", *parts, class_=class_)
-
-
-def _values(energies: Sequence[float], places: Sequence[float], axes: Axes) -> Markup:
-    return join(
-        text(
-            x,
-            axes.y(energy) - 6,
-            f"{energy:.2f}".replace("-", "−"),
-            "value",
-            anchor="middle",
-        )
-        for x, energy in zip(places, energies, strict=True)
-    )
-
-
 PIXELS, DPI = 400, 144
 VIEWS = {"top": ("", 2), "side": ("-90x", 1)}
 """ASE's rotation and the axis along which one looks."""
@@ -139,18 +110,6 @@ SMALL_CELL = 120
 """Atoms up to which periodic copies are drawn around the cell."""
 PALE = 0.6
 """How much of its color the farthest atom loses."""
-
-
-def draw_structure(atoms: Atoms, name: str) -> Markup:
-    """Return both views of a relaxed slab with its adsorbate."""
-    return join(
-        tag(
-            "figure",
-            tag("img", src=data_uri(picture(atoms, view)), alt=f"{name}, {view} view"),
-            tag("figcaption", view),
-        )
-        for view in VIEWS
-    )
 
 
 def picture(atoms: Atoms, view: str) -> bytes:
@@ -246,7 +205,7 @@ def _with_copies(home: Atoms, window: _Window) -> Atoms:
     return shown
 
 
-def _look_at(axes: Plot, shown: Atoms, window: _Window) -> None:
+def _look_at(axes: Axes, shown: Atoms, window: _Window) -> None:
     """Set the limits to a window, whatever origin ASE has drawn from."""
     plane = [window.across, window.up]
     drawn = np.array([p.center for p in axes.patches if isinstance(p, Circle)])
@@ -269,37 +228,37 @@ def _colors(atoms: Atoms, axis: int) -> NDArray[np.float64]:
 SHOWN = 6
 
 
-def draw_candidates(view: ReportView) -> Markup:
-    """Return one card for each of the best slabs."""
+@dataclass(frozen=True)
+class Card:
+    """What the card of a slab shows."""
+
+    slab: SlabView
+    facts: str
+    pictures: dict[str, str]
+    """Addresses that hold them, by view; empty where there is no structure."""
+    diagram: Markup
+
+    @property
+    def is_inferred(self) -> bool:
+        """Return whether some free energies are by scaling."""
+        return len(self.slab.free_energies) < len(INTERMEDIATES)
+
+
+def cards(view: ReportView) -> list[Card]:
+    """Return the cards of the best slabs."""
     best = view.ranked[:SHOWN]
-    if not best:
-        return tag("p", "None: no slab has a result.")
-    structures = Structures.of(view.screening)
-    cards = [_card(slab, view, structures) for slab in best]
-    lead = (
-        "Grey: at U = 0. Blue: at the limiting potential; red is the step that limits."
-    )
-    if any(_inferred(slab) for slab in best):
-        lead += " Pale names: by scaling, not computed."
-    return join([tag("p", lead, class_="note"), tag("div", *cards, class_="cards")])
-
-
-def _inferred(slab: SlabView) -> bool:
-    return len(slab.free_energies) < len(INTERMEDIATES)
-
-
-def _card(slab: SlabView, view: ReportView, structures: Structures) -> Markup:
-    candidate = view.candidates[slab.name]
-    atoms = structures.adsorbed(candidate, candidate.adsorbed[0])
-    pictures = (
-        tag("p", "No picture: results.db does not hold its structure.", class_="note")
-        if atoms is None
-        else tag("div", draw_structure(atoms, slab.name), class_="pictures")
-    )
-    diagram = [draw_diagram(slab)] if slab.free_energies else []
-    title = tag("h3", tag("span", f"{slab.rank}", class_="rank"), " ", slab.name)
-    facts = tag("p", _facts(slab), class_="note")
-    return tag("article", title, facts, pictures, *diagram, class_="card")
+    structures = Structures.of(view.screening) if best else None
+    made = []
+    for slab in best:
+        assert structures is not None
+        candidate = view.candidates[slab.name]
+        atoms = structures.adsorbed(candidate, candidate.adsorbed[0])
+        pictures = (
+            {} if atoms is None else {v: data_uri(picture(atoms, v)) for v in VIEWS}
+        )
+        diagram = diagram_svg(slab) if slab.free_energies else Markup()
+        made.append(Card(slab, _facts(slab), pictures, diagram))
+    return made
 
 
 def _facts(slab: SlabView) -> str:
@@ -310,10 +269,9 @@ def _facts(slab: SlabView) -> str:
         kind, value = (
             ("ΔE", energy.dE_eV) if energy.dG_eV is None else ("ΔG", energy.dG_eV)
         )
-        shown = f"{value:.2f}".replace("-", "−")
-        facts.append(f"{name}* on {energy.site}, {kind} {shown}{half} eV")
+        facts.append(f"{name}* on {energy.site}, {kind} {signed(value, 2)}{half} eV")
     if slab.U_L_V is not None:
-        facts.append(f"U_L {slab.U_L_V:.2f} V".replace("-", "−"))
+        facts.append(f"U_L {signed(slab.U_L_V, 2)} V")
     if slab.free_energies:
         facts.append(f"limited by {limiting_step(slab)}")
     return " · ".join(facts)

@@ -1,49 +1,49 @@
 """Parts of the page behind the table: intervals, failures, provenance."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from crack_md.plots.screening.markup import Markup, join, table, tag
 from crack_md.plots.screening.view import ReportView
 from crack_md.workflows.ranking.errors import AssumedErrors, percent
 from crack_md.workflows.screening.reader import Row, number
 
 
-def draw_errors(view: ReportView) -> Markup:
-    """Return where intervals come from, and the slabs worth a second look."""
-    record = view.ranking
-    if record is None:
-        stale = (view.screening.folder / "ranking.json").is_file()
-        lead = "The ranking in this folder belongs to older results. " if stale else ""
-        return tag(
-            "p",
-            lead + "These are single numbers without error bars: differences below 0.2 "
-            "eV mean little. ",
-            tag("code", f"crack-md rank {view.screening.folder}"),
-            " adds intervals and rank probabilities, and corrects by DFT values with ",
-            tag("code", "--calibrate"),
-            ".",
-        )
-    return join(
-        [
-            tag("p", _shortlist(record)),
-            *(tag("p", sentence) for sentence in _sentences(record)),
-            _reference_table(record),
-        ]
-    )
+class Table(NamedTuple):
+    """A table of the page."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numbers: Sequence[int] = ()
+    """Places of columns that align to the right."""
+
+    @property
+    def is_open(self) -> bool:
+        """Return whether it is short enough to be shown at once."""
+        return len(self.rows) <= OPEN_UP_TO
 
 
-def _shortlist(record: Mapping[str, Any]) -> Markup:
+class Shortlist(NamedTuple):
+    """Which slabs deserve a second look, and why one cannot be sure."""
+
+    lead: str
+    names: str
+    sentences: Sequence[str]
+    values: Table
+    """Of DFT, that corrected the model."""
+
+
+def shortlist(record: Mapping[str, Any]) -> Shortlist:
+    """Return the slabs worth a second look, and where intervals come from."""
     names, top = record["shortlist"], record["settings"]["top"]
     what = "the best slab" if top == 1 else f"all of the best {top}"
     lead = (
         f"To have {what} with {percent(record['rank_level'])} probability, look at "
         f"{len(names)} of {len(record['slabs'])} slabs: "
     )
-    return join(
-        [lead, tag("strong", ", ".join(names[:40])), "…" if names[40:] else "."]
-    )
+    values = _reference_table(record.get("reference_values") or [])
+    return Shortlist(lead, ", ".join(names[:40]), _sentences(record), values)
 
 
 def _sentences(record: Mapping[str, Any]) -> list[str]:
@@ -95,10 +95,7 @@ def _law(found: Mapping[str, Any]) -> str:
     return text
 
 
-def _reference_table(record: Mapping[str, Any]) -> Markup:
-    values = record.get("reference_values") or []
-    if not values:
-        return join([])
+def _reference_table(values: Sequence[Mapping[str, Any]]) -> Table:
     rows = [
         (
             value["slab"],
@@ -110,7 +107,7 @@ def _reference_table(record: Mapping[str, Any]) -> Markup:
         for value in values
     ]
     header = ("slab", "site", "model / eV", "DFT / eV", "difference / eV")
-    return table(header, rows, numbers=(2, 3, 4))
+    return Table("", header, rows, (2, 3, 4))
 
 
 HARMLESS = ("", "converged", "plateau", "site_migrated")
@@ -135,35 +132,35 @@ MEANINGS = {
 OPEN_UP_TO = 12
 
 
-def draw_failures(view: ReportView) -> Markup:
-    """Return slabs without a result, sites with an anomaly, and warnings."""
-    bad_slabs = [slab for slab in view.slabs if slab.rank is None]
-    bad_sites = [row for row in view.screening.sites if problems(row)]
-    warned = [
-        (row["slab"], text) for row in view.screening.slabs for text in _warned(row)
+def failures(view: ReportView) -> list[Table]:
+    """Return slabs without a result, sites with an anomaly, and warnings, if any."""
+    slabs = [
+        (s.name, s.formula, s.status.replace("_", " "), s.error)
+        for s in view.slabs
+        if s.rank is None
     ]
-    if not bad_slabs and not bad_sites and not warned:
-        return tag("p", "None: every slab has a result, no site an anomaly.")
-    parts: list[Markup] = []
-    if bad_slabs:
-        rows = [
-            (s.name, s.formula, s.status.replace("_", " "), s.error) for s in bad_slabs
-        ]
-        header = ("slab", "formula", "status", "reason")
-        title = f"Slabs without a result: {len(bad_slabs)}"
-        parts.append(_failure_part(title, table(header, rows), len(rows)))
-    if bad_sites:
-        title = (
-            f"Sites with an anomaly: {len(bad_sites)} of {len(view.screening.sites)}"
-        )
-        parts.append(_failure_part(title, _site_table(bad_sites), len(bad_sites)))
-        parts.append(_glossary(bad_sites))
-    if warned:
-        title = f"Warnings: {len(warned)}"
-        parts.append(
-            _failure_part(title, table(("slab", "warning"), warned), len(warned))
-        )
-    return join(parts)
+    sites = [_site_row(row) for row in view.screening.sites if problems(row)]
+    warned = [
+        (row["slab"], text)
+        for row in view.screening.slabs
+        for name, text in row.items()
+        if "warning" in name and text
+    ]
+    tables = [
+        Table(
+            f"Slabs without a result: {len(slabs)}",
+            ("slab", "formula", "status", "reason"),
+            slabs,
+        ),
+        Table(
+            f"Sites with an anomaly: {len(sites)} of {len(view.screening.sites)}",
+            ("slab", "start", "end", "what", "height / Å", "F max / eV Å⁻¹", "reason"),
+            sites,
+            (4, 5),
+        ),
+        Table(f"Warnings: {len(warned)}", ("slab", "warning"), warned),
+    ]
+    return [table for table in tables if table.rows]
 
 
 def problems(row: Row) -> tuple[str, ...]:
@@ -174,45 +171,25 @@ def problems(row: Row) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in named if name not in HARMLESS))
 
 
-def _site_table(rows: Sequence[Row]) -> Markup:
-    header = ("slab", "start", "end", "what", "height / Å", "F max / eV Å⁻¹", "reason")
-    body = [
-        (
-            row["slab"],
-            " ".join(filter(None, (row.get("adsorbate"), row.get("site")))),
-            row.get("final_site", "") or "–",
-            ", ".join(problems(row)).replace("_", " "),
-            _fixed(row, "height_A"),
-            _fixed(row, "fmax_eV_per_A"),
-            row.get("error", ""),
-        )
-        for row in rows
+def _site_row(row: Row) -> tuple[str, ...]:
+    return (
+        row["slab"],
+        " ".join(filter(None, (row.get("adsorbate"), row.get("site")))),
+        row.get("final_site", "") or "–",
+        ", ".join(problems(row)).replace("_", " "),
+        _fixed(row, "height_A"),
+        _fixed(row, "fmax_eV_per_A"),
+        row.get("error", ""),
+    )
+
+
+def glossary(view: ReportView) -> list[tuple[str, str]]:
+    """Return how often each anomaly occurs, and what it means."""
+    counts = Counter(what for row in view.screening.sites for what in problems(row))
+    return [
+        (f"{what.replace('_', ' ')} ({count})", MEANINGS.get(what, ""))
+        for what, count in counts.most_common()
     ]
-    return table(header, body, numbers=(4, 5))
-
-
-def _glossary(rows: Iterable[Row]) -> Markup:
-    counts = Counter(problem for row in rows for problem in problems(row))
-    entries = [
-        join(
-            [
-                tag("dt", f"{problem.replace('_', ' ')} ({count})"),
-                tag("dd", MEANINGS.get(problem, "")),
-            ]
-        )
-        for problem, count in counts.most_common()
-    ]
-    return tag("dl", *entries, class_="glossary")
-
-
-def _warned(row: Row) -> list[str]:
-    return [text for name, text in row.items() if "warning" in name and text]
-
-
-def _failure_part(title: str, content: Markup, size: int) -> Markup:
-    """Return a part that is folded away where it is long."""
-    summary = tag("summary", title)
-    return tag("details", summary, content, open=size <= OPEN_UP_TO)
 
 
 def _fixed(row: Row, column: str) -> str:
@@ -225,31 +202,28 @@ LEFT_OUT = ("ranking",)
 FIRST = ("model", "settings", "input", "pt111", "counts", "versions")
 
 
-def draw_provenance(view: ReportView) -> Markup:
+def provenance(view: ReportView) -> list[Table]:
     """Return everything that summary.json says besides its table."""
     summary = view.screening.summary
     names = [name for name in FIRST if name in summary]
     names += [name for name in summary if name not in (*names, *LEFT_OUT)]
-    grouped = [name for name in names if isinstance(summary[name], Mapping)]
-    parts = [_part(name, summary[name]) for name in grouped]
-    single = {name: summary[name] for name in names if name not in grouped}
+    parts = {name: summary[name] for name in names}
+    grouped = {name: part for name, part in parts.items() if isinstance(part, Mapping)}
+    single = {name: part for name, part in parts.items() if name not in grouped}
     if single:
-        parts.append(_part("run", single))
+        grouped["run"] = single
     if view.ranking is not None:
-        record = {
+        grouped["uncertainty"] = {
             key: view.ranking.get(key)
             for key in ("settings", "calibrated_with", "rescored_with", "committee")
         }
-        parts.append(_part("uncertainty", record))
-    return tag("div", *parts, class_="columns")
+    return [
+        Table(name.replace("_", " "), ("", ""), list(_flat(part)))
+        for name, part in grouped.items()
+    ]
 
 
-def _part(name: str, content: Any) -> Markup:
-    rows = list(_flat(content))
-    return tag("div", tag("h3", name.replace("_", " ")), table(("", ""), rows))
-
-
-def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Markup]]:
+def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     """Yield nested settings as one line each; what is empty is left out."""
     if isinstance(content, Mapping):
         for key, value in content.items():
@@ -257,7 +231,4 @@ def _flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Markup]]:
     elif content not in (None, "", [], ()):
         if isinstance(content, list | tuple):
             content = ", ".join(map(str, content))
-        if isinstance(content, float):
-            content = f"{content:.7g}"
-        long = isinstance(content, str) and len(content) > 40 and " " not in content
-        yield prefix, tag("code", content) if long else join([str(content)])
+        yield prefix, f"{content:.7g}" if isinstance(content, float) else str(content)

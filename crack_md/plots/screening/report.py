@@ -1,38 +1,32 @@
 """The report of a screening, from its results folder to one HTML file."""
 
 import json
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from crack_md import __version__
 from crack_md.errors import ConfigError
-from crack_md.plots.screening.candidates import draw_candidates
+from crack_md.plots.screening.candidates import cards
 from crack_md.plots.screening.details import (
-    draw_errors,
-    draw_failures,
-    draw_provenance,
+    failures,
+    glossary,
     problems,
+    provenance,
+    shortlist,
 )
-from crack_md.plots.screening.markup import Markup, join, tag
-from crack_md.plots.screening.slab_table import draw_table
+from crack_md.plots.screening.slab_table import table_columns
 from crack_md.plots.screening.view import ReportView
-from crack_md.plots.screening.volcano import draw_volcano
+from crack_md.plots.screening.volcano import volcano_svg
+from crack_md.plots.svg import as_markup
 from crack_md.workflows.orr import INTERMEDIATES, Volcano
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.reader import read_screening
 from crack_md.workflows.screening.results import write_result
 
 FILE_NAME = "report.html"
-SECTIONS = {
-    "volcano": "Volcano",
-    "slabs": "All slabs",
-    "candidates": "Best candidates",
-    "errors": "How sure is the order",
-    "failures": "Anomalies and failures",
-    "provenance": "Provenance",
-}
 
 
 def write_report(folder: Path) -> Path:
@@ -49,84 +43,78 @@ def write_report(folder: Path) -> Path:
     return folder / FILE_NAME
 
 
-def build_page(view: ReportView) -> str:
-    """Return the page as HTML."""
-    try:
-        volcano, reason = view.screening.volcano, ""
-    except ConfigError as error:
-        volcano, reason = None, f"Not shown: {error}."
-    content = {
-        "volcano": tag("p", reason) if volcano is None else _volcano(view, volcano),
-        "slabs": draw_table(view),
-        "candidates": draw_candidates(view),
-        "errors": draw_errors(view),
-        "failures": draw_failures(view),
-        "provenance": draw_provenance(view),
-    }
-    adsorbed = ", ".join(f"{name}*" for name in view.screening.adsorbates)
-    title = f"{adsorbed} screening of {_count(len(view.slabs), 'surface')}"
-    return Template(_template("screening.html")).substitute(
-        title=join([title]),
-        subtitle=join([_subtitle(view)]),
-        navigation=tag(
-            "nav",
-            *(tag("a", name, href=f"#{key}") for key, name in SECTIONS.items()),
-        ),
-        tiles=_tiles(view),
-        sections=join(
-            tag("section", tag("h2", SECTIONS[key]), part, id=f"{key}")
-            for key, part in content.items()
-        ),
-        details=_details(view),
-        style=_template("screening.css"),
-        script=_template("screening.js"),
-        version=__version__,
+def templates() -> Environment:
+    """Return where templates of pages are read from."""
+    return Environment(
+        loader=PackageLoader("crack_md.plots"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 
-def _volcano(view: ReportView, volcano: Volcano) -> Markup:
+def build_page(view: ReportView) -> str:
+    """Return the page as HTML."""
+    environment = templates()
+    loader = environment.loader
+    assert loader is not None
+    style, script = (
+        Markup(loader.get_source(environment, f"screening.{kind}")[0])
+        for kind in ("css", "js")
+    )
+    return environment.get_template("screening.html").render(
+        version=__version__,
+        style=style,
+        script=script,
+        view=view,
+        screening=view.screening,
+        statuses=sorted({slab.status for slab in view.slabs}),
+        tiles=_tiles(view),
+        **_volcano(view),
+        columns=table_columns(view),
+        cards=cards(view),
+        shortlist=None if view.ranking is None else shortlist(view.ranking),
+        is_stale=(view.screening.folder / "ranking.json").is_file(),
+        failures=failures(view),
+        glossary=glossary(view),
+        provenance=provenance(view),
+        details=_details(view),
+    )
+
+
+def _volcano(view: ReportView) -> dict[str, Any]:
+    """Return the volcano and what to say of it, or why there is none."""
+    try:
+        volcano = view.screening.volcano
+    except ConfigError as error:
+        return {"volcano": None, "volcano_note": f"Not shown: {error}."}
+    note = _about_points(view, volcano)
+    return {"volcano": as_markup(volcano_svg(view, volcano)), "volcano_note": note}
+
+
+def _about_points(view: ReportView, volcano: Volcano) -> str:
+    """Return where points lie, and by what."""
     named = f"{volcano.scaling}, {volcano.source}"
     computed = [n for n in view.screening.adsorbates if n in INTERMEDIATES]
     others = " and ".join(f"{n}*" for n in INTERMEDIATES if n not in computed)
     if len(computed) == 1:
-        lead = (
+        return (
             f"{others} are inferred from {volcano.adsorbate}* by linear scaling "
             f"({named}): every point lies on the line, and the line has an error of "
             "its own. "
         )
-    else:
-        known = ", ".join(f"{name}*" for name in computed)
-        rest = f", {others} by scaling" if others else ""
-        lead = (
-            f"Points use what was computed ({known}){rest}; the line takes all from "
-            f"{volcano.adsorbate}* by linear scaling ({named}). "
-        )
-    use = (
-        "Point at a mark for its numbers, click to find it in the table, drag to zoom."
-    )
-    return join(
-        [
-            tag("p", lead, tag("span", use, class_="scripted"), class_="note"),
-            tag("div", draw_volcano(view, volcano), class_="figure"),
-            tag("button", "Whole range", type="button", id="zoom-out", hidden=True),
-        ]
+    known = ", ".join(f"{name}*" for name in computed)
+    rest = f", {others} by scaling" if others else ""
+    return (
+        f"Points use what was computed ({known}){rest}; the line takes all from "
+        f"{volcano.adsorbate}* by linear scaling ({named}). "
     )
 
 
-def _subtitle(view: ReportView) -> str:
-    settings, model = view.screening.settings, view.screening.model
-    parts = [
-        f"model {model.get('name', '?')}",
-        "ΔE against H₂O and H₂",
-        f"corrections {settings.get('corrections', '?')}",
-        f"scaling {settings.get('scaling', '?')}",
-    ]
-    return " · ".join(parts)
-
-
-def _tiles(view: ReportView) -> Markup:
-    """Return the figures that a reader wants first."""
-    ranked, slabs = view.ranked, view.slabs
+def _tiles(view: ReportView) -> list[tuple[str, str]]:
+    """Return the figures that a reader wants first, and their meaning."""
+    ranked, sites = view.ranked, view.screening.sites
     tiles = []
     if ranked and ranked[0].U_L_V is not None:
         best = ranked[0]
@@ -138,26 +126,15 @@ def _tiles(view: ReportView) -> Markup:
     energy = reference.get(f"dE_{name}_H2O_H2_eV")
     if energy is not None:
         tiles.append((f"{energy:.2f} eV", f"ΔE({name}*) of Pt(111) by this model"))
-    tiles.append((f"{len(ranked)} / {len(slabs)}", "slabs with a result"))
-    bad = sum(bool(problems(row)) for row in view.screening.sites)
-    tiles.append(
-        (
-            f"{len(view.screening.sites) - bad} / {len(view.screening.sites)}",
-            "sites without an anomaly",
-        )
-    )
+    tiles.append((f"{len(ranked)} / {len(view.slabs)}", "slabs with a result"))
+    good = sum(not problems(row) for row in sites)
+    tiles.append((f"{good} / {len(sites)}", "sites without an anomaly"))
     if view.ranking is not None:
-        shortlist, top = view.ranking["shortlist"], view.ranking["settings"]["top"]
+        top, level = view.ranking["settings"]["top"], view.ranking["rank_level"]
         what = "best slab" if top == 1 else f"best {top}"
-        level = percent(view.ranking["rank_level"])
-        tiles.append(
-            (f"{len(shortlist)}", f"slabs hold the {what} with {level} probability")
-        )
-    return tag(
-        "div",
-        *(tag("div", tag("b", figure), tag("span", words)) for figure, words in tiles),
-        class_="tiles",
-    )
+        meaning = f"slabs hold the {what} with {percent(level)} probability"
+        tiles.append((f"{len(view.ranking['shortlist'])}", meaning))
+    return tiles
 
 
 def _details(view: ReportView) -> Markup:
@@ -190,11 +167,3 @@ def _details(view: ReportView) -> Markup:
 def _fill(rows: Any) -> list[str]:
     names = dict.fromkeys(name for row in rows for name in row)
     return [name for name in names if any(row.get(name) for row in rows)]
-
-
-def _template(name: str) -> str:
-    return files("crack_md.plots").joinpath("templates", name).read_text("utf-8")
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

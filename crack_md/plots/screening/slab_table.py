@@ -1,11 +1,9 @@
 """The table of all slabs, which the page's script sorts, filters and opens."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from crack_md.plots.screening.markup import Markup, join, tag
-from crack_md.plots.screening.view import ReportView, SlabView
+from crack_md.plots.screening.view import ReportView, SlabView, signed
 from crack_md.workflows.orr import EQUILIBRIUM_V
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.reader import number
@@ -23,8 +21,26 @@ class TableColumn:
     value: Callable[[SlabView], float | str | None]
     digits: int | None = None
     """Of numbers; None for text."""
-    shown: Callable[[SlabView], str | Markup] | None = None
+    shown: Callable[[SlabView], str] | None = None
     """Where the cell is more than its value."""
+
+    def text(self, slab: SlabView) -> str:
+        """Return what the cell of a slab shows."""
+        value = self.value(slab)
+        if value in (None, ""):
+            return NONE
+        if self.shown is not None:
+            return self.shown(slab)
+        if self.digits is None:
+            return str(value)
+        return signed(float(value or 0.0), self.digits)
+
+    def raw(self, slab: SlabView) -> str | None:
+        """Return the number that the script sorts by, or None."""
+        value = self.value(slab)
+        if self.digits is None or value is None:
+            return None
+        return f"{float(value):.6f}"
 
 
 def table_columns(view: ReportView) -> tuple[TableColumn, ...]:
@@ -32,10 +48,8 @@ def table_columns(view: ReportView) -> tuple[TableColumn, ...]:
     first, *others = view.screening.adsorbates
     columns = [
         TableColumn("#", "", "rank by limiting potential", lambda s: s.rank, 0),
-        TableColumn("slab", "", "name and formula", lambda s: s.name, shown=_name),
-        TableColumn(
-            "status", "", "why there is no result", lambda s: s.status, shown=_status
-        ),
+        TableColumn("slab", "", "name and formula", lambda s: s.name),
+        TableColumn("status", "", "why there is no result", lambda s: s.status),
         TableColumn("site", "", f"where {first}* ended", _site_of(first)),
         _decimal(f"ΔE({first}*)", "eV", "against H₂O and H₂", _energy(first)),
         _free_energy(first, view),
@@ -107,7 +121,7 @@ def _free_energy(name: str, view: ReportView) -> TableColumn:
     def shown(slab: SlabView) -> str:
         energy = slab.energies[name]
         half = "" if energy.half_width is None else f" ± {energy.half_width:.2f}"
-        return fixed(energy.dG_eV or 0.0, 2) + half
+        return signed(energy.dG_eV or 0.0, 2) + half
 
     meaning = f"free energy at 298 K{level}"
     return TableColumn(f"ΔG({name}*)", "eV", meaning, value, 2, shown)
@@ -115,7 +129,7 @@ def _free_energy(name: str, view: ReportView) -> TableColumn:
 
 def _sets(slab: SlabView) -> str:
     ends = number(slab.row, "U_L_low_V"), number(slab.row, "U_L_high_V")
-    return " – ".join(NONE if end is None else fixed(end, 2) for end in ends)
+    return " – ".join(NONE if end is None else signed(end, 2) for end in ends)
 
 
 def _ranking_columns(view: ReportView) -> list[TableColumn]:
@@ -128,7 +142,7 @@ def _ranking_columns(view: ReportView) -> list[TableColumn]:
 
     def between(slab: SlabView) -> str:
         low, high = slab.potential_interval or (0.0, 0.0)
-        return f"{fixed(low, 2)} – {fixed(high, 2)}"
+        return f"{signed(low, 2)} – {signed(high, 2)}"
 
     def places(slab: SlabView) -> str:
         row = slab.ranking or {}
@@ -144,27 +158,6 @@ def _ranking_columns(view: ReportView) -> list[TableColumn]:
     ]
 
 
-def fixed(value: float, digits: int) -> str:
-    """Return a number with a true minus, and no minus before zero."""
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
-
-
-def _name(slab: SlabView) -> Markup:
-    sources = dict.fromkeys(e.source for e in slab.energies.values())
-    badges = [
-        tag(
-            "span",
-            source if source == "DFT" else "re-scored",
-            class_="badge",
-            title=f"energy by {source}",
-        )
-        for source in sources
-        if source != "model"
-    ]
-    formula = tag("span", slab.formula, class_="formula")
-    return tag("span", slab.name, " ", formula, " ", *badges, class_="name")
-
-
 def _overpotential(slab: SlabView) -> float | None:
     return None if slab.U_L_V is None else EQUILIBRIUM_V - slab.U_L_V
 
@@ -174,108 +167,6 @@ def _sites(slab: SlabView) -> str:
     return f"{valid:.0f} / {total:.0f}" if valid is not None and total else NONE
 
 
-def _status(slab: SlabView) -> Markup:
-    if slab.rank is not None:
-        return tag("span", slab.status or "ok", class_="status ok")
-    return tag("span", slab.status.replace("_", " "), class_="status bad")
-
-
 def _percent(view: ReportView) -> str:
     assert view.ranking is not None
     return percent(view.ranking["settings"]["level"])
-
-
-def draw_table(view: ReportView) -> Markup:
-    """Return the controls and the table."""
-    columns = table_columns(view)
-    head = tag("tr", *(_heading(column) for column in columns))
-    body = tag("tbody", *(_row(slab, columns) for slab in view.slabs))
-    table = tag("table", tag("thead", head), body, id="slab-table")
-    return join([_controls(view), tag("div", table, class_="scroll tall")])
-
-
-def _heading(column: TableColumn) -> Markup:
-    numeric = column.digits is not None
-    return tag(
-        "th",
-        tag(
-            "button",
-            column.title,
-            tag("span", column.unit, class_="unit"),
-            type="button",
-            title=column.meaning,
-        ),
-        scope="col",
-        class_="number" if numeric else None,
-        data_title=column.title,
-        aria_sort="ascending" if column.title == "#" else None,
-    )
-
-
-def _row(slab: SlabView, columns: Sequence[TableColumn]) -> Markup:
-    return tag(
-        "tr",
-        *(_cell(slab, column) for column in columns),
-        data_slab=slab.index,
-        data_status=slab.status,
-        data_potential=None if slab.U_L_V is None else f"{slab.U_L_V:.6f}",
-        data_words=_words(slab),
-        class_=None if slab.rank is not None else "failed",
-    )
-
-
-def _words(slab: SlabView) -> str:
-    """Return what the search looks at."""
-    sites = " ".join(energy.site for energy in slab.energies.values())
-    return f"{slab.name} {slab.formula} {sites} {slab.status}".lower()
-
-
-def _cell(slab: SlabView, column: TableColumn) -> Markup:
-    value = column.value(slab)
-    if column.digits is None:
-        return tag("td", column.shown(slab) if column.shown else value or NONE)
-    shown = NONE if value is None else fixed(float(value), column.digits)
-    if column.shown is not None and value is not None:
-        shown = column.shown(slab)
-    raw = None if value is None else f"{float(value):.6f}"
-    return tag("td", shown, class_="number", data_value=raw)
-
-
-def _controls(view: ReportView) -> Markup:
-    """Return the fields that filter, and how many rows they leave."""
-    statuses = Counter(slab.status for slab in view.slabs)
-    choices = [tag("option", "all", value="")]
-    choices += [
-        tag("option", f"{status.replace('_', ' ')} ({count})", value=status)
-        for status, count in sorted(statuses.items())
-    ]
-    return tag(
-        "form",
-        tag(
-            "label",
-            "Find ",
-            tag(
-                "input",
-                id="find",
-                type="search",
-                placeholder="Pt Cu, fcc, −Ag …",
-                autocomplete="off",
-                title="Words of name, formula, site, status; − before a word excludes",
-            ),
-        ),
-        tag(
-            "label",
-            "U_L ≥ ",
-            tag("input", id="least", type="number", step="0.05", class_="short"),
-            " V",
-        ),
-        *(
-            [tag("label", "status ", tag("select", *choices, id="status"))]
-            if len(statuses) > 1
-            else []
-        ),
-        tag("output", f"{len(view.slabs)} of {len(view.slabs)}", id="count"),
-        tag("button", "Show all", type="reset", id="show-all", hidden=True),
-        class_="controls",
-        id="controls",
-    )

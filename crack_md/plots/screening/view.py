@@ -14,6 +14,11 @@ from crack_md.workflows.screening.reader import Candidate, Row, SavedScreening, 
 Interval = tuple[float, float]
 
 
+def signed(value: float, digits: int) -> str:
+    """Return a number with a true minus, and no minus before zero."""
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
 @dataclass(frozen=True)
 class EnergyView:
     """An adsorbate on its best site."""
@@ -68,6 +73,18 @@ class SlabView:
     def free_energy(self, adsorbate: str) -> float:
         """Return ΔG in eV of an intermediate, by scaling if not computed."""
         return self.levels[1 + INTERMEDIATES.index(adsorbate)]
+
+    @property
+    def words(self) -> str:
+        """Return what the search looks at."""
+        sites = " ".join(energy.site for energy in self.energies.values())
+        return f"{self.name} {self.formula} {sites} {self.status}".lower()
+
+    @property
+    def badges(self) -> list[str]:
+        """Return by what its energies were corrected: DFT, or another model."""
+        sources = dict.fromkeys(energy.source for energy in self.energies.values())
+        return [source for source in sources if source != "model"]
 
     @property
     def limiting_step(self) -> int:

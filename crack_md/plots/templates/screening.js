@@ -13,7 +13,8 @@
   const table = one("#slab-table tbody"), svg = one("#volcano-chart"), tip = one("#tip");
   const rows = new Map(all("#slab-table tbody tr").map((row) => [row.dataset.slab, row]));
   const points = new Map(all(".point").map((point) => [point.dataset.slab, point]));
-  const labels = all("#volcano-chart .label");
+  const intervals = new Map(all(".interval").map((line) => [line.dataset.slab, line]));
+  const labels = all("#volcano-chart .label, #volcano-chart .leader");
 
   // ---- sorting: empty cells stay at the end, equal ones keep the order of ranks
   const original = [...rows.values()];
@@ -57,7 +58,7 @@
         && (limit === -Infinity || Number(potential ?? -Infinity) >= limit)
         && (!status || status.value === "" || status.value === state);
       row.hidden = !fits;
-      points.get(slab)?.classList.toggle("out", !fits);
+      [points, intervals].forEach((marks) => marks.get(slab)?.classList.toggle("out", !fits));
       shown += fits;
     }
     labels.forEach((label) => label.classList.toggle("out", rows.get(label.dataset.slab).hidden));
@@ -105,7 +106,7 @@
     close();
     if (wasOpen && !scrolls) return;
     row.classList.add("chosen");
-    points.get(slab)?.classList.add("chosen");
+    [points, intervals].forEach((marks) => marks.get(slab)?.classList.add("chosen"));
     const below = make("tr", undefined, "details"), cell = make("td");
     cell.colSpan = headings.length;
     cell.append(make("h4", "As screened"), factsOf(slab), sitesOf(slab));
@@ -118,7 +119,7 @@
     if (row && !String(getSelection())) open(row.dataset.slab, false);
   });
   const near = (slab, is) => {
-    points.get(slab)?.classList.toggle("near", is);
+    [points, intervals].forEach((marks) => marks.get(slab)?.classList.toggle("near", is));
     rows.get(slab)?.classList.toggle("near", is);
   };
   for (const [slab, row] of rows) {
@@ -160,13 +161,16 @@
     });
   }
 
-  // ---- zoom: marks, curves and ticks are put where the new range wants them
+  // ---- zoom: marks, lines and ticks are put where the new range wants them
   const [left, top, width, height] = JSON.parse(svg.dataset.plot);
-  const whole = JSON.parse(svg.dataset.range);
+  const whole = JSON.parse(svg.dataset.range), zero = Number(svg.dataset.equilibrium);
   const selection = one(".selection", svg), zoomOut = one("#zoom-out");
   let range = whole;
-  const toX = (value) => left + (width * (value - range[0])) / (range[1] - range[0]);
-  const toY = (value) => top + (height * (range[3] - value)) / (range[3] - range[2]);
+  const xIn = (value, [low, high]) => left + (width * (value - low)) / (high - low);
+  const yIn = (value, [, , low, high]) => top + (height * (high - value)) / (high - low);
+  const toX = (value) => xIn(value, range), toY = (value) => yIn(value, range);
+  const fromX = (pixel, [low, high]) => low + ((pixel - left) / width) * (high - low);
+  const fromY = (pixel, [, , low, high]) => high - ((pixel - top) / height) * (high - low);
   const draw = (name, attributes, text) => {
     const element = document.createElementNS("http://www.w3.org/2000/svg", name);
     Object.entries(attributes).forEach(([key, value]) => element.setAttribute(key, value));
@@ -182,41 +186,48 @@
     }
     return found;
   };
+  const axes = draw("g", {class: "ticks"}), own = all("[id*=tick_]", svg);
   const drawAxes = () => {
-    const grid = [];
+    own.forEach((tick) => (tick.style.display = range === whole ? "" : "none"));
+    const parts = [];
     for (const [value, text] of ticks(range[0], range[1], width / 90)) {
       const x = toX(value);
-      grid.push(draw("line", {x1: x, x2: x, y1: top, y2: top + height, class: "grid"}));
-      grid.push(draw("text", {x, y: top + height + 18, class: "tick", "text-anchor": "middle"}, text));
+      parts.push(draw("line", {x1: x, x2: x, y1: top, y2: top + height, class: "grid"}));
+      parts.push(draw("text", {x, y: top + height + 14, class: "tick", "text-anchor": "middle"}, text));
     }
     for (const [value, text] of ticks(range[2], range[3], height / 55)) {
       const y = toY(value);
-      grid.push(draw("line", {x1: left, x2: left + width, y1: y, y2: y, class: "grid"}));
-      grid.push(draw("text", {x: left - 8, y: y + 4, class: "tick", "text-anchor": "end"}, text));
+      parts.push(draw("line", {x1: left, x2: left + width, y1: y, y2: y, class: "grid"}));
+      parts.push(draw("text", {x: left - 6, y: y + 4, class: "tick", "text-anchor": "end"}, text));
     }
-    one(".ticks", svg).replaceChildren(...grid);
-    const right = one(".right-ticks", svg), zero = Number(right.dataset.equilibrium);
-    right.replaceChildren(...ticks(zero - range[3], zero - range[2], height / 55).map(
-      ([value, text]) => draw("text", {x: left + width + 8, y: toY(zero - value) + 4, class: "tick"}, text)));
+    for (const [value, text] of ticks(zero - range[3], zero - range[2], height / 55)) {
+      parts.push(draw("text", {x: left + width + 6, y: toY(zero - value) + 4, class: "tick"}, text));
+    }
+    axes.replaceChildren(...(range === whole ? [] : parts));
+    svg.append(axes);
   };
+  const lines = all("[id^=volcano-chart-other] path, #volcano-chart-curve path, #volcano-chart-area path", svg)
+    .map((path) => [path, path.getAttribute("d")]);
   const show = (next) => {
     range = next;
     drawAxes();
     for (const point of points.values()) {
-      const {x, y, low, high} = point.dataset;
-      point.setAttribute("transform", `translate(${toX(x)} ${toY(y)})`);
-      const interval = one(".interval", point);
-      interval?.setAttribute("x1", toX(low) - toX(x));
-      interval?.setAttribute("x2", toX(high) - toX(x));
+      point.setAttribute("x", toX(point.dataset.x));
+      point.setAttribute("y", toY(point.dataset.y));
+    }
+    for (const line of intervals.values()) {
+      const {low, high, y} = line.dataset;
+      line.setAttribute("d", `M ${toX(low)} ${toY(y)} L ${toX(high)} ${toY(y)}`);
     }
     labels.forEach((label) => {
-      label.setAttribute("x", toX(label.dataset.x) + Number(label.dataset.dx));
-      label.setAttribute("y", toY(label.dataset.y) + Number(label.dataset.dy));
+      const x = toX(label.dataset.x), y = toY(label.dataset.y);
+      const inside = x >= left && x <= left + width && y >= top && y <= top + height;
+      const moved = [x - xIn(label.dataset.x, whole), y - yIn(label.dataset.y, whole)];
+      label.setAttribute("transform", `translate(${moved.join(" ")})`);
+      label.style.display = inside ? "" : "none";
     });
-    all("polyline.curve", svg).forEach((curve) => {
-      const x = JSON.parse(curve.dataset.x), y = JSON.parse(curve.dataset.y);
-      curve.setAttribute("points", x.map((value, place) => `${toX(value)},${toY(y[place])}`).join(" "));
-    });
+    lines.forEach(([path, d]) => path.setAttribute("d", d.replace(/(-?[\d.]+) (-?[\d.]+)/g,
+      (_, x, y) => `${toX(fromX(Number(x), whole))} ${toY(fromY(Number(y), whole))}`)));
     zoomOut.hidden = range === whole;
   };
   const inPlot = (event) => {
@@ -241,9 +252,9 @@
     start = null;
     selection.setAttribute("hidden", "");
     if (Math.abs(a[0] - b[0]) < 8 || Math.abs(a[1] - b[1]) < 8) return;
-    const x = (pixel) => range[0] + ((pixel - left) / width) * (range[1] - range[0]);
-    const y = (pixel) => range[3] - ((pixel - top) / height) * (range[3] - range[2]);
-    show([x(Math.min(a[0], b[0])), x(Math.max(a[0], b[0])), y(Math.max(a[1], b[1])), y(Math.min(a[1], b[1]))]);
+    const x = [a[0], b[0]].map((pixel) => fromX(pixel, range)).sort((c, d) => c - d);
+    const y = [a[1], b[1]].map((pixel) => fromY(pixel, range)).sort((c, d) => c - d);
+    show([...x, ...y]);
   });
   svg.addEventListener("dblclick", () => show(whole));
   zoomOut.addEventListener("click", () => show(whole));

@@ -8,7 +8,6 @@ feature_head.pt   the linear head P, for embedding metrics
 """
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ import torch
 import yaml
 
 from crack_md.errors import CheckpointError, ConfigError, DataError
-from crack_md.files import Claim, remove_leftovers
+from crack_md.files import Claim, atomic_path, remove_leftovers, write_text
 from crack_md.training.config import TrainConfig, dump_config, load_config
 
 FORMAT_VERSION = 1
@@ -104,8 +103,7 @@ class RunFolder:
             ):
                 remove_leftovers(file)
             self.check(config)  # another process may just have ended
-            with replacing(self.config_file) as temporary:
-                temporary.write_text(dump_config(config), encoding="utf-8")
+            write_text(self.config_file, dump_config(config))
         except OSError as error:
             raise ConfigError(
                 f"run.folder {self.path}: cannot be written ({error.strerror}); "
@@ -181,9 +179,9 @@ class RunFolder:
             return
         kept = [record for record in self.metrics() if record["step"] <= step]
         self._logged = {_name_of(record) for record in kept}
-        with _explained(self.path), replacing(self.metrics_file) as temporary:
-            text = "".join(json.dumps(record) + "\n" for record in kept)
-            temporary.write_text(text, encoding="utf-8")
+        with _explained(self.path):
+            lines = (json.dumps(record) + "\n" for record in kept)
+            write_text(self.metrics_file, "".join(lines))
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
         """Write a checkpoint; a crash in between leaves the one before.
@@ -192,7 +190,7 @@ class RunFolder:
             DataError: The folder is gone, or its disk is full.
         """
         if self.writes:
-            with _explained(self.path), replacing(self.checkpoint_file) as temporary:
+            with _explained(self.path), atomic_path(self.checkpoint_file) as temporary:
                 torch.save({"format_version": FORMAT_VERSION, **state}, temporary)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
@@ -220,23 +218,13 @@ class RunFolder:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name that takes the place of the path if all goes well."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
 def _explained(folder: Path) -> Iterator[None]:
     """Say in one line why a folder cannot be written, which PyTorch does at length."""
     try:
         yield
-    except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:160]
+    except (OSError, RuntimeError, DataError) as error:
+        cause = error.__cause__ or error  # files are named by us, and not by the system
+        reason = " ".join(str(cause).split())[:160]
         if "PytorchStreamWriter" in reason:
             reason = "the disk is full, most likely"
         raise DataError(

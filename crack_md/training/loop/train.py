@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 
 from crack_md.data.dataset import LabelledStructure
+from crack_md.files import atomic_path
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ForceField
 from crack_md.models.precision import use_bfloat16
@@ -30,7 +31,7 @@ from crack_md.training.loop.monitor import RunMonitor
 from crack_md.training.loop.objective import Objective
 from crack_md.training.loop.optim import MovingAverage, WarmupCosine, build_optimizer
 from crack_md.training.loop.parallel import FabricRanks, launched_fabric
-from crack_md.training.loop.run import RunFolder, replacing
+from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.trainer import Trainer, TrainingSummary
 
 ReadData = Callable[[TrainConfig], TrainingData]
@@ -179,7 +180,7 @@ def export(
 def save_head(objective: Objective, folder: RunFolder) -> None:
     """Write P, which ``crack-md evaluate`` needs for embedding metrics."""
     state = heads_state(objective.heads)
-    with replacing(folder.head_file) as temporary:
+    with atomic_path(folder.head_file) as temporary:
         torch.save(state, temporary)
 
 

@@ -4,12 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from crack_md.errors import ConfigError
 from crack_md.input_files import Section
-from crack_md.training.config import assign, one_line, read_tree
+from crack_md.training.config import assign, check_section, read_tree
 
 
 class RoundTraining(Section):
@@ -208,13 +206,4 @@ def load_loop(path: Path, overrides: Sequence[str] = ()) -> LoopConfig:
     tree = read_tree(path, what="the YAML of a loop", expected=expected)
     for assignment in overrides:
         assign(tree, assignment)
-    try:
-        return LoopConfig.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {one_line(error)}") from None
-
-
-def dump_loop(config: LoopConfig) -> str:
-    """Return the resolved configuration as YAML, every default spelled out."""
-    tree = config.model_dump(mode="json")
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return check_section(LoopConfig, tree, source=str(path))

@@ -18,10 +18,10 @@ from crack_md.calculators.crack import feature_distance
 from crack_md.data.readers import read_structures
 from crack_md.data.writer import RowWriter
 from crack_md.errors import ConfigError, StructureError
+from crack_md.files import atomic_path
 from crack_md.models.checkpoint import load_model
 from crack_md.models.teachers.base import file_sha256
 from crack_md.progress import show_progress
-from crack_md.training.loop.run import replacing
 from crack_md.training.on_policy.config import (
     DivergenceLimits,
     Exploration,
@@ -295,5 +295,5 @@ def _chunks(starts: Sequence[Start], size: int) -> Iterator[Sequence[Start]]:
 
 def _write_quarantine(frames: Sequence[Atoms], path: Path) -> None:
     if frames:
-        with replacing(path) as temporary:
+        with atomic_path(path) as temporary:
             ase.io.write(temporary, list(frames), format="extxyz")

@@ -13,9 +13,6 @@ round-N/labelled.aselmdb       those later rounds train on
 round-N/train.json …           numbers of a stage, written when it is done
 """
 
-import fcntl
-import json
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,9 +28,10 @@ from crack_md.data.dataset import LabelledDataset
 from crack_md.data.labelling import SplitRule
 from crack_md.data.readers import count_structures, read_structures
 from crack_md.data.writer import RowWriter
-from crack_md.errors import ConfigError, DataError
-from crack_md.training.loop.run import replacing
-from crack_md.training.on_policy.config import LoopConfig, dump_loop
+from crack_md.errors import ConfigError
+from crack_md.files import claim_folder, read_json, write_json, write_text
+from crack_md.training.config import dump_config
+from crack_md.training.on_policy.config import LoopConfig
 from crack_md.training.on_policy.starts import QUARANTINE
 
 Stage = Literal["train", "explore", "select", "label"]
@@ -59,28 +57,13 @@ class LoopFolder:
             ConfigError: The folder holds the loop of another configuration.
             DataError: It cannot be written, or another run writes to it.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR, 0o644)
-        except OSError as error:
-            raise DataError(
-                f"cannot write to {self.path}: {error.strerror}; give another folder"
-            ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with claim_folder(self.path, advice="give another folder"):
             self._keep(config)
             yield
-        except BlockingIOError as error:
-            raise DataError(
-                f"another run is writing to {self.path}; wait for it, or give another "
-                "folder"
-            ) from error
-        finally:
-            os.close(lock)
 
     def _keep(self, config: LoopConfig) -> None:
         path = self.path / "loop.yaml"
-        now = dump_loop(config)
+        now = dump_config(config)
         if path.exists():
             before = LoopConfig.model_validate(yaml.safe_load(path.read_text("utf-8")))
             changed = _changed(before, config)
@@ -90,8 +73,7 @@ class LoopFolder:
                     f"{', '.join(changed)}; restore them to go on, or give another "
                     "folder"
                 )
-        with replacing(path) as temporary:
-            temporary.write_text(now, encoding="utf-8")
+        write_text(path, now)
 
 
 class RoundFolder:
@@ -113,10 +95,11 @@ class RoundFolder:
 
     def record(self, stage: Stage) -> dict[str, Any] | None:
         """Return the numbers of a stage, None where it is not done."""
-        return read_json(self.path / f"{stage}.json")
+        return read_json(self.path / f"{stage}.json", may_miss=True)
 
     def write(self, stage: Stage, numbers: dict[str, Any]) -> dict[str, Any]:
         """Store the numbers of a stage, which is done with this; return them."""
+        self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / f"{stage}.json", numbers)
         return numbers
 
@@ -127,7 +110,9 @@ class Stopwatch:
     def __init__(self, folder: RoundFolder, stage: Stage) -> None:
         self._path = folder.path / "seconds.json"
         self._stage = stage
-        self._spent = float((read_json(self._path) or {}).get(stage, 0.0))
+        self._spent = float(
+            (read_json(self._path, may_miss=True) or {}).get(stage, 0.0)
+        )
         self._started = time.monotonic()
 
     @property
@@ -137,7 +122,8 @@ class Stopwatch:
 
     def note(self, *_: Any) -> None:
         """Store them; a kill loses what came after."""
-        known = read_json(self._path) or {}
+        known = read_json(self._path, may_miss=True) or {}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self._path, {**known, self._stage: round(self.seconds, 2)})
 
     def __enter__(self) -> "Stopwatch":
@@ -152,24 +138,6 @@ class Stopwatch:
     ) -> None:
         """Store the seconds, however the stage ended."""
         self.note()
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the content of a file of ours, None where there is none."""
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: {error}; delete it") from error
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a file of numbers; it appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _changed(before: LoopConfig, after: LoopConfig) -> list[str]:

@@ -15,8 +15,8 @@ from typing import Any
 
 from crack_md.data.dataset import read_dataset
 from crack_md.errors import DataError
+from crack_md.files import write_atomically, write_text
 from crack_md.models.teachers import load_teacher
-from crack_md.training.loop.run import replacing
 from crack_md.training.on_policy.config import LoopConfig
 from crack_md.training.on_policy.explore import explore_round
 from crack_md.training.on_policy.folder import Loop, LoopFolder, count
@@ -85,13 +85,13 @@ def rows_of(folder: LoopFolder, n_rounds: int) -> list[Row]:
 def write_table(folder: LoopFolder, n_rounds: int) -> list[Row]:
     """Write table.csv and table.json; return the rows."""
     rows = rows_of(folder, n_rounds)
-    _write(folder.path / "table.json", json.dumps(rows, indent=1) + "\n")
+    write_text(folder.path / "table.json", json.dumps(rows, indent=1) + "\n")
     buffer = io.StringIO()
     flat = [{**row, "quarantined": _counts(row["quarantined"])} for row in rows]
     writer = csv.DictWriter(buffer, list(flat[0]) if flat else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(flat)
-    _write(folder.path / "table.csv", buffer.getvalue())
+    write_text(folder.path / "table.csv", buffer.getvalue())
     return rows
 
 
@@ -132,11 +132,6 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
 
 
-def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def run_loop(
     config: LoopConfig,
     *,
@@ -168,8 +163,8 @@ def run_loop(
             write_table(folder, config.rounds)
             if stopped_by is not None:
                 return stopped_by
-        with replacing(folder.path / "student.pt") as temporary:
-            temporary.write_bytes(folder.round(config.rounds).student.read_bytes())
+        last = folder.round(config.rounds).student.read_bytes()
+        write_atomically(folder.path / "student.pt", last)
     return None
 
 

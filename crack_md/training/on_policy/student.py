@@ -8,13 +8,13 @@ from typing import Any
 
 from crack_md.calculators.crack import training_statistics
 from crack_md.data.dataset import LabelledStructure
+from crack_md.files import write_atomically
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import ForceField
 from crack_md.training.config import TrainConfig, assign, check_config, read_tree
 from crack_md.training.data.source import TrainingData, read_training_data, usable
 from crack_md.training.evaluation import evaluate, known_frames
 from crack_md.training.loop.build import build_frames
-from crack_md.training.loop.run import replacing
 from crack_md.training.loop.train import train
 from crack_md.training.on_policy.config import LoopConfig
 from crack_md.training.on_policy.folder import Loop, LoopFolder, RoundFolder, Stopwatch
@@ -108,8 +108,7 @@ def _take(student: Path, folder: Path) -> None:
         ("student.pt", student),
     ):
         if source.exists():
-            with replacing(folder / name) as temporary:
-                temporary.write_bytes(source.read_bytes())
+            write_atomically(folder / name, source.read_bytes())
 
 
 def _measured(

@@ -1,16 +1,30 @@
 """The volcano and the free-energy diagrams: where marks and levels are."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
 
-from crack_md.plots.screening.candidates import draw_diagram, levels, limiting_step
-from crack_md.plots.screening.markup import Axes, ticks
+from crack_md.plots.screening.candidates import (
+    diagram_svg,
+    draw_diagram,
+    levels,
+    limiting_step,
+)
 from crack_md.plots.screening.view import EnergyView, ReportView, SlabView
-from crack_md.plots.screening.volcano import draw_volcano
+from crack_md.plots.screening.volcano import (
+    SIZE_IN,
+    draw_volcano,
+    ranked_points,
+    volcano_svg,
+)
+from crack_md.plots.style import FAINT, INK
+from crack_md.plots.svg import as_markup
 from crack_md.workflows.orr import Volcano
 from crack_md.workflows.ranking.rank import rank_slabs
 from crack_md.workflows.ranking.results import write_ranking
@@ -28,37 +42,23 @@ def view_of(folder: Path, *, ranked: bool = False) -> ReportView:
 
 
 def volcano_of(view: ReportView) -> ET.Element:
-    return ET.fromstring(draw_volcano(view, VOLCANO))
+    return ET.fromstring(as_markup(volcano_svg(view, VOLCANO)))
 
 
 def points(svg: ET.Element) -> list[ET.Element]:
-    return [e for e in svg.iter("g") if "point" in e.get("class", "").split()]
+    return [e for e in svg.iter() if "point" in e.get("class", "").split()]
 
 
 def place(point: ET.Element) -> list[float]:
-    text = point.get("transform", "").removeprefix("translate(").removesuffix(")")
-    return [float(number) for number in text.split()]
+    return [float(point.get(name, "")) for name in "xy"]
 
 
-def test_pixels_and_data() -> None:
-    axes = Axes(10.0, 20.0, 200.0, 100.0, (1.0, 3.0), (0.0, 0.5))
-    assert (axes.x(1.0), axes.x(2.0), axes.x(3.0)) == (10.0, 110.0, 210.0)
-    assert (axes.y(0.0), axes.y(0.5)) == (120.0, 20.0)
+def figure_of(view: ReportView) -> Figure:
+    return draw_volcano([point for _, point in ranked_points(view, VOLCANO)], VOLCANO)
 
 
-@pytest.mark.parametrize(
-    ("shown", "about", "names"),
-    [
-        ((0.0, 1.0), 5, ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]),
-        ((-0.12, 0.11), 5, ["−0.10", "−0.05", "0.00", "0.05", "0.10"]),
-        ((3.0, 47.0), 4, ["20", "40"]),
-        ((1.701, 1.7095), 5, ["1.702", "1.704", "1.706", "1.708"]),
-    ],
-)
-def test_ticks_are_round(
-    shown: tuple[float, float], about: float, names: list[str]
-) -> None:
-    assert [name for _, name in ticks(shown, about)] == names
+def part(figure: Figure, gid: str) -> Artist:
+    return next(a for a in figure.findobj() if a.get_gid() == gid)
 
 
 def test_points_lie_where_the_formula_puts_them(tmp_path: Path) -> None:
@@ -82,16 +82,31 @@ def test_points_lie_where_the_formula_puts_them(tmp_path: Path) -> None:
 
 
 def test_curve_goes_through_the_apex_and_the_points(tmp_path: Path) -> None:
-    svg = volcano_of(view_of(write_screening(tmp_path)))
-    curve = next(e for e in svg.iter("polyline") if e.get("class") == "curve")
-    x, y = (np.array(json.loads(curve.get(f"data-{axis}", ""))) for axis in "xy")
-    low, high = json.loads(svg.get("data-range", ""))[:2]
-    assert (x[0], x[-1]) == pytest.approx((low, high), abs=1e-5)
-    assert x[y.argmax()] == pytest.approx(1.72)
-    assert y.max() == pytest.approx(0.86)
-    for point in points(svg):
+    view = view_of(write_screening(tmp_path))
+    figure = figure_of(view)
+    x, y = part(figure, "curve").get_xydata().T
+    assert (x[0], x[-1]) == pytest.approx(figure.axes[0].get_xlim())
+    spacing = x[1] - x[0]
+    assert x[y.argmax()] == pytest.approx(1.72, abs=spacing)
+    assert y.max() == pytest.approx(0.86, abs=spacing / 2)
+    for point in points(volcano_of(view)):
         dG = float(point.get("data-x", ""))
-        assert np.interp(dG, x, y) == pytest.approx(float(point.get("data-y", "")))
+        potential = float(point.get("data-y", ""))
+        assert np.interp(dG, x, y) == pytest.approx(potential, abs=spacing / 2)
+
+
+def test_other_scalings_and_the_overpotential_are_drawn(tmp_path: Path) -> None:
+    figure = figure_of(view_of(write_screening(tmp_path)))
+    for number, other in enumerate(VOLCANO.others):
+        x, y = part(figure, f"other-{number}").get_xydata().T
+        assert y == pytest.approx(other.potential(x))
+    left = figure.axes[0]
+    (right,) = left.child_axes
+    for potential in left.get_ylim():
+        height = left.transData.transform((0.0, potential))[1]
+        assert right.transData.transform((0.0, 1.23 - potential))[1] == pytest.approx(
+            height
+        )
 
 
 def test_intervals_reach_as_far_as_they_say(tmp_path: Path) -> None:
@@ -100,40 +115,50 @@ def test_intervals_reach_as_far_as_they_say(tmp_path: Path) -> None:
     _, _, width, _ = json.loads(svg.get("data-plot", ""))
     x0, x1, _, _ = json.loads(svg.get("data-range", ""))
     half = 1.959964 * np.hypot(0.10, 0.12)
+    bars = [e for e in svg.iter() if "interval" in e.get("class", "").split()]
+    assert len(bars) == len(points(svg))
     for point in points(svg):
-        bar = next(e for e in point.iter("line") if e.get("class") == "interval")
-        pixels = half * width / (x1 - x0)
-        ends = float(bar.get("x1", "")), float(bar.get("x2", ""))
-        assert ends == pytest.approx((-pixels, pixels), abs=0.01)
+        bar = next(e for e in bars if e.get("data-slab") == point.get("data-slab"))
+        start, _, end, _ = map(float, re.findall(r"[-\d.]+", bar.get("d", "")))
+        x, pixels = place(point)[0], half * width / (x1 - x0)
+        # matplotlib draws what lies on the page, and a pixel more
+        ends = np.clip((x - pixels, x + pixels), -1, 72 * SIZE_IN[0] + 1)
+        assert (start, end) == pytest.approx(tuple(ends), abs=0.01)
 
 
 def test_without_a_ranking_there_are_no_intervals(tmp_path: Path) -> None:
     svg = volcano_of(view_of(write_screening(tmp_path)))
-    assert not [e for e in svg.iter("line") if e.get("class") == "interval"]
+    assert not [e for e in svg.iter() if "interval" in e.get("class", "")]
 
 
 @pytest.mark.parametrize("n", [0, 1, 24, 61, 300])
 def test_names_stay_inside_and_apart(tmp_path: Path, n: int) -> None:
     random = np.random.default_rng(1)
     energies = {f"PtCu{i}(111)": float(random.normal(1.6, 0.4)) for i in range(n)}
-    svg = volcano_of(view_of(write_screening(tmp_path, energies)))
-    left, top, width, height = json.loads(svg.get("data-plot", ""))
-    boxes = []
-    for label in svg.iter("text"):
-        if label.get("class") != "label":
-            continue
-        x, y = float(label.get("x", "")), float(label.get("y", ""))
-        length = 6.6 * len(label.text or "")
-        start = x - length if label.get("text-anchor") == "end" else x
-        assert left < start
-        assert start + length < left + width
-        assert top + 10 < y < top + height
-        boxes.append((start, start + length, y))
+    figure = figure_of(view_of(write_screening(tmp_path, energies)))
+    figure.draw_without_rendering()
+    frame = figure.axes[0].get_window_extent()
+    boxes = [
+        text.get_window_extent()
+        for text in figure.axes[0].texts
+        if (text.get_gid() or "").startswith("label-")
+    ]
     assert bool(boxes) == bool(n)
-    for i, (start, end, y) in enumerate(boxes):
-        for other_start, other_end, other_y in boxes[:i]:
-            apart = end < other_start or other_end < start
-            assert apart or abs(y - other_y) >= 13
+    for i, box in enumerate(boxes):
+        assert frame.x0 < box.x0 < box.x1 < frame.x1
+        assert frame.y0 < box.y0 < box.y1 < frame.y1
+        assert not any(box.overlaps(other) for other in boxes[:i])
+
+
+@pytest.mark.parametrize("n", [1, 24])
+def test_names_say_whose_they_are(tmp_path: Path, n: int) -> None:
+    energies = {f"PtCu{i}(111)": 1.0 + 0.05 * i for i in range(n)}
+    view = view_of(write_screening(tmp_path, energies))
+    labels = [e for e in volcano_of(view).iter() if e.get("class") == "label"]
+    assert labels
+    names = {str(slab.index): slab.name for slab in view.slabs}
+    for label in labels:
+        assert "".join(label.itertext()).strip() == names[label.get("data-slab", "")]
 
 
 def slab(**free_energies: float) -> SlabView:
@@ -157,10 +182,10 @@ def test_levels_of_the_ideal_surface() -> None:
 def test_levels_that_were_computed_are_not_inferred() -> None:
     both = slab(O=1.5, OH=0.9)
     assert levels(both, 0.0) == pytest.approx([4.92, 4.10, 1.5, 0.9, 0.0])
-    svg = ET.fromstring(draw_diagram(both))
-    names = {e.text: e.get("class") for e in svg.iter("text")}
-    assert names["OOH*"] == "state inferred"
-    assert names["OH*"] == names["O*"] == names["H₂O"] == "state"
+    axes = draw_diagram(both).axes[0]
+    names = {text.get_text(): text.get_color() for text in axes.get_xticklabels()}
+    assert names["OOH*"] == FAINT
+    assert names["OH*"] == names["O*"] == names["H₂O"] == INK
 
 
 @pytest.mark.parametrize(
@@ -176,22 +201,27 @@ def test_the_limiting_step_is_flat_at_the_limiting_potential(
 
 
 def test_diagram_shows_the_levels() -> None:
-    svg = ET.fromstring(draw_diagram(slab(O=1.3)))
-    shown = [e.text for e in svg.iter("text") if e.get("class") == "value"]
+    figure = draw_diagram(slab(O=1.3))
+    axes = figure.axes[0]
+    shown = [text.get_text() for text in axes.texts]
     assert shown == ["4.92", "3.85", "1.30", "0.65", "0.00"]
-    driven = next(e for e in svg.iter("g") if e.get("class") == "driven")
-    flat = next(e for e in driven if "limiting" in e.get("class", ""))
-    assert flat.get("y1") == flat.get("y2")
-    keys = [e.text for e in svg.iter("text") if "key" in e.get("class", "")]
+    still = part(figure, "still").get_segments()
+    assert [line[0, 1] for line in still] == pytest.approx([4.92, 3.85, 1.3, 0.65, 0.0])
+    flat = part(figure, "limiting").get_ydata()
+    assert flat[0] == pytest.approx(flat[1])
+    keys = [text.get_text() for text in axes.get_legend().get_texts()]
     assert keys == ["U = 0", "U = 0.65 V"]
+    svg = ET.fromstring(diagram_svg(slab(O=1.3)))
+    assert svg.get("aria-label", "").endswith("O* 1.30, OH* 0.65, H₂O 0.00")
 
 
 @pytest.mark.parametrize("dG", [-3.0, 6.0])
 def test_diagram_of_an_odd_surface_stays_inside(dG: float) -> None:
-    svg = ET.fromstring(draw_diagram(slab(O=dG)))
-    for line in svg.iter("line"):
-        assert 0 <= float(line.get("y1", "")) <= 225
-        assert 0 <= float(line.get("y2", "")) <= 225
+    axes = draw_diagram(slab(O=dG)).axes[0]
+    low, high = axes.get_ylim()
+    levels_of = [line[0, 1] for c in axes.collections for line in c.get_segments()]
+    assert len(levels_of) == 10
+    assert all(low < level < high for level in levels_of)
 
 
 def test_computed_potentials_lie_off_the_line(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from ase import Atoms
 from ase.build import add_adsorbate, fcc100, fcc111, molecule
 from matplotlib.image import imread
 
-from crack_md.plots.screening.candidates import draw_structure, picture
+from crack_md.plots.screening.candidates import data_uri, picture
+from crack_md.plots.screening.report import templates
 
 
 def covered(size: tuple[int, int, int] = (2, 2, 4)) -> Atoms:
@@ -64,7 +65,10 @@ def test_other_cells_and_the_input_is_left_alone() -> None:
     atoms = fcc100("Cu", (2, 3, 3), vacuum=6.0)  # not periodic, no fixed atoms
     add_adsorbate(atoms, molecule("OH"), 1.5, "hollow")
     before = atoms.copy()
-    markup = draw_structure(atoms, "a <b>")
+    pictures = {view: data_uri(picture(atoms, view)) for view in ("top", "side")}
+    markup = (
+        templates().get_template("macros.html").module.slab_pictures("a <b>", pictures)
+    )
     assert atoms == before
     assert markup.count('src="data:image/png;base64,') == 2
     assert "a &lt;b&gt;, top view" in markup

@@ -138,7 +138,7 @@ def test_a_blow_up_is_counted_and_touches_no_other_chain(refuses: bool):
     for dynamics in made:
         dynamics.advance(30)
     cliff, spring = made
-    fallen = sorted({event.chain for event in cliff.blow_ups})
+    fallen = sorted({event.replica for event in cliff.blow_ups})
     assert 0 < len(fallen) < 8
     assert not spring.blow_ups
     others = [chain for chain in range(8) if chain not in fallen]
@@ -147,7 +147,7 @@ def test_a_blow_up_is_counted_and_touches_no_other_chain(refuses: bool):
     first = cliff.blow_ups[0]
     reason = "too far out" if refuses else "positions, energy or forces are not finite"
     assert first.reason == reason
-    assert cliff.ages[first.chain] <= 30 - first.step
+    assert cliff.ages[first.replica] <= 30 - first.step
 
 
 def test_any_calculator_gives_the_same_as_one_that_takes_many():
