@@ -18,7 +18,7 @@ from jaxtyping import Float
 
 from crack_md.calculators.batched import Trajectory
 from crack_md.calculators.crack import CrackCalculator
-from crack_md.errors import ConfigError, MissingDependencyError
+from crack_md.errors import ConfigError, MissingDependencyError, StructureError
 
 
 class Answer(NamedTuple):
@@ -94,6 +94,11 @@ class HostedModel:
         for atoms, result in zip(structures, results, strict=True):
             if isinstance(result, Exception):
                 raise result
+            if "stress" not in result:
+                raise StructureError(
+                    "the structure has no cell, so no virial; expected three lattice "
+                    "vectors, also where it is not periodic"
+                )
             self.calculator.limit_watch.check(atoms)
             stress = voigt_6_to_full_3x3_stress(result["stress"])
             virial = -stress * atoms.get_volume()
