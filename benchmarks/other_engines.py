@@ -75,6 +75,7 @@ def slab() -> ase.Atoms:
     atoms = fcc111("Pt", (2, 2, 4), a=3.89, vacuum=7.0, periodic=True)
     atoms.numbers[[0, 5, 10, 15]] = 28
     add_adsorbate(atoms, "O", 1.2, "fcc")
+    atoms.info.clear()  # what extxyz cannot hold
     atoms.rattle(0.03, seed=1)
     spread = np.sqrt(atoms.get_masses() * 500 * units.kB)[:, None]
     atoms.set_momenta(spread * np.random.default_rng(1).normal(size=(len(atoms), 3)))
@@ -174,7 +175,7 @@ def print_static(engines: list[Engine]) -> None:
 
 
 def print_dynamics(engines: list[Engine], steps: int, repeats: int) -> None:
-    """Print the spread of the total energy and the cost of a step, engines in turns."""
+    """Print the spread of total energies and the cost of a step, engines in turns."""
     seconds: dict[str, list[float]] = {engine.name: [] for engine in engines}
     totals = {engine.name: [engine.state().total] for engine in engines}
     for engine in engines:
@@ -188,7 +189,7 @@ def print_dynamics(engines: list[Engine], steps: int, repeats: int) -> None:
     own = statistics.median(seconds["ASE"])
     atoms = len(slab())
     print(
-        f"{f'{steps * repeats} fs':10} {'NVE drift, meV/atom':>20} "
+        f"{f'{steps * repeats} fs':10} {'NVE spread, meV/atom':>20} "
         f"{'CPU ms/step':>12} {'of ASE':>7}"
     )
     for name, values in seconds.items():

@@ -1,6 +1,7 @@
 """H on Pt(111) at 150 K with eight beads in i-PI: how far its nucleus spreads.
 
-Needs `pip install 'crack-md[ipi]'`; `python examples/hydrogen_beads.py 40000` is 10 ps.
+The packaged student says that it was not made for H on a surface: this shows the way,
+not a result. Needs `pip install 'crack-md[ipi]'`; `hydrogen_beads.py 40000` is 10 ps.
 """
 
 import sys
@@ -43,6 +44,7 @@ INPUT = f"""
 
 slab = fcc111("Pt", (2, 2, 3), a=3.97, vacuum=7.0, periodic=True)
 add_adsorbate(slab, "H", 0.9, "fcc")
+slab.info.clear()  # what extxyz cannot hold
 write("slab.xyz", slab, columns=["symbols", "positions"])
 run = InteractiveSimulation(INPUT)
 run.run(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
