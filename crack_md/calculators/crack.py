@@ -197,7 +197,7 @@ class CrackCalculator(Calculator):
         self.forces_kind = self.evaluator.forces_kind
         self.implemented_properties = self.evaluator.implemented_properties
         self._trajectory = Trajectory()
-        self._limits = LimitWatch(self.metadata.limits)
+        self.limit_watch = LimitWatch(self.metadata.limits)
         self._lock = threading.RLock()
 
     @property
@@ -258,7 +258,7 @@ class CrackCalculator(Calculator):
         if isinstance(results, Exception):
             raise results
         self.results = results
-        self._limits.check(self.atoms)
+        self.limit_watch.check(self.atoms)
 
     def calculate_many(
         self,
