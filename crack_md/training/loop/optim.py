@@ -1,15 +1,27 @@
-"""Optimizers, the learning-rate schedule and the moving average of weights."""
+"""Optimizers, the learning-rate schedule and the moving average of weights.
+
+Muon: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks"
+(2024), https://kellerjordan.github.io/posts/muon; the size of its steps after J. Liu et
+al., "Muon is scalable for LLM training" (arXiv:2502.16982), so that learning rates are
+those of Adam. PyTorch's own takes single matrices only; the weights here are stacks of
+them, one for each degree.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 
-from crack_md.training.loop.muon import is_decayed, muon
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""a, b, c of X → a X + b (X Xᵀ) X + c (X Xᵀ)² X, which takes singular values from
+(0, 1] to 0.7 … 1.2 in five steps (Jordan et al.)."""
+STEP_RMS = 0.2
+"""Root mean square of a step in units of the learning rate: about that of Adam."""
 
 
 def adamw(
@@ -34,6 +46,128 @@ def adamw(
     ]
     # on a CPU the default goes tensor by tensor: the same numbers, a third slower
     return torch.optim.AdamW(groups, lr=lr, betas=betas, foreach=True)
+
+
+def orthogonalize(
+    matrices: Float[Tensor, "... row column"], steps: int = 5
+) -> Float[Tensor, "... row column"]:
+    """Return U Vᵀ of U S Vᵀ, roughly: singular values are between 0.7 and 1.2."""
+    a, b, c = NEWTON_SCHULZ
+    is_tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if is_tall else matrices
+    x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp_min(1e-12)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if is_tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonal steps in groups that say so, Adam's in the others.
+
+    Args:
+        groups: Of parameters, each with "weight_decay" and "is_orthogonal".
+        lr: Learning rate of both kinds.
+        momentum: Of orthogonal steps, with Nesterov's correction.
+        betas: Of Adam.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.999),
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": 1e-8}
+        super().__init__(groups, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step with the gradients at hand."""
+        assert closure is None, "steps are taken once for each gradient"
+        for group in self.param_groups:
+            moved = [p for p in group["params"] if p.grad is not None]
+            if not moved:
+                continue
+            torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
+            if group["is_orthogonal"]:
+                self._step_orthogonal(group, moved)
+            else:
+                self._step_adam(group, moved)
+
+    def _step_orthogonal(self, group: dict[str, Any], moved: list[Tensor]) -> None:
+        for weight in moved:
+            assert weight.grad is not None
+            state = self.state[weight]
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+            momentum = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
+            direction = torch.lerp(weight.grad, momentum, group["momentum"])
+            size = STEP_RMS * max(weight.shape[-2:]) ** 0.5
+            weight.add_(orthogonalize(direction), alpha=-group["lr"] * size)
+
+    def _step_adam(self, group: dict[str, Any], moved: list[Tensor]) -> None:
+        states = [self.state[weight] for weight in moved]
+        for weight, state in zip(moved, states, strict=True):
+            if not state:
+                state["n_steps"] = torch.zeros(())
+                state["first"] = torch.zeros_like(weight)
+                state["second"] = torch.zeros_like(weight)
+            state["n_steps"] += 1
+        n_steps = float(states[0]["n_steps"])
+        gradients = [weight.grad for weight in moved if weight.grad is not None]
+        first = [state["first"] for state in states]
+        second = [state["second"] for state in states]
+        beta_1, beta_2 = group["betas"]
+        torch._foreach_lerp_(first, gradients, 1 - beta_1)
+        torch._foreach_mul_(second, beta_2)
+        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta_2)
+        scale = torch._foreach_sqrt(second)
+        torch._foreach_div_(scale, (1 - beta_2**n_steps) ** 0.5)
+        torch._foreach_add_(scale, group["eps"])
+        rate = group["lr"] / (1 - beta_1**n_steps)
+        torch._foreach_addcdiv_(moved, first, scale, -rate)
+
+
+def muon(module: nn.Module, *, lr: float, weight_decay: float, n_elements: int) -> Muon:
+    """Return Muon for the matrices of layers, Adam for tables of elements and vectors.
+
+    A step sees few rows of a table with a row for each element, and a matrix with one
+    row or column has one singular value: neither is what orthogonal steps are for.
+
+    Args:
+        module: Whose trained parameters to move.
+        lr: Learning rate.
+        weight_decay: Of all but biases and the weights of norms.
+        n_elements: Rows of tables of elements.
+    """
+    groups: dict[tuple[bool, bool], list[Tensor]] = {}
+    for name, weight in module.named_parameters():
+        if weight.requires_grad:
+            decays = is_decayed(name, weight)
+            orthogonal = (
+                decays and min(weight.shape[-2:]) > 1 and len(weight) != n_elements
+            )
+            groups.setdefault((orthogonal, decays), []).append(weight)
+    return Muon(
+        [
+            {
+                "params": weights,
+                "is_orthogonal": orthogonal,
+                "weight_decay": weight_decay if decays else 0.0,
+            }
+            for (orthogonal, decays), weights in groups.items()
+        ],
+        lr=lr,
+    )
+
+
+def is_decayed(name: str, weight: Tensor) -> bool:
+    """Return whether a parameter is one that weight decay is for: a matrix."""
+    leaf = name.rsplit(".", maxsplit=1)[-1]
+    return weight.ndim > 1 and "bias" not in leaf and not leaf.startswith("affine")
 
 
 def build_optimizer(

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from crack_md.training.loop.muon import STEP_RMS, Muon, muon, orthogonalize
-from crack_md.training.loop.optim import adamw
+from crack_md.training.loop.optim import STEP_RMS, Muon, adamw, muon, orthogonalize
 
 N_ELEMENTS = 9
 
