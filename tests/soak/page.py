@@ -41,7 +41,10 @@ def _wrapped(text: str) -> str:
 
 
 WHAT = {
-    "md": ("dynamics", "`crack-md md --ensemble nve`, interrupted in the end"),
+    "md": (
+        "dynamics",
+        "`crack-md md slab.extxyz --ensemble nve`, interrupted in the end",
+    ),
     "neighbors": ("neighbors", "random cells against a search of every image"),
     "fuzz": ("damaged files", "read by readers and commands in processes that may die"),
     "kills": ("kills", "commands killed at random moments and run again"),
