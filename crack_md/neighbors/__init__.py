@@ -8,14 +8,16 @@ Rows are ordered by (distance rounded to 1e-5 Å, sender, shift). Ideal slabs ti
 cut on every atom, and an unrounded order would flip when the structure is rotated.
 """
 
-from crack_md.neighbors.rules import (
+from crack_md.neighbors.search import (
     RESOLUTION,
     WIDTH_STEP,
     NeighborRule,
+    Pairs,
     SmoothNeighbors,
     StrictNeighbors,
+    all_pairs,
+    nearest_pairs,
 )
-from crack_md.neighbors.search import Pairs, all_pairs, nearest_pairs
 from crack_md.neighbors.skin import NeighborSkin, graph_builder
 from crack_md.neighbors.table import build_graph
 

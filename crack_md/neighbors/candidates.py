@@ -8,7 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from crack_md.neighbors.rules import (
+from crack_md.neighbors.search import (
+    GROWTH,
+    MARGIN,
     RESOLUTION,
     STEPS_PER_A,
     WIDTH_STEP,
@@ -16,12 +18,8 @@ from crack_md.neighbors.rules import (
     SmoothNeighbors,
     StrictNeighbors,
     bucket_of_width,
-    last_step,
-)
-from crack_md.neighbors.search import (
-    GROWTH,
-    MARGIN,
     first_radius,
+    last_step,
     lengths,
     lexicographic,
     pair_lengths,

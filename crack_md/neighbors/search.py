@@ -1,4 +1,4 @@
-"""Periodic pairs of atoms: the search, its distances, and the order that breaks ties.
+"""Periodic pairs of atoms: rules, the search, its distances, and what breaks ties.
 
 Ties at the cut are broken by distances rounded to `RESOLUTION`, so two ways to a table
 agree on every bit only if they round the same numbers. Products and sums are taken one
@@ -6,7 +6,9 @@ by one, since a fused multiply-add, a matrix product or a reciprocal would round
 otherwise on another device.
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import NamedTuple
 
@@ -18,7 +20,41 @@ from torch import Tensor
 from vesin import NeighborList
 
 from crack_md.errors import MissingDependencyError
-from crack_md.neighbors.rules import RESOLUTION, STEPS_PER_A, StrictNeighbors, last_step
+
+RESOLUTION = 1e-5
+"""Distances closer than this count as equal, in Å."""
+STEPS_PER_A = 1e5
+"""Steps of `RESOLUTION` in one Å: exact in floating point, which 1e-5 is not."""
+WIDTH_STEP = 4
+"""Smooth tables are padded to a multiple of this, so their shape seldom changes."""
+
+
+@dataclass(frozen=True)
+class StrictNeighbors:
+    """The nearest ``count`` neighbors of every atom inside ``cutoff`` (Å)."""
+
+    count: int = 20
+    cutoff: float = 12.0
+
+
+@dataclass(frozen=True)
+class SmoothNeighbors:
+    """All neighbors of every atom inside ``cutoff`` (Å)."""
+
+    cutoff: float = 5.0
+
+
+NeighborRule = StrictNeighbors | SmoothNeighbors
+
+
+def bucket_of_width(widest: int) -> int:
+    """Return the width of a smooth table whose widest row has so many neighbors."""
+    return max(1, math.ceil(widest / WIDTH_STEP)) * WIDTH_STEP
+
+
+def last_step(radius: float) -> int:
+    """Return the largest rounded distance, in steps, that is inside `radius` (Å)."""
+    return math.floor(radius * STEPS_PER_A + 0.5)
 
 
 def translations(

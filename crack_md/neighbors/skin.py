@@ -32,13 +32,13 @@ from crack_md.neighbors.candidates import (
     Selector,
     find_candidates,
 )
-from crack_md.neighbors.rules import (
+from crack_md.neighbors.search import (
     RESOLUTION,
     STEPS_PER_A,
     NeighborRule,
     StrictNeighbors,
+    translations,
 )
-from crack_md.neighbors.search import translations
 from crack_md.neighbors.table import SHORTEST_DISTANCE, build_graph, check_geometry
 
 

@@ -7,8 +7,15 @@ from torch import Tensor
 
 from crack_md.errors import StructureError
 from crack_md.graph import AtomGraph
-from crack_md.neighbors.rules import NeighborRule, StrictNeighbors, bucket_of_width
-from crack_md.neighbors.search import Pairs, all_pairs, nearest_pairs, slots
+from crack_md.neighbors.search import (
+    NeighborRule,
+    Pairs,
+    StrictNeighbors,
+    all_pairs,
+    bucket_of_width,
+    nearest_pairs,
+    slots,
+)
 
 SHORTEST_DISTANCE = 1e-2
 """Atoms closer than this are on top of each other and have no direction, in Å."""

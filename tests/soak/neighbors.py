@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from crack_md.neighbors import SmoothNeighbors, StrictNeighbors, build_graph
-from crack_md.neighbors.rules import STEPS_PER_A, NeighborRule, last_step
+from crack_md.neighbors.search import STEPS_PER_A, NeighborRule, last_step
 from tests.soak.records import Record, sweep
 
 Entry = tuple[int, int, int, int, int]
