@@ -5,7 +5,9 @@ exceptions are bugs and keep their traceback.
 """
 
 import inspect
+import signal
 import sys
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -95,12 +97,24 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    interruptions: list[int] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        interruptions.append(number)
+        signal.default_int_handler(number, frame)
+
+    # compiled code, as matplotlib's, turns the KeyboardInterrupt into errors of its own
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         app()
     except CrackError as error:
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(BAD_INPUT)
     except Exception as error:
+        if interruptions:
+            typer.echo("interrupted", err=True)
+            sys.exit(INTERRUPTED)
         if not is_full_disk(error):
             raise
         typer.echo(
