@@ -7,8 +7,10 @@ exceptions are bugs and keep their traceback.
 import inspect
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -95,34 +97,46 @@ def _options(
         typer.echo(context.get_help())
 
 
-def main() -> None:
-    """Run the command line."""
-    interruptions: list[int] = []
+@contextmanager
+def _noted_interruptions() -> Iterator[list[int]]:
+    """Note every Ctrl-C: compiled code, as matplotlib's, turns it into other errors."""
+    noted: list[int] = []
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        interruptions.append(number)
+    def note(number: int, frame: FrameType | None) -> None:
+        noted.append(number)
         signal.default_int_handler(number, frame)
 
-    # compiled code, as matplotlib's, turns the KeyboardInterrupt into errors of its own
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield noted  # someone else's, as under nohup
+        return
+    signal.signal(signal.SIGINT, note)
     try:
-        app()
-    except CrackError as error:
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(BAD_INPUT)
-    except Exception as error:
-        if interruptions:
-            typer.echo("interrupted", err=True)
-            sys.exit(INTERRUPTED)
-        if not is_full_disk(error):
-            raise
-        typer.echo(
-            f"error: {error}; free some space and repeat the command, which goes on "
-            "where it stopped",
-            err=True,
-        )
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(INTERRUPTED)
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def main() -> None:
+    """Run the command line."""
+    with _noted_interruptions() as interruptions:
+        try:
+            app()
+        except CrackError as error:
+            _end(f"error: {' '.join(str(error).split())}", BAD_INPUT)
+        except KeyboardInterrupt:
+            _end("interrupted", INTERRUPTED)
+        except Exception as error:
+            if interruptions:
+                _end("interrupted", INTERRUPTED)
+            if not is_full_disk(error):
+                raise
+            _end(
+                f"error: {error}; free some space and repeat the command, which goes "
+                "on where it stopped",
+                BAD_INPUT,
+            )
+
+
+def _end(line: str, code: int) -> NoReturn:
+    typer.echo(line, err=True)
+    sys.exit(code)

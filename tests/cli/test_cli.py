@@ -1,6 +1,8 @@
 """The command line as a whole: help, version, and how it ends."""
 
+import contextlib
 import errno
+import signal
 import sys
 from pathlib import Path
 
@@ -122,6 +124,25 @@ def test_interruption_is_code_130(
     add_failing_command(monkeypatch, KeyboardInterrupt())
     assert run_main(monkeypatch, "fail") == 130
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_interruption_that_became_another_error_is_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Compiled code, as matplotlib's, turns Ctrl-C into an error of its own."""
+    monkeypatch.setattr(
+        cli.app, "registered_commands", list(cli.app.registered_commands)
+    )
+
+    @cli.app.command("fail")
+    def fail() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise ValueError("Invalid bounding box")
+
+    assert run_main(monkeypatch, "fail") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_full_disk_is_one_line_and_code_two(

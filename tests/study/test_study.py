@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,6 +68,22 @@ def test_a_result_is_what_training_and_evaluation_give(
     assert found["force_mae_meV_per_A"] == expected.force_mae_meV_per_A
     assert found["energy_mae_meV"] == expected.energy_mae_meV
     assert found["n_frames"] == 16
+
+
+def test_frames_that_a_recipe_leaves_out_are_not_measured(
+    plan: Plan, dataset: Path
+) -> None:
+    run, cache = plan.students[1], DataCache()
+    student = load_model(run.folder / "student.pt")
+    largest = [
+        np.linalg.norm(frame.forces, axis=1).max()
+        for frame in cache.dataset(dataset).structures
+    ]
+    limit = sorted(largest)[5]
+    data = run.config.data.model_copy(update={"largest_force": limit})
+    config = run.config.model_copy(update={"data": data})
+    frames = cache.evaluation_frames(run.evaluate, config, student)
+    assert len(frames) == 6
 
 
 def test_a_result_has_cost_losses_and_size(plan: Plan) -> None:
