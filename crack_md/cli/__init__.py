@@ -4,13 +4,15 @@ Every error that bad input can cause ends as one line on stderr and exit code 2.
 exceptions are bugs and keep their traceback.
 """
 
+import _thread
 import inspect
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -31,6 +33,7 @@ from crack_md.cli.help import Command, Group
 from crack_md.errors import CrackError
 from crack_md.files import is_full_disk
 
+REPEATED_AFTER_S = 0.02
 BAD_INPUT = 2
 INTERRUPTED = 130
 
@@ -99,8 +102,21 @@ def _options(
 
 @contextmanager
 def _noted_interruptions() -> Iterator[list[int]]:
-    """Note every Ctrl-C: compiled code, as matplotlib's, turns it into other errors."""
+    """Note every Ctrl-C, and repeat those that Python ignores.
+
+    Compiled code, as matplotlib's, turns the KeyboardInterrupt into other errors, and
+    Python drops it in finalizers.
+    """
     noted: list[int] = []
+    report = sys.unraisablehook
+
+    def repeat(dropped: Any) -> None:
+        if dropped.exc_type is KeyboardInterrupt:
+            again = threading.Timer(REPEATED_AFTER_S, _thread.interrupt_main)
+            again.daemon = True
+            again.start()
+        else:
+            report(dropped)
 
     def note(number: int, frame: FrameType | None) -> None:
         noted.append(number)
@@ -110,9 +126,11 @@ def _noted_interruptions() -> Iterator[list[int]]:
         yield noted  # someone else's, as under nohup
         return
     signal.signal(signal.SIGINT, note)
+    sys.unraisablehook = repeat
     try:
         yield noted
     finally:
+        sys.unraisablehook = report
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,27 @@ def test_an_interruption_that_became_another_error_is_one(
     assert run_main(monkeypatch, "fail") == 130
     assert capsys.readouterr().err == "interrupted\n"
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_an_interruption_in_a_finalizer_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Python ignores exceptions there, and would go on as if nobody had asked."""
+    monkeypatch.setattr(
+        cli.app, "registered_commands", list(cli.app.registered_commands)
+    )
+
+    class Finalized:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    @cli.app.command("go-on")
+    def go_on() -> None:
+        Finalized()
+        time.sleep(10)
+
+    assert run_main(monkeypatch, "go-on") == 130
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_full_disk_is_one_line_and_code_two(
