@@ -188,8 +188,6 @@ class LoopConfig(Section):
     """The last student explores as well, for the table; nothing of it is labelled."""
     evaluate_frames: int | None = Field(default=None, ge=1)
     """Measure on so many validation and held-out frames, evenly spaced."""
-    domain_frames: int = Field(default=2000, ge=2)
-    """Training frames that tell how the student's data look from inside."""
 
 
 def load_loop(path: Path, overrides: Sequence[str] = ()) -> LoopConfig:

@@ -6,14 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from crack_md.calculators.crack import training_statistics
 from crack_md.data.dataset import LabelledStructure
 from crack_md.files import write_atomically
 from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import ForceField
 from crack_md.training.config import TrainConfig, assign, check_config, read_tree
 from crack_md.training.data.source import TrainingData, read_training_data, usable
-from crack_md.training.evaluation import evaluate, known_frames
+from crack_md.training.evaluation import evaluate, known_frames, measure_domain
 from crack_md.training.loop.build import build_frames
 from crack_md.training.loop.train import train
 from crack_md.training.on_policy.config import LoopConfig
@@ -118,9 +117,10 @@ def _measured(
     data: TrainingData,
     replay: Sequence[tuple[Path, int]],
 ) -> dict[str, Any]:
-    """Save the student with its statistics; return its errors and what it had."""
+    """Save the student of a round; return its errors and what it had."""
     student = load_model(recipe.run.folder / "student.pt")
-    _save_with_statistics(student, data.train, loop.config.domain_frames, here)
+    here.path.mkdir(parents=True, exist_ok=True)
+    save_model(_with_domain(student, data), here.student)
     limit = loop.config.evaluate_frames
     held_out = usable(loop.base.select("test"), recipe.data)
     repeats = replay[0][1] if replay else None
@@ -166,17 +166,16 @@ def evenly(
     return [frames[place * len(frames) // limit] for place in range(limit)]
 
 
-def _save_with_statistics(
-    student: ForceField,
-    frames: Sequence[LabelledStructure],
-    limit: int,
-    here: RoundFolder,
-) -> None:
-    chosen = [one.atoms for one in evenly(frames, limit)]
-    statistics = training_statistics(student, chosen)
-    metadata = replace(student.metadata, feature_statistics=statistics)
-    here.path.mkdir(parents=True, exist_ok=True)
-    save_model(ForceField(student.network, student.scale, metadata), here.student)
+def _with_domain(student: ForceField, data: TrainingData) -> ForceField:
+    """Return a student that can tell how far a frame is from its training data.
+
+    Trained ones can; those that a loop begins with may be older.
+    """
+    if student.metadata.feature_statistics is not None:
+        return student
+    domain = measure_domain(student, build_frames(data.train, student))
+    metadata = replace(student.metadata, feature_statistics=domain)
+    return ForceField(student.network, student.scale, metadata)
 
 
 def _replay(sets: Sequence[tuple[Path, int]]) -> list[dict[str, Any]]:

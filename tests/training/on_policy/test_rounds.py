@@ -121,7 +121,7 @@ def test_killed_after_every_event_it_ends_up_the_same(
         RunFolder, "save_checkpoint", lambda run, state: (run.path, state["step"])
     )
     kill_after(student, "train", lambda recipe: (recipe.run.folder,))
-    kill_after(student, "_save_with_statistics", lambda *args: (args[-1].path,))
+    kill_after(student, "save_model", lambda _, path: (path,))
     kill_after(RowWriter, "append", lambda rows, *_: (rows.path, rows.done))
     kill_after(RowWriter, "finish", lambda rows, _: (rows.path,))
     kill_after(explore, "_write_quarantine", lambda _, path: (path,))
@@ -138,7 +138,7 @@ def test_killed_after_every_event_it_ends_up_the_same(
     assert Counter(event[0] for event in killed) == {
         "save_checkpoint": 3,  # after 4 and 8 steps, and after 4 in round 1
         "train": 2,
-        "_save_with_statistics": 2,
+        "save_model": 2,
         "append": 5,  # starts, two groups explored, selected, labelled
         "finish": 4,
         "_write_quarantine": 1,
