@@ -62,73 +62,50 @@ def orthogonalize(
     return x.mT if is_tall else x
 
 
-class Muon(torch.optim.Optimizer):
-    """Orthogonal steps in groups that say so, Adam's in the others.
+class Muon(torch.optim.AdamW):
+    """Orthogonal steps in groups that say so, AdamW's in the others.
 
     Args:
         groups: Of parameters, each with "weight_decay" and "is_orthogonal".
         lr: Learning rate of both kinds.
         momentum: Of orthogonal steps, with Nesterov's correction.
-        betas: Of Adam.
     """
 
     def __init__(
-        self,
-        groups: list[dict[str, Any]],
-        *,
-        lr: float,
-        momentum: float = 0.95,
-        betas: tuple[float, float] = (0.9, 0.999),
+        self, groups: list[dict[str, Any]], *, lr: float, momentum: float = 0.95
     ) -> None:
-        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": 1e-8}
-        super().__init__(groups, defaults)
+        super().__init__(groups, lr=lr, foreach=True)
+        self.momentum = momentum
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take one step with the gradients at hand."""
         assert closure is None, "steps are taken once for each gradient"
+        done: dict[Tensor, Tensor] = {}
         for group in self.param_groups:
-            moved = [p for p in group["params"] if p.grad is not None]
-            if not moved:
+            if not group["is_orthogonal"]:
                 continue
-            torch._foreach_mul_(moved, 1 - group["lr"] * group["weight_decay"])
-            if group["is_orthogonal"]:
-                self._step_orthogonal(group, moved)
-            else:
-                self._step_adam(group, moved)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._step_orthogonal(group, weight, weight.grad)
+                    # without a gradient AdamW passes over it
+                    done[weight], weight.grad = weight.grad, None
+        super().step()
+        for weight, gradient in done.items():
+            weight.grad = gradient
 
-    def _step_orthogonal(self, group: dict[str, Any], moved: list[Tensor]) -> None:
-        for weight in moved:
-            assert weight.grad is not None
-            state = self.state[weight]
-            if not state:
-                state["momentum"] = torch.zeros_like(weight)
-            momentum = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-            direction = torch.lerp(weight.grad, momentum, group["momentum"])
-            size = STEP_RMS * max(weight.shape[-2:]) ** 0.5
-            weight.add_(orthogonalize(direction), alpha=-group["lr"] * size)
-
-    def _step_adam(self, group: dict[str, Any], moved: list[Tensor]) -> None:
-        states = [self.state[weight] for weight in moved]
-        for weight, state in zip(moved, states, strict=True):
-            if not state:
-                state["n_steps"] = torch.zeros(())
-                state["first"] = torch.zeros_like(weight)
-                state["second"] = torch.zeros_like(weight)
-            state["n_steps"] += 1
-        n_steps = float(states[0]["n_steps"])
-        gradients = [weight.grad for weight in moved if weight.grad is not None]
-        first = [state["first"] for state in states]
-        second = [state["second"] for state in states]
-        beta_1, beta_2 = group["betas"]
-        torch._foreach_lerp_(first, gradients, 1 - beta_1)
-        torch._foreach_mul_(second, beta_2)
-        torch._foreach_addcmul_(second, gradients, gradients, 1 - beta_2)
-        scale = torch._foreach_sqrt(second)
-        torch._foreach_div_(scale, (1 - beta_2**n_steps) ** 0.5)
-        torch._foreach_add_(scale, group["eps"])
-        rate = group["lr"] / (1 - beta_1**n_steps)
-        torch._foreach_addcdiv_(moved, first, scale, -rate)
+    def _step_orthogonal(
+        self, group: dict[str, Any], weight: Tensor, gradient: Tensor
+    ) -> None:
+        state = self.state[weight]
+        if not state:
+            # AdamW asks every state that it loads for its step
+            state |= {"step": torch.zeros(()), "average": torch.zeros_like(weight)}
+        average = state["average"].lerp_(gradient, 1 - self.momentum)
+        direction = torch.lerp(gradient, average, self.momentum)
+        size = STEP_RMS * max(weight.shape[-2:]) ** 0.5
+        weight.mul_(1 - group["lr"] * group["weight_decay"])
+        weight.add_(orthogonalize(direction), alpha=-group["lr"] * size)
 
 
 def muon(module: nn.Module, *, lr: float, weight_decay: float, n_elements: int) -> Muon:
