@@ -206,7 +206,14 @@ def _verbs(entry: str, commands: Any) -> set[str]:
         lines = Path(commands).read_text().splitlines()
     else:
         lines = commands.splitlines() if isinstance(commands, str) else commands
-    return {words[0] for line in lines if (words := line.split())}
+    verbs = set()
+    for line in lines:
+        match line.split():
+            case ["include", path, *_] if Path(path).is_file():
+                verbs |= _verbs("file", path)
+            case [verb, *_]:
+                verbs.add(verb)
+    return verbs
 
 
 def _check_engine(lmp: Any) -> None:

@@ -266,6 +266,19 @@ def test_a_script_that_loses_the_fix_is_refused(
         lmp.file(str(script))
 
 
+def test_a_run_in_an_included_file_is_refused_without_the_fix(
+    lmp: Any, student: CrackCalculator, tmp_path: Path
+) -> None:
+    attach(lmp, student, elements=fill(lmp, slab()))
+    lmp.command("unfix crack")
+    (tmp_path / "outer").write_text(f"include {tmp_path}/inner\n")
+    (tmp_path / "inner").write_text("fix integrator all nve\nrun 1\n")
+    before = lmp.extract_global("ntimestep")
+    with pytest.raises(CrackError, match="fix crack is gone"):
+        lmp.command(f"include {tmp_path}/outer")
+    assert lmp.extract_global("ntimestep") == before
+
+
 def test_several_ranks_are_refused(tmp_path: Path) -> None:
     beside = Path(sys.executable).with_name("mpiexec")
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
