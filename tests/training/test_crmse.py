@@ -129,7 +129,7 @@ def test_hot_chains_are_worth_one_warning(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.records
     with torch.no_grad():
         well.coefficients += 1.0  # all energies rise by about an eV and more
-    contrast.chains.replicas.refresh()
+    contrast.chains.advance(1)
     contrast.report(objective)
     contrast.report(objective)
     assert len(caplog.records) == 1

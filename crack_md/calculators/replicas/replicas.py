@@ -188,15 +188,6 @@ class ReplicaDynamics:
         )
         return self.start_again(new, reasons) if reasons else new
 
-    def refreshed(self, state: ReplicaState) -> ReplicaState:
-        """Return the state with forces asked for again.
-
-        Raises:
-            StructureError: there are none on a replica.
-        """
-        answer = self._evaluate(state.positions, required=self._all)
-        return state._replace(energies=answer.energies, forces=answer.forces)
-
     def start_again(
         self, state: ReplicaState, reasons: Mapping[int, str]
     ) -> ReplicaState:
@@ -375,14 +366,6 @@ class Replicas:
             StructureError: there are no forces on what they start from.
         """
         self._state = self._dynamics.start_again(self._state, reasons)
-
-    def refresh(self) -> None:
-        """Ask for the forces again: the model behind them has changed.
-
-        Raises:
-            StructureError: there are none on some replica.
-        """
-        self._state = self._dynamics.refreshed(self._state)
 
     def structures(self) -> list[Atoms]:
         """Return the replicas as they are, with velocities, energies and forces."""

@@ -25,8 +25,6 @@ from crack_md.neighbors import all_pairs
 from crack_md.training.on_policy.config import DivergenceLimits, Dynamics
 from crack_md.training.on_policy.starts import Start, Visit
 
-REASONS = ("not_finite", "force", "energy_jump", "contact", "evaporated")
-
 
 def why_forces_diverged(
     energy: float,

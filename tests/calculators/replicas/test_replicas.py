@@ -341,15 +341,6 @@ def test_a_state_of_other_replicas_is_refused() -> None:
         replicas.load_state_dict({})
 
 
-def test_forces_can_follow_a_model_that_changes() -> None:
-    springs = Springs(1.0)
-    replicas = Replicas(trapped(2), springs, WARM)
-    springs.stiffness = 3.0
-    replicas.refresh()
-    np.testing.assert_allclose(replicas.state.forces, -3 * replicas.state.positions)
-    assert replicas.state.step_count == 0
-
-
 # ---------------------------------------------------------------------- arguments
 
 
