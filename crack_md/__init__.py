@@ -7,6 +7,7 @@
 Names are loaded when they are first used, so that the command line starts at once.
 """
 
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,22 +33,36 @@ __all__ = [
     "train",
 ]
 
-_HOMES = {
-    "CrackCalculator": "crack_md.calculators",
-    "check_sampling": "crack_md.api.runs",
-    "compute_phonons": "crack_md.api.runs",
-    "load_model": "crack_md.models.checkpoint",
-    "relax": "crack_md.api.runs",
-    "run_md": "crack_md.api.runs",
-    "screen": "crack_md.api.screening",
-    "train": "crack_md.api.runs",
-}
+
+def load_lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package that loads names when first used.
+
+    Args:
+        package: its ``__name__``.
+        homes: the module of every name, as seen from the package.
+    """
+
+    def load(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+
+    return load
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'crack_md' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = load_lazily(
+    __name__,
+    {
+        "CrackCalculator": "calculators",
+        "check_sampling": "api.runs",
+        "compute_phonons": "api.runs",
+        "load_model": "models.checkpoint",
+        "relax": "api.runs",
+        "run_md": "api.runs",
+        "screen": "api.screening",
+        "train": "api.runs",
+    },
+)
 
 
 def __dir__() -> list[str]:

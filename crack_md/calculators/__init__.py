@@ -4,8 +4,9 @@ Names are loaded when they are first used: what needs no PyTorch does not load i
 Workflows import from the modules that do without, as `concurrent`.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from crack_md import load_lazily
 
 if TYPE_CHECKING:
     from crack_md.calculators.batched import SeveralDevices
@@ -24,17 +25,14 @@ __all__ = [
     "run_together",
 ]
 
-_HOMES = {
-    "BatchEvaluator": "evaluator",
-    "CrackCalculator": "crack",
-    "Langevin": "replicas.langevin",
-    "Replicas": "replicas.replicas",
-    "SeveralDevices": "batched",
-    "run_together": "concurrent",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = load_lazily(
+    __name__,
+    {
+        "BatchEvaluator": "evaluator",
+        "CrackCalculator": "crack",
+        "Langevin": "replicas.langevin",
+        "Replicas": "replicas.replicas",
+        "SeveralDevices": "batched",
+        "run_together": "concurrent",
+    },
+)
