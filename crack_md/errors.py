@@ -13,6 +13,8 @@ The command line turns each of them into one line on stderr and exit code 2. Mes
 say what is wrong, what was found, what was expected, and what to do next.
 """
 
+from collections.abc import Iterable
+
 
 class CrackError(Exception):
     """Base of all errors that bad input can cause."""
@@ -52,3 +54,28 @@ class MissingDependencyError(CrackError, ImportError):
             f"{purpose} needs the package '{package}', which is not installed; "
             f"install it with: pip install 'crack-md[{extra}]'"
         )
+
+
+def describe_unknown_elements(
+    needed: Iterable[str],
+    known: Iterable[str],
+    *,
+    by: str = "the model",
+    of: str = "",
+) -> str:
+    """Return in words which elements a model does not know; empty where it knows all.
+
+    Args:
+        needed: symbols.
+        known: symbols of what it was trained on.
+        by: what should know them.
+        of: what they are in, as in ``", which OH holds"``.
+    """
+    trained_on = sorted(set(known))
+    unknown = sorted(set(needed) - set(trained_on))
+    if not unknown:
+        return ""
+    return (
+        f"{by} does not know {', '.join(unknown)}{of}; it was trained on "
+        f"{', '.join(trained_on)}"
+    )

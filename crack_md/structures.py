@@ -25,6 +25,8 @@ from crack_md.errors import ConfigError, DataError
 from crack_md.files import as_plain, executes_in_spreadsheets, file_sha256
 from crack_md.input_files import check_file, check_regular, open_database
 
+NONMETALS = frozenset([1, 6, 7, 8, 9, 15, 16, 17, 34, 35, 53])
+"""Atomic numbers of what may be an adsorbate on a metal; B and Si make alloys."""
 DATABASES = frozenset({".db", ".json", ".aselmdb"})
 IN_FOLDERS = frozenset(
     [

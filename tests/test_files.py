@@ -6,7 +6,7 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from crack_md.errors import DataError
+from crack_md.errors import DataError, describe_unknown_elements
 from crack_md.files import (
     claim_folder,
     csv_bytes,
@@ -78,3 +78,12 @@ def test_fingerprint_sees_all_that_moves_atoms():
     changed[3].pbc = False
     changed[4].set_masses([60.0, 16.0])
     assert len({known, *map(structure_sha256, changed)}) == 6
+
+
+def test_unknown_elements_are_told_in_the_same_words_everywhere() -> None:
+    assert describe_unknown_elements(["O", "Pt"], ["H", "O", "Pt"]) == ""
+    assert describe_unknown_elements(
+        list("CON"), ["Pt", "O"], of=", which CON holds"
+    ) == ("the model does not know C, N, which CON holds; it was trained on O, Pt")
+    said = describe_unknown_elements(["Fe"], ["O"], by="the teacher emt")
+    assert said == "the teacher emt does not know Fe; it was trained on O"

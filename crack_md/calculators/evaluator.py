@@ -15,7 +15,12 @@ from jaxtyping import Float
 from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.engine import CompiledEngine, EagerEngine
-from crack_md.errors import ConfigError, CrackError, StructureError
+from crack_md.errors import (
+    ConfigError,
+    CrackError,
+    StructureError,
+    describe_unknown_elements,
+)
 from crack_md.graph import AtomGraph, batch_graphs, edge_vectors, graph_to
 from crack_md.models.domain import nearness
 from crack_md.models.force_field import ForceField, ModelMetadata, Prediction
@@ -34,13 +39,9 @@ def check_structure(atoms: ase.Atoms, model: ForceField) -> None:
         StructureError: elements unlike training, or no adsorbate for an
             adsorption-energy model.
     """
-    known = set(model.metadata.elements)
-    unknown = sorted(set(atoms.numbers.tolist()) - known)
-    if unknown:
-        raise StructureError(
-            f"the model does not know {_symbols(unknown)}; it was trained on "
-            f"{_symbols(sorted(known))}"
-        )
+    known = [chemical_symbols[z] for z in model.metadata.elements]
+    if refusal := describe_unknown_elements(atoms.symbols, known):
+        raise StructureError(refusal)
     if model.metadata.energy_reference == "adsorption":
         _check_adsorbate(atoms)
 
@@ -63,10 +64,6 @@ def _check_adsorbate(atoms: ase.Atoms) -> None:
         f"this model predicts adsorption energies, and {atoms.get_chemical_formula()} "
         f"has {seen}; bulks, clean slabs and molecules need a total-energy model"
     )
-
-
-def _symbols(numbers: list[int]) -> str:
-    return ", ".join(chemical_symbols[number] for number in numbers)
 
 
 Arrays = dict[str, np.ndarray]

@@ -15,7 +15,12 @@ from rich.console import Console
 from rich.text import Text
 
 from crack_md.cli.common import Heading, build_table, explain_left_out
-from crack_md.errors import ConfigError, CrackError, StructureError
+from crack_md.errors import (
+    ConfigError,
+    CrackError,
+    StructureError,
+    describe_unknown_elements,
+)
 from crack_md.progress import show_progress
 
 if TYPE_CHECKING:
@@ -146,16 +151,14 @@ def _structures(
 
     if path is not None:
         return [(one.get_chemical_formula(), one) for one in read_structures(path)]
-    missing = [
-        symbol
-        for symbol in ("Pt", "O")
-        if chemical_symbols.index(symbol) not in metadata.elements
-    ]
-    if missing:
+    refusal = describe_unknown_elements(
+        ["Pt", "O"],
+        [chemical_symbols[z] for z in metadata.elements],
+        of=", which the default structures, O on Pt(111), hold",
+    )
+    if refusal:
         raise ConfigError(
-            f"the default structures are O on Pt(111), and the model does not know "
-            f"{' and '.join(missing)}; name a file of structures: "
-            "crack-md bench MODEL STRUCTURES"
+            f"{refusal}; name a file of structures: crack-md bench MODEL STRUCTURES"
         )
     return [("O/Pt(111)", platinum_slab(size)) for size in sizes]
 

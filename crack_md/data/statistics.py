@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from crack_md.data.dataset import LabelledStructure
 from crack_md.errors import DataError
 from crack_md.models.force_field import EnergyReference, EnergyScale
-from crack_md.models.limits import NONMETALS, LabelSpread, bonded_groups
+from crack_md.models.limits import LabelSpread, bonded_groups
 from crack_md.models.short_range import ShortRange
 from crack_md.neighbors import all_pairs
+from crack_md.structures import NONMETALS
 
 PRESSED_EV = 0.1
 """Short-range repulsion per atom beyond which a frame says little about the others."""

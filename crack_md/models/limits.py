@@ -22,8 +22,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from crack_md.errors import CheckpointError
+from crack_md.structures import NONMETALS
 
-NONMETALS = frozenset({1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 34, 35, 53})
 NEAR_SURFACE_A = 3.0
 """Depth of the first two layers of close-packed metals, 1.8 to 2.4 Å apart."""
 BONDED = 1.25

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 from ase.calculators.calculator import BaseCalculator
 
+from crack_md.errors import describe_unknown_elements
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -50,14 +52,9 @@ class ModelInfo:
             symbols: of a structure or an adsorbate.
             of: what holds them, such as ``", which OH holds"``.
         """
-        needed = set(symbols)
-        unknown = sorted(needed - (self.elements or needed))
-        if not unknown:
+        if self.elements is None:
             return ""
-        known = ", ".join(sorted(self.elements or ()))
-        return (
-            f"the model was not trained on {', '.join(unknown)}{of}; it knows {known}"
-        )
+        return describe_unknown_elements(symbols, self.elements, of=of)
 
 
 def domain_distance(calculator: BaseCalculator) -> float | None:

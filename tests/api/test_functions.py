@@ -139,7 +139,7 @@ def test_dynamics_go_on(tmp_path: Path) -> None:
     assert result.step == 10
     assert result.summary["cost"]["steps_done_now"] == 5
     assert "finished" in result._repr_html_()
-    with pytest.raises(StructureError, match="not trained on Fe"):
+    with pytest.raises(StructureError, match="does not know Fe; it was trained on"):
         run_md(bulk("Fe"), EMT(), out=tmp_path / "iron")
     assert not (tmp_path / "iron").exists()
 

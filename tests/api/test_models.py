@@ -66,5 +66,5 @@ def test_distance_is_that_of_neighbors_for_all_others() -> None:
 def test_model_must_know_the_adsorbate() -> None:
     info = ModelInfo("m", "0", "adsorption", {}, frozenset(["Pt", "O"]))
     ScreenSettings().check_for(info)
-    with pytest.raises(ConfigError, match=r"not trained on C, which CO holds.*O, Pt"):
+    with pytest.raises(ConfigError, match=r"not know C, which CO holds.*O, Pt"):
         ScreenSettings(adsorbates=parse_adsorbates("CO:C")).check_for(info)

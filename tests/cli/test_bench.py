@@ -66,7 +66,7 @@ def test_default_slabs_in_another_precision(student: Path) -> None:
 def test_what_cannot_be_measured_is_said_in_one_line(tmp_path: Path) -> None:
     without = tiny_model(metadata=ModelMetadata("total", (1, 8)))
     save_model(without, tmp_path / "water.pt")
-    with pytest.raises(ConfigError, match=r"does not know Pt; name a file"):
+    with pytest.raises(ConfigError, match=r"does not know Pt, which.*; name a file"):
         run(tmp_path / "water.pt")
     with pytest.raises(ConfigError, match=r"--atoms 'many'"):
         run(tmp_path / "water.pt", "--atoms", "many")

@@ -130,7 +130,7 @@ def test_model_of_ours_resumes_to_the_same_bits(tmp_path: Path):
     ("arguments", "message"),
     [
         (["absent.traj"], "no such file: 'absent.traj'"),
-        (["iron.traj"], "the model was not trained on Fe; it knows Ag, "),
+        (["iron.traj"], "the model does not know Fe; it was trained on Ag, "),
         (["slab.traj", "--index", "3"], "--index is 3, and 'slab.traj' has 1"),
         (["slab.traj", "--temperature", "-3"], "temperature_K is -3.0"),
         (["slab.traj", "--ensemble", "npt"], "npt needs a bulk"),

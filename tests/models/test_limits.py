@@ -171,3 +171,9 @@ def test_plain_containers_keep_everything():
 def test_unusable_limits_are_refused(content: dict[str, object]):
     with pytest.raises(CheckpointError, match="limits"):
         Limits.from_plain(content)
+
+
+def test_silicon_belongs_to_the_slab_as_it_does_in_a_screening():
+    """O* on a silicide is O*; B and Si were counted into the adsorbate here."""
+    silicide = with_oxygen(slab("Si", "Pt", "Pt"))
+    assert Limits(adsorbates=("O",)).distance(silicide)[0] <= 1

@@ -22,7 +22,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
-from crack_md.errors import StructureError, TeacherError
+from crack_md.errors import StructureError, TeacherError, describe_unknown_elements
 
 VACUUM = 12.0
 """Å between images along a direction that is not periodic; beyond the reach of one
@@ -102,13 +102,15 @@ def check_elements(atoms: Atoms, teacher: Teacher) -> None:
     """Raise TeacherError if the structure has an element unknown to the teacher."""
     if teacher.elements is None:
         return
-    unknown = sorted(set(atoms.numbers.tolist()) - teacher.elements)
-    if unknown:
-        symbols = ", ".join(chemical_symbols[number] for number in unknown)
+    refusal = describe_unknown_elements(
+        atoms.symbols,
+        [chemical_symbols[number] for number in teacher.elements],
+        by=f"the teacher {teacher.name}",
+        of=f", which {atoms.get_chemical_formula()} holds",
+    )
+    if refusal:
         raise TeacherError(
-            f"{atoms.get_chemical_formula()} contains {symbols}, which the teacher "
-            f"{teacher.name} does not know; leave these structures out or take a "
-            f"teacher trained on {symbols}"
+            f"{refusal}; leave these structures out or take another teacher"
         )
 
 

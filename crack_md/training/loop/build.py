@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
+from ase.data import chemical_symbols
 from jaxtyping import Int
 from torch import Tensor
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.statistics import fit_energy_scale, fit_isolated_references
-from crack_md.errors import ConfigError
+from crack_md.errors import ConfigError, describe_unknown_elements
 from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.checkpoint import load_model
 from crack_md.models.domain import ShortestDistances
@@ -66,12 +67,14 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
         )
         return ForceField(network, _with_isolated(scale, network, data), metadata)
     start = load_model(config.init_from)
-    missing = set(metadata.elements) - set(start.metadata.elements)
-    if missing:
-        raise ConfigError(
-            f"student.init_from {config.init_from} was not trained on the elements "
-            f"{sorted(missing)} of the dataset; start from another model or from none"
-        )
+    refusal = describe_unknown_elements(
+        [chemical_symbols[number] for number in metadata.elements],
+        [chemical_symbols[number] for number in start.metadata.elements],
+        by=f"student.init_from {config.init_from}",
+        of=", which the dataset holds",
+    )
+    if refusal:
+        raise ConfigError(f"{refusal}; start from another model or from none")
     copy_matching_weights(
         start.network,
         network,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
-from ase.data import chemical_symbols, covalent_radii
+from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from scipy.special import chdtri
@@ -22,6 +22,7 @@ from scipy.special import chdtri
 from crack_md.errors import DataError
 from crack_md.files import read_json
 from crack_md.progress import ProgressEvent, Report
+from crack_md.structures import NONMETALS
 from crack_md.workflows.md.integrators import (
     Integrator,
     build_dynamics,
@@ -39,7 +40,6 @@ from crack_md.workflows.md.output import (
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.summary import FINISHED, SUMMARY_FILE
 from crack_md.workflows.model_info import domain_distance
-from crack_md.workflows.surfaces.surface_atoms import NONMETALS
 
 HOT_FACTOR = 3.0
 HOT_CHANCE = 1e-12
@@ -76,7 +76,7 @@ class StopRules:
         """Return the rules for a run that starts with these atoms."""
         chance = float(chdtri(dof, HOT_CHANCE)) / dof
         first, second = _pairs(atoms, BOND_SCALE)
-        covalent = np.isin(atoms.numbers, _nonmetals())
+        covalent = np.isin(atoms.numbers, sorted(NONMETALS))
         stays = covalent[first] & covalent[second] & (first < second)
         near, _ = _pairs(atoms, ALONE_SCALE)
         return cls(
@@ -129,10 +129,6 @@ def _pairs(atoms: Atoms, scale: float) -> tuple[NDArray[np.int_], NDArray[np.int
     cutoffs = [scale * covalent_radii[number] for number in atoms.numbers]
     first, second = neighbor_list("ij", atoms, cutoffs)
     return first, second
-
-
-def _nonmetals() -> list[int]:
-    return [chemical_symbols.index(symbol) for symbol in NONMETALS]
 
 
 RESTART_FILE = "restart.npz"

@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
 from crack_md.files import claim_folder, keep_conditions, package_versions, write_json
-from crack_md.structures import structure_sha256
+from crack_md.structures import NONMETALS, structure_sha256
 from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 from crack_md.workflows.surfaces.slab import heights
-from crack_md.workflows.surfaces.surface_atoms import NONMETALS
 
 MODES_FILE = "modes.json"
 DISPLACEMENT_A = 0.01
@@ -74,7 +73,7 @@ def adsorbate_atoms(atoms: Atoms) -> tuple[int, ...]:
     tags = atoms.get_tags()
     if set(tags) == {0, 1, 2}:
         return tuple(int(index) for index in np.flatnonzero(tags == 2))
-    metals = ~np.isin(atoms.get_chemical_symbols(), sorted(NONMETALS))
+    metals = ~np.isin(atoms.numbers, sorted(NONMETALS))
     height = heights(atoms)
     for upward in (height, -height):
         foreign = _foreign_on_top(atoms, upward)
@@ -90,9 +89,8 @@ def _foreign_on_top(
     atoms: Atoms, height: Float[Array, " atom"]
 ) -> Bool[NDArray[np.bool_], " atom"]:
     """Return which atoms of the upper half are nonmetals that the lower one lacks."""
-    symbols = np.array(atoms.get_chemical_symbols())
     low = height < 0.5 * (height.min() + height.max())
-    return np.isin(symbols, sorted(NONMETALS - set(symbols[low]))) & ~low
+    return np.isin(atoms.numbers, sorted(NONMETALS - set(atoms.numbers[low]))) & ~low
 
 
 def local_modes(

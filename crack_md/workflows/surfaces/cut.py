@@ -21,10 +21,9 @@ from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError
-from crack_md.structures import StructureEntry
+from crack_md.structures import NONMETALS, StructureEntry
 from crack_md.workflows.surfaces.orientation import crystal_planes
 from crack_md.workflows.surfaces.slab import SlabError, check_structure, vacuum_axes
-from crack_md.workflows.surfaces.surface_atoms import NONMETALS
 from crack_md.workflows.surfaces.symmetry import kinds_of, operations, primitive_cell
 
 Matrix = NDArray[np.float64]
@@ -401,7 +400,7 @@ def _trim(side: _Side, thickness_A: float) -> Atoms:
     """
     pile, layer = side.pile, side.layer
     heights = np.bincount(layer, pile.positions[:, 2]) / np.bincount(layer)
-    step = 1 if NONMETALS.isdisjoint(pile.symbols) else side.period
+    step = 1 if NONMETALS.isdisjoint(pile.numbers.tolist()) else side.period
     lowest = side.last - step + 1
     while lowest > 0 and heights[side.last] - heights[lowest] < thickness_A - 1e-3:
         lowest -= step

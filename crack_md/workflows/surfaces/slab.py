@@ -19,6 +19,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
+from crack_md.structures import NONMETALS
 from crack_md.workflows.surfaces.orientation import (
     LAYER_GAP_A,
     ConstraintError,
@@ -28,11 +29,7 @@ from crack_md.workflows.surfaces.orientation import (
     partly_held_atoms,
     turn_upright,
 )
-from crack_md.workflows.surfaces.surface_atoms import (
-    NONMETALS,
-    adsorbed_atoms,
-    exposed_atoms,
-)
+from crack_md.workflows.surfaces.surface_atoms import adsorbed_atoms, exposed_atoms
 
 OVERLAP_A = 0.7
 """Nuclei nearer than this (H-H in H2 is 0.74 Å) mean a broken structure."""
@@ -120,7 +117,7 @@ def _tagged_as_adsorbate(slab: Atoms, layer: NDArray[np.int_]) -> NDArray[np.boo
     marked = marked & top
     # one atom among others of its layer is a dopant that somebody marked
     is_alone = bool((marked == top).all())
-    nonmetal = np.isin(np.array(slab.symbols), sorted(NONMETALS))
+    nonmetal = np.isin(slab.numbers, sorted(NONMETALS))
     return np.asarray(marked & (nonmetal | is_alone), dtype=bool)
 
 

@@ -17,6 +17,8 @@ from ase.data import atomic_numbers, covalent_radii
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
+from crack_md.structures import NONMETALS
+
 CONTACT_SCALE = 1.15
 """The ball is larger than a bond, or it would fall through the hollows of Au(100)."""
 CONTACT_TOLERANCE_A = 0.25
@@ -184,7 +186,6 @@ def _over_triple(
     return np.asarray(p + x * x_axis + y * y_axis + np.sqrt(height_2) * normal)
 
 
-NONMETALS = frozenset(["H", "C", "N", "O", "F", "P", "S", "Cl", "Se", "Br", "I"])
 BONDED = 1.25
 """Times the covalent radii; two O* side by side on a metal are 1.9 radii apart."""
 OPEN_COSINE = 0.2
@@ -205,7 +206,7 @@ def adsorbed_atoms(atoms: Atoms) -> NDArray[np.bool_]:
     Args:
         atoms: an upright slab, periodic along its first two vectors at least.
     """
-    nonmetal = np.isin(np.array(atoms.symbols), sorted(NONMETALS))
+    nonmetal = np.isin(atoms.numbers, sorted(NONMETALS))
     adsorbed = np.zeros(len(atoms), dtype=bool)
     if nonmetal.all() or not nonmetal.any():
         return adsorbed

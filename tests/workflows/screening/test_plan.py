@@ -100,7 +100,7 @@ def test_slab_of_500_atoms() -> None:
 def test_element_of_the_adsorbate_must_be_known() -> None:
     plan = planned(platinum(), "CO:C")
     assert plan.status == "unknown_element"
-    assert "not trained on C;" in plan.error
+    assert "does not know C;" in plan.error
 
 
 def test_starts_of_several_adsorbates_have_names_of_their_own() -> None:

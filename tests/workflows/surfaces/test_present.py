@@ -207,4 +207,4 @@ def test_a_sheet_is_refused_for_its_elements() -> None:
     model = ModelInfo("student", "0", "total", elements=frozenset(["Pt", "O", "H"]))
     plan = plan_slab(entry, model=model, settings=ScreenSettings())
     assert plan.status == "unknown_element"
-    assert "not trained on C, N" in plan.error
+    assert "does not know C, N" in plan.error
