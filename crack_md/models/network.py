@@ -38,6 +38,8 @@ Forces = Literal["direct", "gradient"]
 
 ISOLATION_DECAY = 3.0
 """Of `isolation`: how fast neighbors end it."""
+START_ENERGY = 0.3
+"""Of new networks, in their unit: small beside the labels."""
 
 
 class NetworkOutput(NamedTuple):
@@ -167,6 +169,20 @@ class Architecture:
     def summary(self) -> str:
         """Return the sizes in a few words."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SmoothArchitecture(Architecture):
+    """What networks choose whose only edges are those of a smooth envelope."""
+
+    limits: ClassVar[Mapping[str, tuple[float, float]]] = MappingProxyType(
+        {"envelope_power": (2, 20)}
+    )
+
+    cutoff: float = 4.5
+    forces: Literal["gradient"] = "gradient"
+    short_range: ShortRangeKind = "zbl"
+    envelope_power: int = 5
 
 
 class Network(ExactConstants):

@@ -25,23 +25,26 @@ from torch import Tensor, nn
 
 from crack_md.models.harmonics import DensityProducts, Harmonics, bounded
 from crack_md.models.layers import BesselBasis, element_table, linear
-from crack_md.models.network import Architecture, Edges, Network, NetworkOutput
-from crack_md.models.short_range import ShortRangeKind
+from crack_md.models.network import (
+    START_ENERGY,
+    Edges,
+    Network,
+    NetworkOutput,
+    SmoothArchitecture,
+)
 from crack_md.models.so3 import degrees
 
-START_ENERGY = 0.3
-"""Of new networks, in their unit: small beside the labels."""
 START_MESSAGE = 0.5
 """Scale of messages of new networks: their densities are then about 1."""
 
 
 @dataclass(frozen=True)
-class AceConfig(Architecture):
+class AceConfig(SmoothArchitecture):
     """Every choice that changes the function or the parameters of the network."""
 
     limits: ClassVar[Mapping[str, tuple[float, float]]] = MappingProxyType(
         {
-            "envelope_power": (2, 20),
+            **SmoothArchitecture.limits,
             "channels": (1, 1024),
             "lmax": (1, 6),
             "n_bessel": (1, 64),
@@ -54,10 +57,6 @@ class AceConfig(Architecture):
     )
 
     name: Literal["ace"] = "ace"
-    cutoff: float = 4.5
-    short_range: ShortRangeKind = "zbl"
-    forces: Literal["gradient"] = "gradient"
-    envelope_power: int = 5
     channels: int = 32
     """Of the densities."""
     lmax: int = 2

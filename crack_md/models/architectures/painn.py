@@ -25,22 +25,25 @@ from torch import Tensor, nn
 
 from crack_md.models.harmonics import bounded
 from crack_md.models.layers import BesselBasis, element_table, linear
-from crack_md.models.network import Architecture, Edges, Network, NetworkOutput
-from crack_md.models.short_range import ShortRangeKind
+from crack_md.models.network import (
+    START_ENERGY,
+    Edges,
+    Network,
+    NetworkOutput,
+    SmoothArchitecture,
+)
 
-START_ENERGY = 0.3
-"""Of new networks, in their unit: small beside the labels."""
 SMALLEST = 1e-4
 """Square of a length of vectors that counts as none: the root has a slope at 0."""
 
 
 @dataclass(frozen=True)
-class PainnConfig(Architecture):
+class PainnConfig(SmoothArchitecture):
     """Every choice that changes the function or the parameters of the network."""
 
     limits: ClassVar[Mapping[str, tuple[float, float]]] = MappingProxyType(
         {
-            "envelope_power": (2, 20),
+            **SmoothArchitecture.limits,
             "channels": (1, 4096),
             "num_layers": (1, 20),
             "n_bessel": (1, 128),
@@ -49,10 +52,6 @@ class PainnConfig(Architecture):
     )
 
     name: Literal["painn"] = "painn"
-    cutoff: float = 4.5
-    short_range: ShortRangeKind = "zbl"
-    forces: Literal["gradient"] = "gradient"
-    envelope_power: int = 5
     channels: int = 64
     num_layers: int = 2
     n_bessel: int = 16
