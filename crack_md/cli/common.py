@@ -1,18 +1,27 @@
 """What commands share: options, log messages, endings, tables."""
 
+import json
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from crack_md.progress import Report, show_events
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from crack_md.api.inputs import Dtype
+    from crack_md.workflows.model_info import ModelInfo
 
 PACKAGE = "crack_md"
 
@@ -68,6 +77,44 @@ Index = Annotated[
     int,
     typer.Option(help="Which structure of the file, from 0; -1 is the last."),
 ]
+Results = Annotated[
+    Path, typer.Option(help="Folder for results; a stopped run in it goes on.")
+]
+
+
+def load_for(
+    atoms: "Atoms",
+    model: str,
+    *,
+    device: str,
+    direct_forces: str,
+    dtype: "Dtype" = "float32",
+) -> "tuple[Any, ModelInfo]":
+    """Return the calculator for a structure, and what it is.
+
+    Args:
+        atoms: what it must know the elements of.
+        model: as in the option ``--model``.
+        device: as in the option ``--device``.
+        direct_forces: what they mean for the command; printed where the model has them.
+        dtype: precision of a neural network.
+
+    Raises:
+        CheckpointError: the model cannot be read.
+        StructureError: it does not know an element.
+    """
+    from crack_md.api.inputs import has_direct_forces, load_potential
+    from crack_md.api.runs import require_known_elements
+
+    calculator, info = load_potential(model, device=device, dtype=dtype)
+    require_known_elements(atoms, info)
+    if has_direct_forces(calculator):
+        typer.echo(
+            "note: the forces of this model are direct, not the gradient of its "
+            f"energy: {direct_forces}",
+            err=True,
+        )
+    return calculator, info
 
 
 @contextmanager
@@ -82,6 +129,18 @@ def explain_interruption(out: Path) -> Iterator[None]:
             err=True,
         )
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def show_run(out: Path) -> Iterator[Report]:
+    """Show the progress of a run that writes to a folder; Ctrl-C says how to go on."""
+    with explain_interruption(out), show_events() as report:
+        yield report
+
+
+def print_json(record: Mapping[str, Any]) -> None:
+    """Print a record as JSON for people, with letters as they are."""
+    typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
 
 
 def print_facts(facts: dict[str, str], footer: str) -> None:

@@ -1,6 +1,5 @@
 """``crack-md md``: molecular dynamics, and whether a model conserves energy."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,11 +11,18 @@ from crack_md.cli.common import (
     Device,
     Index,
     Model,
-    explain_interruption,
+    Results,
+    load_for,
     number,
     print_facts,
+    print_json,
+    show_run,
 )
-from crack_md.progress import show_events
+
+DIRECT_FORCES = (
+    "they do not conserve energy, and what they sample is not the ensemble of any "
+    "temperature"
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -94,9 +100,7 @@ def md(
         ),
     ] = False,
     index: Index = -1,
-    out: Annotated[
-        Path, typer.Option(help="Folder for results; a stopped run in it goes on.")
-    ] = Path("md-results"),
+    out: Results = Path("md-results"),
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -137,19 +141,18 @@ def md(
 def _run(
     atoms: Any, settings: Any, *, model: str, device: str, out: Path, as_json: bool
 ) -> None:
-    from crack_md.api.inputs import load_potential
-    from crack_md.api.runs import require_known_elements, run_md
+    from crack_md.api.runs import run_md
     from crack_md.workflows.md.summary import FINISHED
 
-    calculator, info = load_potential(model, device=device)
-    require_known_elements(atoms, info)
-    _warn_of_direct_forces(calculator)
-    with explain_interruption(out), show_events() as report:
+    calculator, info = load_for(
+        atoms, model, device=device, direct_forces=DIRECT_FORCES
+    )
+    with show_run(out) as report:
         result = run_md(
             atoms, calculator, out=out, model=info, report=report, **vars(settings)
         )
     if as_json:
-        typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        print_json(result.summary)
     else:
         print_facts(_facts(result.summary), f"written to {out}/: thermo.csv ...")
         if result.status == FINISHED:
@@ -199,7 +202,6 @@ def _audit(
     atoms: Any, settings: Any, *, model: str, device: str, out: Path, as_json: bool
 ) -> None:
     from crack_md.api.inputs import identity, load_potential
-    from crack_md.api.runs import require_known_elements
     from crack_md.workflows.md.audit import AuditSettings, run_audit
 
     chosen = AuditSettings(
@@ -209,11 +211,11 @@ def _audit(
         log_every=settings.log_every,
         seed=settings.seed,
     )
-    calculator, info = load_potential(model, device=device)
-    require_known_elements(atoms, info)
+    calculator, info = load_for(
+        atoms, model, device=device, direct_forces=DIRECT_FORCES
+    )
     precise, _ = load_potential(model, device=device, dtype="float64")
-    _warn_of_direct_forces(calculator)
-    with explain_interruption(out), show_events() as show:
+    with show_run(out) as show:
         found = run_audit(
             atoms,
             calculator,
@@ -224,21 +226,9 @@ def _audit(
             report=show,
         )
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
     else:
         typer.echo((out / "audit.txt").read_text(encoding="utf-8"), nl=False)
         typer.echo(f"written to {out}/: audit.txt, audit.json")
     if not found["passes"]:
         raise typer.Exit(FAILED)
-
-
-def _warn_of_direct_forces(calculator: Any) -> None:
-    from crack_md.api.inputs import has_direct_forces
-
-    if has_direct_forces(calculator):
-        typer.echo(
-            "note: the forces of this model are direct, not the gradient of its "
-            "energy: they do not conserve energy, and what they sample is not the "
-            "ensemble of any temperature",
-            err=True,
-        )

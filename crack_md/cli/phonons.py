@@ -1,8 +1,8 @@
 """``crack-md phonons``: vibrations of crystals and of adsorbates."""
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,11 +11,21 @@ from crack_md.cli.common import (
     Device,
     Index,
     Model,
+    Results,
     explain_interruption,
+    load_for,
     print_facts,
+    print_json,
+    show_run,
 )
 from crack_md.errors import ConfigError
-from crack_md.progress import show_events
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from crack_md.workflows.model_info import ModelInfo
+    from crack_md.workflows.phonons.settings import PhononSettings
+    from crack_md.workflows.relax.relax import RelaxSettings
 
 SHOWN_MODES = 6
 
@@ -59,9 +69,7 @@ def phonons(
         ),
     ] = False,
     index: Index = -1,
-    out: Annotated[
-        Path, typer.Option(help="Folder for results; a stopped run in it goes on.")
-    ] = Path("phonon-results"),
+    out: Results = Path("phonon-results"),
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -72,7 +80,6 @@ def phonons(
     for adsorbates. Forces are computed in float64.
     """
     from crack_md.api.inputs import as_atoms
-    from crack_md.api.runs import require_known_elements
     from crack_md.workflows.phonons.settings import PhononSettings
     from crack_md.workflows.relax.relax import RelaxSettings
 
@@ -83,48 +90,51 @@ def phonons(
     )
     relaxation = RelaxSettings(fmax=fmax, steps=500) if relax else None
     atoms = as_atoms(structure, index)
-    calculator, info = _potential(model, device)
-    require_known_elements(atoms, info)
-    work = _modes if adsorbate_modes else _bands
-    with explain_interruption(out):
-        work(atoms, calculator, info, settings, relaxation, out, as_json)
+    calculator, info = load_for(
+        atoms,
+        model,
+        device=device,
+        direct_forces="their derivatives are not symmetric, and are symmetrised here",
+        dtype="float64",
+    )
+    job = _Job(atoms, calculator, info, settings, relaxation, out)
+    summary, facts, file = (_modes if adsorbate_modes else _bands)(job)
+    if as_json:
+        print_json(summary)
+    else:
+        print_facts(facts, f"written to {out}/{file}")
 
 
-def _potential(model: str, device: str) -> tuple[Any, Any]:
-    from crack_md.api.inputs import has_direct_forces, load_potential
-
-    calculator, info = load_potential(model, device=device, dtype="float64")
-    if has_direct_forces(calculator):
-        typer.echo(
-            "note: the forces of this model are direct, not the gradient of its "
-            "energy: their derivatives are not symmetric, and are symmetrised here",
-            err=True,
-        )
-    return calculator, info
+@dataclass(frozen=True)
+class _Job:
+    atoms: "Atoms"
+    calculator: Any
+    info: "ModelInfo"
+    settings: "PhononSettings"
+    relaxation: "RelaxSettings | None"
+    """None for a structure that stays as it is."""
+    out: Path
 
 
-def _bands(
-    atoms: Any,
-    calculator: Any,
-    info: Any,
-    settings: Any,
-    relaxation: Any,
-    out: Path,
-    as_json: bool,
-) -> None:
+Found = tuple[dict[str, Any], dict[str, str], str]
+"""The summary, what is printed of it, and the file that holds it all."""
+
+
+def _bands(job: _Job) -> Found:
     from crack_md.api.runs import PHONON_FMAX, compute_phonons
     from crack_md.workflows.phonons.run import RESIDUAL_FORCE
 
-    with show_events() as report:
+    relaxation = job.relaxation
+    with show_run(job.out) as report:
         result = compute_phonons(
-            atoms,
-            calculator,
-            out=out,
+            job.atoms,
+            job.calculator,
+            out=job.out,
             relax=relaxation is not None,
             fmax=PHONON_FMAX if relaxation is None else relaxation.fmax,
-            model=info,
+            model=job.info,
             report=report,
-            **vars(settings),
+            **vars(job.settings),
         )
     for note in result.summary["notes"]:
         typer.echo(f"note: {note}", err=True)
@@ -135,10 +145,7 @@ def _bands(
             "minimum of the model, and imaginary modes may come from that",
             err=True,
         )
-    if as_json:
-        typer.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
-    else:
-        print_facts(_facts(result.summary), f"written to {out}/: phonons.json ...")
+    return result.summary, _facts(result.summary), ": phonons.json ..."
 
 
 def _facts(summary: dict[str, Any]) -> dict[str, str]:
@@ -171,29 +178,19 @@ def _facts(summary: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def _modes(
-    atoms: Any,
-    calculator: Any,
-    info: Any,
-    settings: Any,
-    relaxation: Any,
-    out: Path,
-    as_json: bool,
-) -> None:
+def _modes(job: _Job) -> Found:
     from crack_md.api.inputs import identity
     from crack_md.workflows.phonons.modes import run_adsorbate_modes
 
-    summary = run_adsorbate_modes(
-        atoms,
-        calculator,
-        folder=out,
-        displacement_A=settings.displacement_A,
-        relaxation=relaxation,
-        provenance=identity(info),
-    )
-    if as_json:
-        typer.echo(json.dumps(summary, indent=2, ensure_ascii=False))
-        return
+    with explain_interruption(job.out):
+        summary = run_adsorbate_modes(
+            job.atoms,
+            job.calculator,
+            folder=job.out,
+            displacement_A=job.settings.displacement_A,
+            relaxation=job.relaxation,
+            provenance=identity(job.info),
+        )
     wavenumbers = ", ".join(
         f"{value:.1f}" if value >= 0 else f"{-value:.1f}i"
         for value in summary["frequency_per_cm"]
@@ -206,7 +203,7 @@ def _modes(
         "asymmetry": f"{summary['hessian_asymmetry']:.1e} of the Hessian",
         "forces left": f"{summary['max_force_eV_per_A']:.1e} eV/Å on the adsorbate",
     }
-    print_facts(facts, f"written to {out}/modes.json")
+    return summary, facts, "modes.json"
 
 
 def _repeats(text: str) -> tuple[int, int, int]:

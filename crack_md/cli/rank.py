@@ -1,6 +1,5 @@
 """``crack-md rank`` and ``crack-md report``: intervals of a ranking, and its page."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from crack_md.cli.common import print_json
 from crack_md.progress import show_progress
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def rank(
         committee=committee or [],
     )
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        print_json(record)
     else:
         print_ranking(ranking, rescored, folder)
     _renew_report(folder)

@@ -1,6 +1,5 @@
 """``crack-md relax``: structures to their nearest minimum."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,12 +14,13 @@ from crack_md.cli.common import (
     Device,
     Heading,
     Model,
+    Results,
     build_table,
-    explain_interruption,
     explain_left_out,
     number,
+    print_json,
+    show_run,
 )
-from crack_md.progress import show_events
 
 
 def register(app: typer.Typer) -> None:
@@ -60,9 +60,7 @@ def relax(
     symmetry: Annotated[
         bool, typer.Option("--symmetry", help="Keep the symmetry of the start.")
     ] = False,
-    out: Annotated[
-        Path, typer.Option(help="Folder for results; a stopped run in it goes on.")
-    ] = Path("relax-results"),
+    out: Results = Path("relax-results"),
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -92,12 +90,12 @@ def relax(
     read_entries(structures)
     calculator, info = load_potential(model, device=device)
     require_stress(calculator, cell)
-    with explain_interruption(out), show_events() as report:
+    with show_run(out) as report:
         results = relax_structures(
             structures, calculator, out=out, model=info, report=report, **options
         )
     if as_json:
-        typer.echo(json.dumps(results.summary, indent=2, ensure_ascii=False))
+        print_json(results.summary)
     else:
         _print(results.summary, out)
     if not any(results.summary["counts"].get(status) for status in RELAXED):

@@ -1,6 +1,5 @@
 """``crack-md sample``: does a model sample like the frames it should reproduce?"""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,7 +7,13 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from crack_md.cli.common import Cell, Heading, build_table, explain_left_out
+from crack_md.cli.common import (
+    Cell,
+    Heading,
+    build_table,
+    explain_left_out,
+    print_json,
+)
 from crack_md.errors import ConfigError
 from crack_md.progress import show_events
 
@@ -221,7 +226,7 @@ def sample(
         )
         raise typer.Exit(INTERRUPTED) from None
     if as_json:
-        typer.echo(json.dumps(record, indent=2, ensure_ascii=False))
+        print_json(record)
     else:
         print_record(record, out)
     if found.verdict.exit_code:

@@ -1,6 +1,5 @@
 """``crack-md screen``: options into objects, and on how many processors it works."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from crack_md.cli import screen_options as option
-from crack_md.cli.common import explain_interruption
+from crack_md.cli.common import explain_interruption, print_json
 from crack_md.errors import ConfigError
 from crack_md.progress import show_events
 
@@ -214,7 +213,7 @@ def screen(
     with explain_interruption(out):
         results = _run(surfaces, entries, settings, potential, scale, out, database)
     if as_json:
-        typer.echo(json.dumps(results.summary, indent=2, ensure_ascii=False))
+        print_json(results.summary)
     else:
         print_screening(results.summary, out)
     if not results.summary["counts"]["slabs"].get("ok"):
