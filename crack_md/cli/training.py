@@ -264,7 +264,7 @@ def compare(
     if not quiet:
         from crack_md.study.tables import markdown
 
-        typer.echo(markdown(summary))
+        typer.echo(markdown(summary, width=Console().width))
     if stopped_by is not None:
         typer.echo(
             f"stopped by {stopped_by}; the same command continues from there", err=True

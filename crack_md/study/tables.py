@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,17 +58,24 @@ def write_tables(plan: Plan) -> StudySummary:
     return summary
 
 
-def markdown(summary: StudySummary) -> str:
-    """Return all tables of a study, ready to stand in a document."""
-    parts = [f"## {summary.title}\n", _legend(summary)]
+def markdown(summary: StudySummary, *, width: int | None = None) -> str:
+    """Return all tables of a study, ready to stand in a document.
+
+    Args:
+        summary: of the study.
+        width: letters of a line that is read as it is, on a terminal; wider tables
+            come in parts. None for a document, where lines may have any length.
+    """
+    parts = [f"## {summary.title}\n", _wrap(_legend(summary), width)]
     for budget in reversed(summary.budgets):  # the largest, usually the last, leads
         rows = summary.of_budget(budget)
         heading = f"### {budget.replace('-', ' ')}\n"
-        parts += [heading, _table(summary, rows, MAIN), _table(summary, rows, APART)]
+        parts.append(heading)
+        parts += [_lines(_table(summary, rows, keys), width) for keys in (MAIN, APART)]
         if any(summary.paired(row, key) for row in rows for key in PAIRED):
             parts.append(f"Minus {summary.reference}, seed by seed:\n")
-            parts.append(_paired_table(summary, rows))
-        parts += _failures(rows)
+            parts.append(_lines(_paired_table(summary, rows), width))
+        parts += [_wrap(lines, width) for lines in _failures(rows)]
     return "\n".join(parts)
 
 
@@ -121,7 +129,9 @@ def _legend(summary: StudySummary) -> str:
     )
 
 
-def _table(summary: StudySummary, rows: Sequence[Row], keys: Sequence[str]) -> str:
+def _table(
+    summary: StudySummary, rows: Sequence[Row], keys: Sequence[str]
+) -> list[Sequence[str]]:
     shown = [key for key in keys if any(key in row.columns for row in rows)]
     if not _has_relaxed(rows):  # unrelaxed frames are all frames
         shown = [key for key in shown if not key.startswith("unrelaxed")]
@@ -138,7 +148,7 @@ def _table(summary: StudySummary, rows: Sequence[Row], keys: Sequence[str]) -> s
             for key in shown
         ]
         body.append([row.method, f"{row.n_done}/{row.n_planned}", *cells])
-    return _lines(header, [*_anchors(summary, shown), *body])
+    return [header, *_anchors(summary, shown), *body]
 
 
 def _anchors(summary: StudySummary, keys: Sequence[str]) -> list[list[str]]:
@@ -157,7 +167,7 @@ def _anchors(summary: StudySummary, keys: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def _paired_table(summary: StudySummary, rows: Sequence[Row]) -> str:
+def _paired_table(summary: StudySummary, rows: Sequence[Row]) -> list[Sequence[str]]:
     keys = [k for k in PAIRED if any(summary.paired(row, k) for row in rows)]
     if not _has_relaxed(rows):
         keys = [key for key in keys if not key.startswith("unrelaxed")]
@@ -168,7 +178,7 @@ def _paired_table(summary: StudySummary, rows: Sequence[Row]) -> str:
         if row.method != summary.reference
         and (paired := [(key, summary.paired(row, key)) for key in keys])
     ]
-    return _lines(header, body)
+    return [header, *body]
 
 
 def _has_relaxed(rows: Sequence[Row]) -> bool:
@@ -218,9 +228,39 @@ def _format(value: float | None, digits: int, *, sign: bool = False) -> str:
     return NOTHING if value is None else f"{value:{'+' if sign else ''},.{digits}f}"
 
 
-def _lines(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def _lines(table: Sequence[Sequence[str]], width: int | None) -> str:
+    """Return a table as Markdown, in parts with the first column in each."""
+    header, *body = table
     rule = ["---", *["---:"] * (len(header) - 1)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *body))
+    if width is None:
+        return _joined([header, rule, *body])
+    columns = [_padded(column) for column in zip(header, rule, *body, strict=True)]
+    parts = [columns[:1]]
+    for column in columns[1:]:
+        taken = sum(len(one[0]) + len(" | ") for one in (*parts[-1], column))
+        if len(parts[-1]) > 1 and taken + 1 > width:
+            parts.append(columns[:1])
+        parts[-1] = [*parts[-1], column]
+    return "\n".join(_joined(list(zip(*part, strict=True))) for part in parts)
+
+
+def _padded(column: Sequence[str]) -> list[str]:
+    """Return cells of one width: flush left under ``---``, right under ``---:``."""
+    size = max(map(len, column))
+    if column[1] == "---":
+        return [cell.ljust(size, "-" if cell == "---" else " ") for cell in column]
+    return [cell.rjust(size, "-" if cell == "---:" else " ") for cell in column]
+
+
+def _joined(rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _wrap(text: str, width: int | None) -> str:
+    if width is None:
+        return text
+    lines = [textwrap.wrap(line, width) for line in text.splitlines()]
+    return "".join(f"{line}\n" for wrapped in lines for line in wrapped)
 
 
 def _csv(lines: Sequence[Mapping[str, Any]]) -> str:

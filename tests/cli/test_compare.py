@@ -22,6 +22,13 @@ def call(
     return int(caught.value.code or 0), captured.out, captured.err
 
 
+def cells(line: str) -> list[str]:
+    """Return the cells of a line of a table, but for those of the rule."""
+    if not line.startswith("|"):
+        return []
+    return [cell for cell in map(str.strip, line.split("|")) if cell.strip("-:")]
+
+
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     base = yaml.safe_load((ROOT / "configs" / "tiny.yaml").read_text())
@@ -48,7 +55,11 @@ def test_tables_and_figures_are_written(  # type: ignore[no-untyped-def]
     code, out, err = call(monkeypatch, capsys, study)
     folder = study.parent / "study"
     assert code == 1  # not all methods have a result
-    assert out.rstrip("\n") == (folder / "table.md").read_text().rstrip("\n")
+    written = (folder / "table.md").read_text()
+    assert max(map(len, out.splitlines())) <= 80 < max(map(len, written.splitlines()))
+    shown = {cell for line in out.splitlines() for cell in cells(line)}
+    for line in written.splitlines():
+        assert shown >= set(cells(line)), "every cell is in some part of its table"
     assert "[1/2] works 1-steps seed 1: " in err
     assert "[2/2] fails 1-steps seed 1: failed: " in err
     names = {path.name for path in folder.iterdir() if path.is_file()}
@@ -60,7 +71,7 @@ def test_table_only_trains_nothing(  # type: ignore[no-untyped-def]
 ) -> None:
     code, out, err = call(monkeypatch, capsys, study, "--table-only")
     assert (code, err) == (0, "")
-    assert "| works | 0/1 |" in out
+    assert ["works", "0/1"] in map(cells, out.splitlines())
     assert not (study.parent / "study" / "works").exists()
 
 
