@@ -23,6 +23,7 @@ from crack_md.models.force_field import (
     ForceField,
     ModelMetadata,
     invariants,
+    measure_features,
     with_products_in,
     with_tf32_products,
 )
@@ -298,25 +299,19 @@ def node_features(
 
 
 def training_statistics(
-    model: ForceField,
-    structures: Iterable[ase.Atoms],
-    *,
-    seen: Callable[[int], None] | None = None,
+    model: ForceField, structures: Iterable[ase.Atoms]
 ) -> FeatureStatistics:
     """Return the statistics of a model's features on its training structures.
 
     Args:
-        model: in eval mode.
+        model: any with invariant features.
         structures: what it was trained on, or a fair sample of it.
-        seen: called with the number of structures done.
     """
-    features, numbers = [], []
-    for count, atoms in enumerate(structures, start=1):
-        features.append(node_features(model, atoms))
-        numbers.append(atoms.numbers)
-        if seen is not None:
-            seen(count)
-    return FeatureStatistics.of(np.concatenate(features), np.concatenate(numbers))
+    rule, dtype, device = model.rule, model.dtype, model.device
+    return measure_features(
+        model,
+        (build_graph(one, rule, dtype=dtype, device=device) for one in structures),
+    )
 
 
 def feature_distance(

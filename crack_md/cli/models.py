@@ -3,12 +3,14 @@
 import dataclasses
 import json
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from ase import Atoms
 from ase.data import chemical_symbols
 from rich.console import Console
 from rich.table import Table
@@ -340,8 +342,14 @@ def _statistics(
     total = limit if limit is not None else count_structures([structures])
     with show_progress("structures", total, quiet=False) as show:
         frames = list(islice(read_structures(structures), limit))
-        statistics = training_statistics(model, frames, seen=show)
+        statistics = training_statistics(model, _counted_by(show, frames))
     return statistics, ShortestDistances.of(frames)
+
+
+def _counted_by(show: Callable[..., None], frames: Sequence[Atoms]) -> Iterator[Atoms]:
+    for count, atoms in enumerate(frames, start=1):
+        yield atoms
+        show(count)
 
 
 def _limits(path: Path, structures: Path | None) -> "Limits":

@@ -1,7 +1,7 @@
 """A network with its units: energies in eV, gradient or direct forces, stress."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -256,6 +256,26 @@ def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomG
     return graph._replace(
         positions=graph.positions + change, cell=graph.cell + cell_change
     )
+
+
+def measure_features(
+    model: ForceField, graphs: Iterable[AtomGraph]
+) -> FeatureStatistics:
+    """Return how the invariant features of structures are distributed, by element.
+
+    Args:
+        model: Evaluated in eval mode; left in the mode it was in.
+        graphs: What it was trained on, in batches of any size.
+    """
+    was_training = model.training
+    model.eval()
+    features, numbers = [], []
+    with torch.no_grad():
+        for graph in graphs:
+            features.append(invariants(model(graph)).double().cpu())
+            numbers.append(graph.atomic_numbers.cpu())
+    model.train(was_training)
+    return FeatureStatistics.of(torch.cat(features).numpy(), torch.cat(numbers).numpy())
 
 
 def with_products_in(model: ForceField, dtype: torch.dtype) -> ForceField:

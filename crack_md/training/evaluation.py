@@ -16,7 +16,12 @@ from torch import Tensor
 from crack_md.data.dataset import LabelledStructure
 from crack_md.graph import AtomGraph, sum_over_structures
 from crack_md.models.domain import FeatureStatistics
-from crack_md.models.force_field import ForceField, Prediction, invariants
+from crack_md.models.force_field import (
+    ForceField,
+    Prediction,
+    invariants,
+    measure_features,
+)
 from crack_md.training.data.frames import Batch, Frames
 from crack_md.training.loop.heads import FeatureHead
 
@@ -277,17 +282,10 @@ def measure_domain(
         frames: What it was trained on.
         device: Where the model is.
     """
-    was_training = student.training
-    student.eval()
     stride = max(1, int(frames.sizes.sum()) // DOMAIN_ATOMS)
-    features, numbers = [], []
-    with torch.no_grad():
-        for chosen in torch.arange(0, len(frames), stride).split(DOMAIN_BATCH):
-            graph = frames.batch(chosen, device=device).graph
-            features.append(invariants(student(graph)).double().cpu())
-            numbers.append(graph.atomic_numbers.cpu())
-    student.train(was_training)
-    return FeatureStatistics.of(torch.cat(features).numpy(), torch.cat(numbers).numpy())
+    chosen = torch.arange(0, len(frames), stride).split(DOMAIN_BATCH)
+    graphs = (frames.batch(part, device=device).graph for part in chosen)
+    return measure_features(student, graphs)
 
 
 def _batch_errors(
