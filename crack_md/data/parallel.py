@@ -1,9 +1,6 @@
 """The same function over many items in worker processes, results in order."""
 
-import multiprocessing
-import os
 import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -14,6 +11,7 @@ from typing import TypeVar
 import torch
 
 from crack_md.errors import TeacherError
+from crack_md.processes import SPAWN, end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -41,8 +39,7 @@ def map_in_order(
     remaining = iter(items)
     pool = ProcessPoolExecutor(
         workers,
-        # a forked child of a process that ran PyTorch can hang in its thread pool
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=SPAWN,
         initializer=_start_worker,
         initargs=(start,),
     )
@@ -65,14 +62,6 @@ def map_in_order(
 def _start_worker(start: Callable[[], None]) -> None:
     # the parent ends the run; workers that die of Ctrl-C would print tracebacks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     torch.set_num_threads(1)  # workers share the cores among themselves
     start()
-
-
-def _end_with_parent() -> None:
-    """End this worker when a killed parent can no longer ask it to."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

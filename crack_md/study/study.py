@@ -1,10 +1,8 @@
 """Do what a study lacks, in worker processes, and keep its tables up to date."""
 
 import json
-import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +15,7 @@ from typing import Any
 import torch
 
 from crack_md.errors import DataError
+from crack_md.processes import describe_exit, end_with_parent, start_process
 from crack_md.study.perform import DataCache, Outcome, attempt, fail
 from crack_md.study.plan import Plan, Run, StudentRun, check_folders, is_done
 from crack_md.study.tables import write_tables
@@ -103,7 +102,7 @@ def _idle(processes: list[_Worker]) -> _Worker:
     for worker in processes:
         if worker.run is None:
             return worker
-    processes.append(_start_process())
+    processes.append(_Worker(*start_process(_serve)))
     return processes[-1]
 
 
@@ -121,25 +120,16 @@ def _collect(worker: _Worker, *, was_asked: bool) -> Event:
     return run, fail(
         run,
         DataError(
-            f"the worker process died (exit code {worker.process.exitcode}), most "
+            f"the worker process died ({describe_exit(worker.process.exitcode)}), most "
             "often for lack of memory; try fewer workers"
         ),
     )
 
 
-def _start_process() -> _Worker:
-    # a forked child of a process that ran PyTorch can hang in its thread pool
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
-    process.start()
-    theirs.close()  # so that the end of the worker is the end of the pipe
-    return _Worker(process, ours)
-
-
 def _serve(pipe: Connection) -> None:
     os.setpgrp()  # Ctrl-C reaches the parent alone, which asks every worker once
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    # as if asked: a run saves its state
+    end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     torch.set_num_threads(1)  # workers share the cores among themselves
     cache = DataCache()
     while True:
@@ -147,13 +137,6 @@ def _serve(pipe: Connection) -> None:
             pipe.send(attempt(pipe.recv(), cache))
         except (EOFError, OSError):  # the parent has no more work, or is gone
             return
-
-
-def _stop_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)  # as if asked: a run saves its state
 
 
 def run_study(plan: Plan, *, watch: RunMonitor) -> str | None:

@@ -256,7 +256,7 @@ def test_the_death_of_a_worker_is_a_failed_run(dataset: Path, tmp_path: Path) ->
     failed, done = summarize_study(made).rows  # at the budget of its own
     assert done.n_done + failed.n_done == 1
     reason = (read_json(endless.error_file) or {})["error"]
-    assert "the worker process died (exit code -9)" in reason
+    assert "the worker process died (signal 9 (SIGKILL))" in reason
 
 
 def start(study: Path) -> subprocess.Popen[str]:

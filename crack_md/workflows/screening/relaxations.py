@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.calculators.concurrent import PAUSE, Pause, run_together
+from crack_md.errors import CrackError, WorkerError
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.relax.relax import RelaxResult, relax_atoms
 from crack_md.workflows.relax.store import RelaxationRecord, ResultsStore
@@ -247,6 +248,16 @@ class WorkerModel(NamedTuple):
 
 LoadModel = Callable[[int], WorkerModel]
 """Makes the potential of a worker, in that worker, from its number."""
+
+
+def load_or_tell(load: LoadModel, number: int) -> WorkerModel | CrackError:
+    """Return the potential of a worker, or the error to send where there is none."""
+    try:
+        return load(number)
+    except CrackError as error:
+        return error
+    except Exception as error:
+        return WorkerError(f"{type(error).__name__}: {error}")
 
 
 def batched_runner(calculator: BaseCalculator, *, width: int) -> Runner:

@@ -1,23 +1,24 @@
 """Workers that are processes on this machine, each with a model of its own."""
 
-import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import NamedTuple
 
-from crack_md.errors import CrackError, WorkerError
+from crack_md.errors import CrackError
+from crack_md.processes import (
+    WorkerProcess,
+    describe_exit,
+    end_with_parent,
+    start_process,
+)
 from crack_md.workflows.screening.relaxations import (
     LoadModel,
     RelaxationOutcome,
     RelaxationWorker,
     RelaxFunction,
     SiteRelaxation,
+    load_or_tell,
 )
 from crack_md.workflows.screening.workers.driver import Done, Event, Lost, Ready
 
@@ -25,11 +26,6 @@ GRACE_S = 2.0
 """Seconds that a process may take to end before it is killed."""
 Message = str | RelaxationOutcome | CrackError
 """A worker sends: it is ready, a relaxation has ended, the model cannot be loaded."""
-
-
-class _WorkerProcess(NamedTuple):
-    process: BaseProcess
-    connection: "Connection[SiteRelaxation, Message]"
 
 
 class Processes:
@@ -43,23 +39,18 @@ class Processes:
 
     def __init__(self, load: LoadModel, *, workers: int, width: int = 1) -> None:
         self.load, self.n_workers, self.width = load, workers, width
-        self._workers: dict[int, _WorkerProcess] = {}
-        # a forked child of a process that ran PyTorch can hang in its thread pool
-        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[int, WorkerProcess] = {}
 
     def start(self, worker: int, function: RelaxFunction) -> None:
         """Start a process."""
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=serve,
-            args=(theirs, self.load, worker, function, self.width),
+        self._workers[worker] = start_process(
+            serve,
+            self.load,
+            worker,
+            function,
+            self.width,
             name=f"crack-md worker {worker}",
-            daemon=True,
         )
-        with _interrupts_held():
-            process.start()
-        theirs.close()  # then the end of the worker is the end of the connection
-        self._workers[worker] = _WorkerProcess(process, ours)
 
     def send(self, worker: int, task: SiteRelaxation) -> None:
         """Give a task to a worker; one that is lost is noticed by `wait`."""
@@ -86,7 +77,7 @@ class Processes:
             process.join(GRACE_S)
             del self._workers[worker]
             return Lost(
-                worker, f"a process ended with {_describe_exit(process.exitcode)}"
+                worker, f"a process ended with {describe_exit(process.exitcode)}"
             )
         if isinstance(message, str):
             return Ready(worker, message)
@@ -116,14 +107,10 @@ def serve(
 ) -> None:
     """Do relaxations for the process at the other end, as long as there is one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends what it started
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    try:
-        potential = load(number)
-    except CrackError as error:
-        connection.send(error)
-        return
-    except Exception as error:
-        connection.send(WorkerError(f"{type(error).__name__}: {error}"))
+    end_with_parent()
+    potential = load_or_tell(load, number)
+    if isinstance(potential, CrackError):
+        connection.send(potential)
         return
     worker = RelaxationWorker(
         potential, function, width=width, send_back=connection.send
@@ -143,34 +130,3 @@ def _receive(
             worker.put(connection.recv())
         except (EOFError, OSError):
             os._exit(1)
-
-
-def _end_with_parent() -> None:
-    """End this process when a killed driver can no longer ask it to."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _describe_exit(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"signal {-exit_code} ({signal.Signals(-exit_code).name})"
-    return f"exit code {exit_code}"
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Keep Ctrl-C from a process that starts, which it would meet half awake.
-
-    A blocked signal stays blocked in the child; here it arrives a moment later.
-    """
-    resource_tracker.ensure_running()  # would unblock it
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

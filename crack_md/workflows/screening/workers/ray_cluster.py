@@ -14,6 +14,7 @@ from crack_md.workflows.screening.relaxations import (
     RelaxationWorker,
     RelaxFunction,
     SiteRelaxation,
+    load_or_tell,
 )
 from crack_md.workflows.screening.workers.driver import (
     SPARE_SHARE,
@@ -168,13 +169,9 @@ class Actor:
     ) -> None:
         self._answers: dict[str, Future[RelaxationOutcome]] = {}
         self._answer: str | CrackError
-        try:
-            potential = load(number)
-        except CrackError as error:
-            self._answer = error
-            return
-        except Exception as error:
-            self._answer = WorkerError(f"{type(error).__name__}: {error}")
+        potential = load_or_tell(load, number)
+        if isinstance(potential, CrackError):
+            self._answer = potential
             return
         self._answer = potential.fingerprint
         self._station = RelaxationWorker(
