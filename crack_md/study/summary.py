@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
+from scipy import stats
+
 from crack_md.files import read_json
 from crack_md.study.plan import Plan, StudentRun, is_done
 
@@ -86,13 +88,13 @@ COLUMNS = {
         Column("wall_s", "wall_s", "s", 0),
     )
 }
-PAIRED = (
+COMPARED = (
     "energy_mae_meV_per_atom",
     "force_mae_meV_per_A",
     "unrelaxed_force_mae_meV_per_A",
     "embedding_unexplained",
 )
-"""What methods are compared in, seed by seed."""
+"""What methods are compared with the reference in."""
 
 
 def number(result: Result, place: str) -> float | None:
@@ -123,6 +125,61 @@ class Spread:
     def as_dict(self) -> dict[str, Any]:
         """Return plain containers, for JSON."""
         return {"mean": self.mean, "std": self.std, "seeds": self.values}
+
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean of one method minus that of another."""
+
+    mean: float
+    half_width: float | None
+    """Of the 95 % interval of the mean; None where a method has one seed alone."""
+    paired: bool
+    """Whether it is that of the seeds that both have."""
+
+    @property
+    def is_tie(self) -> bool:
+        """Return whether there is an interval and it holds 0."""
+        return self.half_width is not None and abs(self.mean) <= self.half_width
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain containers, for JSON."""
+        return {
+            "mean": self.mean,
+            "half_width_95": self.half_width,
+            "paired": self.paired,
+        }
+
+
+def compare_spreads(one: Spread, other: Spread) -> Difference:
+    """Return one minus other, with its 95 % interval over seeds.
+
+    Seed by seed with Student's t where two seeds or more are shared, for data and start
+    of a seed are the same for all methods. Otherwise by Welch's t (Biometrika 34, 28,
+    1947), whose variances may differ.
+    """
+    shared = sorted(one.values.keys() & other.values.keys())
+    if len(shared) > 1:
+        by_seed = [one.values[seed] - other.values[seed] for seed in shared]
+        error = stdev(by_seed) / len(shared) ** 0.5
+        half = error * float(stats.t.ppf((1 + CONFIDENCE) / 2, len(shared) - 1))
+        return Difference(fmean(by_seed), half, paired=True)
+    if one.std is None or other.std is None:
+        if shared:
+            of_seed = one.values[shared[0]] - other.values[shared[0]]
+            return Difference(of_seed, None, paired=True)
+        return Difference(one.mean - other.mean, None, paired=False)
+    mean = one.mean - other.mean
+    if one.std == other.std == 0:  # SciPy would divide by it
+        return Difference(mean, 0.0, paired=False)
+    test = stats.ttest_ind(
+        list(one.values.values()), list(other.values.values()), equal_var=False
+    )
+    interval = test.confidence_interval(CONFIDENCE)
+    return Difference(mean, float(interval.high - interval.low) / 2, paired=False)
 
 
 @dataclass(frozen=True)
@@ -168,8 +225,8 @@ class StudySummary:
         """Return the rows of one budget."""
         return tuple(row for row in self.rows if row.budget == budget)
 
-    def paired(self, row: Row, key: str) -> Spread | None:
-        """Return row minus reference over the seeds that both have."""
+    def minus_reference(self, row: Row, key: str) -> Difference | None:
+        """Return row minus reference, None where one of them has no such number."""
         other = next(
             (r for r in self.of_budget(row.budget) if r.method == self.reference), None
         )
@@ -177,11 +234,7 @@ class StudySummary:
             return None
         if key not in row.columns or key not in other.columns:
             return None
-        mine, theirs = row.columns[key].values, other.columns[key].values
-        common = [seed for seed in mine if seed in theirs]
-        if not common:
-            return None
-        return Spread({seed: mine[seed] - theirs[seed] for seed in common})
+        return compare_spreads(row.columns[key], other.columns[key])
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain containers, for JSON."""
@@ -195,9 +248,9 @@ class StudySummary:
                 row.as_dict()
                 | {
                     "minus_reference": {
-                        key: spread.as_dict()
-                        for key in PAIRED
-                        if (spread := self.paired(row, key)) is not None
+                        key: difference.as_dict()
+                        for key in COMPARED
+                        if (difference := self.minus_reference(row, key)) is not None
                     }
                 }
                 for row in self.rows

@@ -11,10 +11,12 @@ from crack_md.files import read_json, write_text
 from crack_md.study.plan import Plan, is_done
 from crack_md.study.summary import (
     COLUMNS,
-    PAIRED,
+    COMPARED,
+    Difference,
     Row,
     Spread,
     StudySummary,
+    compare_spreads,
     number,
     summarize_study,
 )
@@ -72,9 +74,11 @@ def markdown(summary: StudySummary, *, width: int | None = None) -> str:
         heading = f"### {budget.replace('-', ' ')}\n"
         parts.append(heading)
         parts += [_lines(_table(summary, rows, keys), width) for keys in (MAIN, APART)]
-        if any(summary.paired(row, key) for row in rows for key in PAIRED):
-            parts.append(f"Minus {summary.reference}, seed by seed:\n")
-            parts.append(_lines(_paired_table(summary, rows), width))
+        if any(summary.minus_reference(row, key) for row in rows for key in COMPARED):
+            parts.append(
+                f"Minus {summary.reference}, with the 95 % interval of the mean:\n"
+            )
+            parts.append(_lines(_difference_table(summary, rows), width))
         parts += [_wrap(lines, width) for lines in _failures(rows)]
     return "\n".join(parts)
 
@@ -122,10 +126,13 @@ def _legend(summary: StudySummary) -> str:
     alike = "" if _has_relaxed(summary.rows) else ", none of them relaxed"
     return (
         f"Errors on {summary.evaluated_on}{alike}; mean ± standard deviation over "
-        "seeds, best mean in bold. Embedding errors are those of the best linear map "
-        "from the student's features to the teacher's (shifted to mean 0, divided by "
-        "their spread), fitted on training frames in the same way for every row; "
-        "unexplained is what it misses of their variance within elements.\n"
+        "seeds. In bold the best mean and what ties with it: what differs by less than "
+        "the 95 % interval of the difference, taken seed by seed where two seeds or "
+        "more are shared, else by Welch's t; with one seed nothing is bold. Embedding "
+        "errors are those of the best linear map from the student's features to the "
+        "teacher's (shifted to mean 0, divided by their spread), fitted on training "
+        "frames in the same way for every row; unexplained is what it misses of their "
+        "variance within elements.\n"
     )
 
 
@@ -142,7 +149,7 @@ def _table(
     for row in rows:
         cells = [
             _cell(
-                row.columns.get(key), COLUMNS[key].digits, bold=best[key] == row.method
+                row.columns.get(key), COLUMNS[key].digits, bold=row.method in best[key]
             )
             + (_ratio(row, reference) if key == "step_ms" else "")
             for key in shown
@@ -167,16 +174,23 @@ def _anchors(summary: StudySummary, keys: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def _paired_table(summary: StudySummary, rows: Sequence[Row]) -> list[Sequence[str]]:
-    keys = [k for k in PAIRED if any(summary.paired(row, k) for row in rows)]
+def _difference_table(
+    summary: StudySummary, rows: Sequence[Row]
+) -> list[Sequence[str]]:
+    keys = [k for k in COMPARED if any(summary.minus_reference(row, k) for row in rows)]
     if not _has_relaxed(rows):
         keys = [key for key in keys if not key.startswith("unrelaxed")]
     header = ["method", *(f"Δ {COLUMNS[key].title}" for key in keys)]
     body = [
-        [row.method, *(_cell(s, COLUMNS[k].digits, sign=True) for k, s in paired)]
+        [
+            row.method,
+            *(
+                _difference(summary.minus_reference(row, key), COLUMNS[key].digits)
+                for key in keys
+            ),
+        ]
         for row in rows
         if row.method != summary.reference
-        and (paired := [(key, summary.paired(row, key)) for key in keys])
     ]
     return [header, *body]
 
@@ -195,22 +209,40 @@ def _failures(rows: Sequence[Row]) -> list[str]:
     return ["\n".join(lines) + "\n"] if lines else []
 
 
-def _best(rows: Sequence[Row], key: str) -> str | None:
+def _best(rows: Sequence[Row], key: str) -> set[str]:
+    """Return the method with the best mean and those that tie with it."""
     contest = COLUMNS[key].best
-    means = {row.method: row.columns[key].mean for row in rows if key in row.columns}
-    if not contest or len(means) < 2:
-        return None
-    return (min if contest == "low" else max)(means, key=lambda name: means[name])
+    spreads = {row.method: row.columns[key] for row in rows if key in row.columns}
+    if not contest or len(spreads) < 2:
+        return set()
+    choose = min if contest == "low" else max
+    best = choose(spreads, key=lambda name: spreads[name].mean)
+    behind = {
+        name: compare_spreads(spread, spreads[best])
+        for name, spread in spreads.items()
+        if name != best
+    }
+    if all(difference.half_width is None for difference in behind.values()):
+        return set()
+    return {best, *(name for name, one in behind.items() if one.is_tie)}
 
 
-def _cell(
-    spread: Spread | None, digits: int, *, bold: bool = False, sign: bool = False
-) -> str:
+def _cell(spread: Spread | None, digits: int, *, bold: bool) -> str:
     if spread is None:
         return NOTHING
-    text = _format(spread.mean, digits, sign=sign)
+    text = _format(spread.mean, digits)
     text = f"**{text}**" if bold else text
     return text if not spread.std else f"{text} ± {_format(spread.std, digits)}"
+
+
+def _difference(difference: Difference | None, digits: int) -> str:
+    if difference is None:
+        return NOTHING
+    text = _format(difference.mean, digits, sign=True)
+    if difference.half_width is None:
+        return text
+    text = f"{text} ± {_format(difference.half_width, digits)}"
+    return f"{text} (tie)" if difference.is_tie else text
 
 
 def _ratio(row: Row, reference: Row | None) -> str:

@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from crack_md.study.plan import Plan
-from crack_md.study.summary import Spread, number, summarize_study
+from crack_md.study.summary import (
+    Difference,
+    Spread,
+    compare_spreads,
+    number,
+    summarize_study,
+)
 from crack_md.study.tables import markdown, rows_csv, write_tables
 from tests.study.study_factory import plan_of
 
@@ -94,7 +100,8 @@ def test_every_cell_of_the_main_table(plan: Plan) -> None:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| *zero forces, mean energy* |  | – | – | – | 1,200 | 300.00 | 500.0 | – |\n"
         "| vanilla | 2/2 | 12,345 | – | – | **44** ± 6 | **11.00** ± 1.41 "
-        "| 102.0 ± 2.8 | 10 (1.00×) |\n"
+        "| **102.0** ± 2.8 | 10 (1.00×) |\n"
+        # 1 meV/atom more in both seeds: no tie; 10 and 8 meV/Å less in two: a tie
         "| crack+task | 2/2 | 12,345 | 0.850 ± 0.071 | 0.850 ± 0.071 | 48 ± 6 "
         "| 12.00 ± 1.41 | **93.0** ± 4.2 | 15 (1.50×) |\n"
     ) in table
@@ -123,13 +130,28 @@ def test_frames_that_are_all_unrelaxed_are_shown_once(tmp_path: Path) -> None:
 def test_differences_are_taken_seed_by_seed(plan: Plan) -> None:
     summary = summarize_study(plan)
     row = summary.rows[1]
-    forces = summary.paired(row, "force_mae_meV_per_A")
+    forces = summary.minus_reference(row, "force_mae_meV_per_A")
+    # 90 - 100 and 96 - 104: an error of 1 where each method alone has 2 and 3;
+    # t of one degree of freedom is tan(0.475 pi)
+    assert forces == Difference(-9.0, pytest.approx(12.7062, abs=1e-4), paired=True)
     assert forces is not None
-    # 90 - 100 and 96 - 104: a spread of 1.4 where each method alone has 3 and 4
-    assert forces.values == {1: -10.0, 2: -8.0}
-    assert summary.paired(summary.rows[0], "force_mae_meV_per_A") is None
-    assert summary.paired(row, "embedding_unexplained") is None
-    assert "| crack+task | +1.00 | -9.0 ± 1.4 | -18.0 ± 2.8 |\n" in markdown(summary)
+    assert forces.is_tie
+    assert summary.minus_reference(summary.rows[0], "force_mae_meV_per_A") is None
+    assert summary.minus_reference(row, "embedding_unexplained") is None
+    assert (
+        "| crack+task | +1.00 ± 0.00 | -9.0 ± 12.7 (tie) | -18.0 ± 25.4 (tie) |\n"
+    ) in markdown(summary)
+
+
+def test_methods_without_common_seeds_are_compared_by_welch() -> None:
+    # equal variances of 2 over two seeds each: error sqrt(2), two degrees of freedom
+    found = compare_spreads(Spread({1: 10.0, 2: 12.0}), Spread({3: 0.0, 4: 2.0}))
+    assert found == Difference(
+        10.0, pytest.approx(4.302653 * 2**0.5, abs=1e-5), paired=False
+    )
+    assert not found.is_tie
+    same = compare_spreads(Spread({1: 3.0, 2: 3.0}), Spread({3: 1.0, 4: 1.0}))
+    assert same == Difference(2.0, 0.0, paired=False)
 
 
 def test_only_common_seeds_are_compared(tmp_path: Path) -> None:
@@ -139,9 +161,18 @@ def test_only_common_seeds_are_compared(tmp_path: Path) -> None:
         ("crack+task", 2): result(10.0, 1.0),
     }
     summary = summarize_study(made_up(tmp_path, results))
-    paired = summary.paired(summary.rows[1], "force_mae_meV_per_A")
-    assert paired is not None
-    assert paired.values == {1: -10.0}
+    forces = summary.minus_reference(summary.rows[1], "force_mae_meV_per_A")
+    assert forces == Difference(-10.0, None, paired=True)
+
+
+def test_one_seed_has_no_winner(tmp_path: Path) -> None:
+    results = {
+        ("vanilla", 1): result(100.0, 10.0),
+        ("crack+task", 1): result(90.0, 9.0),
+    }
+    table = markdown(summarize_study(made_up(tmp_path, results)))
+    assert "**" not in table
+    assert "| crack+task | -1.00 | -10.0 | -20.0 |\n" in table
 
 
 def test_failures_are_rows_with_a_reason(tmp_path: Path) -> None:
