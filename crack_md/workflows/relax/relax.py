@@ -1,6 +1,7 @@
 """Relaxation with any ASE calculator and optimizer: positions, cell, symmetry."""
 
 import inspect
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -368,10 +369,24 @@ def _largest_force(atoms: Atoms) -> float:
 def relax_fcc_constant(symbol: str, calculator: BaseCalculator) -> float:
     """Return the lattice constant in Å that minimises the energy of an fcc crystal."""
     state: dict[str, Any] = dict(reference_states[atomic_numbers[symbol]] or {})
-    expected = float(state["a"])
+    return best_constant(
+        lambda a: bulk(symbol, "fcc", a=a), float(state["a"]), calculator
+    )
+
+
+def best_constant(
+    build: Callable[[float], Atoms], expected: float, calculator: BaseCalculator
+) -> float:
+    """Return the lattice constant in Å that minimises the energy of a crystal.
+
+    Args:
+        build: makes the crystal from its lattice constant.
+        expected: where to begin, Å; not farther off than some 8 %.
+        calculator: of energies.
+    """
 
     def energy(constant: float) -> float:
-        crystal = bulk(symbol, "fcc", a=constant)
+        crystal = build(constant)
         crystal.calc = calculator
         return float(crystal.get_potential_energy())
 

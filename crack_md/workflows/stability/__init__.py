@@ -1,0 +1,1 @@
+"""Whether a surface keeps its metals: formation, segregation, dissolution."""

@@ -1,0 +1,205 @@
+"""Formation, segregation and dissolution of slabs, from relaxations of variants.
+
+    formation     E_f = [E(slab) - Σ n_M E(slab of M)]/N + Σ x_M [E(M) - E°(M)]
+    segregation   ΔE_M = E(M swapped up) - E(slab), lowest over swaps of M
+                  with O*: ΔE_M + ΔE_O(M swapped up) - ΔE_O(slab)
+    dissolution   U_M = U° + [E(slab without M) + E°(M) - E(slab)]/n e, lowest over M
+
+with E°(M) the energy of an atom of bulk metal M, E(M) that of close-packed M stacked as
+the slab is, N atoms in the slab and x_M their shares. The slabs of M have the slab's
+shape at M's own lattice constant, so that surface energies go out, and E_f is against
+bulk elements. A negative segregation energy means that M rises to the surface: with O*,
+by the sum of Y. Ma and P. B. Balbuena, Surf. Sci. 603, 349 (2009).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from crack_md.workflows.stability.metals import Metal, dissolution_potential
+from crack_md.workflows.stability.variants import (
+    Variant,
+    mean_energy,
+    pure_variant,
+    stacking,
+    variants,
+)
+from crack_md.workflows.surfaces.slab import Slab
+
+
+@dataclass(frozen=True)
+class VariantEnergy:
+    """What the relaxation of a variant gave; None where it did not come to rest."""
+
+    variant: Variant
+    energy_eV: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class AtomStability:
+    """What becomes of the atoms of one element."""
+
+    element: str
+    segregation_eV: float | None = None
+    """To bring it up from the layer beneath; negative where it rises by itself."""
+    segregation_adsorbed_eV: float | None = None
+    """The same under the adsorbate of the screening, on its best sites."""
+    dissolution_V: float | None = None
+    """Potential above which it leaves the surface; None where it is not in it."""
+
+    @property
+    def is_reversed(self) -> bool:
+        """Return whether the adsorbate turns the sign of the segregation around."""
+        clean, covered = self.segregation_eV, self.segregation_adsorbed_eV
+        return clean is not None and covered is not None and clean * covered < 0
+
+
+@dataclass(frozen=True)
+class SlabStability:
+    """The stability of one slab."""
+
+    formation_eV: float | None
+    """Per atom, against bulk elements; negative is stable."""
+    atoms: tuple[AtomStability, ...]
+    notes: tuple[str, ...] = ()
+    """What could not be had, and why."""
+
+    @property
+    def rises(self) -> AtomStability | None:
+        """Return what is cheapest to bring up to the clean surface."""
+        known = [a for a in self.atoms if a.segregation_eV is not None]
+        return min(known, key=lambda a: a.segregation_eV or 0.0, default=None)
+
+    @property
+    def dissolves(self) -> AtomStability | None:
+        """Return what leaves the surface first."""
+        known = [a for a in self.atoms if a.dissolution_V is not None]
+        return min(known, key=lambda a: a.dissolution_V or 0.0, default=None)
+
+    @property
+    def reversed_elements(self) -> tuple[str, ...]:
+        """Return the elements whose segregation the adsorbate turns around."""
+        return tuple(atom.element for atom in self.atoms if atom.is_reversed)
+
+
+@dataclass(frozen=True, eq=False)
+class SlabVariants:
+    """A clean slab that came to rest, and all that it is compared with."""
+
+    slab: Slab
+    energy_eV: float
+    metals: Mapping[str, Metal | None]
+    """By symbol; None where the model does not know the bulk metal."""
+
+    @property
+    def elements(self) -> tuple[str, ...]:
+        """Return the elements of the slab, by symbol."""
+        return tuple(sorted(set(self.slab.atoms.symbols)))
+
+    @cached_property
+    def all(self) -> tuple[Variant, ...]:
+        """Return what is to be relaxed."""
+        found = list(variants(self.slab))
+        known = [self.metals[symbol] for symbol in self.elements]
+        if self.lattice is not None and None not in known and len(known) > 1:
+            found += [pure_variant(self.slab, metal) for metal in known if metal]
+        return tuple(found)
+
+    @cached_property
+    def lattice(self) -> str | None:
+        """Return how the slab is stacked, None where it is not close-packed."""
+        return stacking(self.slab.atoms)
+
+    def assess(
+        self,
+        energies: Sequence[VariantEnergy],
+        adsorbed: Callable[[Variant], float | None],
+    ) -> SlabStability:
+        """Return the stability that relaxed variants tell.
+
+        Args:
+            energies: of all variants.
+            adsorbed: how much stronger the adsorbate binds on a variant in eV, below
+                zero; None where that is not known.
+        """
+        atoms = []
+        for symbol in self.elements:
+            swap = lowest(energies, "swap", symbol)
+            rise = None if swap is None else (swap.energy_eV or 0.0) - self.energy_eV
+            shift = None if swap is None else adsorbed(swap.variant)
+            covered = None if rise is None or shift is None else rise + shift
+            atoms.append(
+                AtomStability(
+                    symbol, rise, covered, self._dissolution(energies, symbol)
+                )
+            )
+        return SlabStability(
+            self._formation(energies), tuple(atoms), self._notes(energies)
+        )
+
+    def _dissolution(
+        self, energies: Sequence[VariantEnergy], symbol: str
+    ) -> float | None:
+        left, metal = lowest(energies, "vacancy", symbol), self.metals[symbol]
+        if left is None or left.energy_eV is None or metal is None:
+            return None
+        removal = left.energy_eV + metal.energy_eV - self.energy_eV
+        return dissolution_potential(symbol, removal)
+
+    def _formation(self, energies: Sequence[VariantEnergy]) -> float | None:
+        atoms = self.slab.atoms
+        n_atoms, counts = len(atoms), Counter(map(str, atoms.symbols))
+        metals = {symbol: self.metals[symbol] for symbol in self.elements}
+        if self.lattice is None or None in metals.values():
+            return None
+        packed = {s: m.packed_eV[self.lattice] for s, m in metals.items() if m}
+        natural = {s: m.energy_eV for s, m in metals.items() if m}
+        change = mean_energy(counts, packed) - mean_energy(counts, natural)
+        if len(counts) == 1:  # an element in its own lattice, or in another one
+            return change
+        pure = {s: lowest(energies, "pure", s) for s in self.elements}
+        per_atom = {
+            s: found.energy_eV / n_atoms
+            for s, found in pure.items()
+            if found is not None and found.energy_eV is not None
+        }
+        if len(per_atom) < len(counts):
+            return None
+        return self.energy_eV / n_atoms - mean_energy(counts, per_atom) + change
+
+    def _notes(self, energies: Sequence[VariantEnergy]) -> tuple[str, ...]:
+        unknown = [symbol for symbol in self.elements if self.metals[symbol] is None]
+        notes = [f"bulk {symbol} is unlike what the model knows" for symbol in unknown]
+        notes += [
+            f"bulk {metal.symbol} is taken as fcc"
+            for symbol in self.elements
+            if (metal := self.metals[symbol]) and not metal.is_natural
+        ]
+        if self.lattice is None:
+            notes.append("no formation energy: the slab is not close-packed, or thin")
+        failed = Counter(
+            f"{each.variant.element} {each.variant.kind}: {each.status}"
+            for each in energies
+            if each.energy_eV is None
+        )
+        notes += [f"{count} {what}" for what, count in failed.items()]
+        if not any(each.variant.kind == "swap" for each in energies):
+            one = len(self.elements) == 1
+            reason = "one element" if one else "no other element, free to move, beneath"
+            notes.append(f"no segregation energy: {reason}")
+        return tuple(notes)
+
+
+def lowest(
+    energies: Sequence[VariantEnergy], kind: str, element: str
+) -> VariantEnergy | None:
+    """Return the variant of lowest energy of its kind that came to rest."""
+    own = [
+        each
+        for each in energies
+        if each.energy_eV is not None
+        and (each.variant.kind, each.variant.element) == (kind, element)
+    ]
+    return min(own, key=lambda each: each.energy_eV or 0.0, default=None)
