@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from ase.build import add_adsorbate, fcc111
 
-from crack_md import CrackCalculator
+from crack_md import CrackCalculator, screen
 from crack_md.models.registry import dated_name, model_names, model_path
 from crack_md.neighbors import SmoothNeighbors
+from crack_md.workflows.orr import SCALINGS, SOLVATIONS
 
 ELEMENTS = ["Ag", "Au", "Cu", "H", "Ir", "O", "Pd", "Pt", "Rh", "Ru"]
 
@@ -72,3 +73,21 @@ def test_oxygen_is_pulled_to_its_site():
         pulls.append(atoms.get_forces()[-1, 2])
     assert pulls[0] > 1.0  # pushed out
     assert pulls[2] < -0.3  # drawn in
+
+
+def test_platinum_has_its_published_limiting_potential(tmp_path):
+    """From computed O* and OH*: 0.72 V with this water, 0.75 V in Hansen 2014."""
+    slab = fcc111("Pt", (2, 2, 4), a=3.97, vacuum=8.0)
+    found = screen(
+        slab, CrackCalculator(), adsorbates="orr", out=tmp_path, orientations=1
+    )
+    (row,) = found.rows
+    assert row["inferred"] == "OOH"
+    assert abs(row["U_L_V"] - SOLVATIONS[row["solvation"]].pt111_V) < 0.15
+    assert abs(row["U_L_V"] - SCALINGS[row["scaling"]].pt111_V) < 0.15
+    assert row["U_L_by_model_V"] == pytest.approx(0.13)  # of labels; OH* limits
+    published = found.summary["pt111"]
+    assert (published["U_L_V"], published["published_U_L_V"]) == (
+        pytest.approx(row["U_L_V"], abs=1e-4),
+        0.72,
+    )

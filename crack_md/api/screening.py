@@ -122,8 +122,8 @@ def screen(
     Args:
         surfaces: slabs (a file, a folder, `ase.Atoms` or several); bulks with ``cut``.
         calculator: any ASE calculator, such as `CrackCalculator`.
-        adsorbates: O, OH, OOH, an element, or a molecule with the atom that binds
-            (``CO:C``).
+        adsorbates: O, OH, OOH, ``orr`` (O, OH, and OOH where the model's limits hold
+            it), an element, or a molecule with the atom that binds (``CO:C``).
         out: folder for results; a stopped screening in it goes on.
         select: rows of an ASE database, such as ``metal=Pt``.
         frames: ``last`` takes the last frame of a trajectory, ``all`` each.
@@ -134,7 +134,8 @@ def screen(
         execution: batches, workers, a database server.
         report: called with a `ProgressEvent` after every relaxation.
         options: fields of `ScreenSettings`: ``fmax`` (eV/Å), ``steps``, ``max_sites``,
-            ``optimizer``, ``corrections``, ``scaling``, ``seed`` ...
+            ``optimizer``, ``corrections``, ``scaling``, ``solvation``, ``stability``,
+            ``seed`` ...
 
     Raises:
         ConfigError: an option or adsorbate is unknown, or gas energies are missing.

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crack_md.cli.common import Heading, build_table, explain_left_out
-from crack_md.workflows.orr import REFERENCES
+from crack_md.workflows.orr import INTERMEDIATES, REFERENCES
 from crack_md.workflows.ranking.calibration import Calibration
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.ranking.results import (
@@ -19,6 +19,7 @@ from crack_md.workflows.ranking.results import (
     Ranking,
     Rescored,
 )
+from crack_md.workflows.screening.reader import CAUSES, water_in_words
 from crack_md.workflows.screening.results import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
@@ -42,15 +43,35 @@ def print_screening(summary: Mapping[str, Any], out: Path) -> None:
             console.print(Text(line, style="yellow"))
     for warning in _shared_warnings(summary["ranking"]):
         console.print(Text(f"note: {warning}", style="yellow"))
-    reference = summary["pt111"]["source"]
-    console.print(
-        Text(
-            f"ΔE against {SCALES[scale]}; U_L by scaling {settings['scaling']} with "
-            f"corrections {settings['corrections']}; Pt(111): {reference}",
-            style="dim",
-        )
-    )
+    for line in _terms(summary, SCALES[scale]):
+        console.print(Text(line, style="dim"))
     console.print(Text(f"written to {out}/: report.html, results.csv, volcano.png ..."))
+
+
+def _terms(summary: Mapping[str, Any], scale: str) -> list[str]:
+    """Return what energies and potentials rest on, one line each."""
+    settings, pt111 = summary["settings"], summary["pt111"]
+    by_scaling = [n for n in INTERMEDIATES if n not in settings["adsorbates"]]
+    names = " and ".join(f"{name}*" for name in by_scaling)
+    inferred = f" ({names} ± {settings['scaling_error_eV']:.1f} eV)" if names else ""
+    lines = [
+        f"ΔE against {scale}; U_L by scaling {settings['scaling']}{inferred} with "
+        f"corrections {settings['corrections']}; Pt(111): {pt111['source']}",
+        f"water: {water_in_words(settings)}",
+        "± c, s, m: half of the range of U_L by constants, scaling, error of the model",
+    ]
+    if "stability" in settings:
+        lines.append(
+            "E_f against bulk elements; up: swap with the layer beneath, negative "
+            "where the element rises to the surface; dissolves: where an atom of the "
+            f"terrace leaves, by {settings['stability']}"
+        )
+    if pt111.get("published_U_L_V") is not None and pt111.get("U_L_V") is not None:
+        lines.append(
+            f"Pt(111) has U_L {pt111['U_L_V']:.2f} V by this model, "
+            f"{pt111['published_U_L_V']:.2f} V as published with these constants"
+        )
+    return lines
 
 
 def _screening_table(
@@ -67,17 +88,46 @@ def _screening_table(
         is_other = name != first
         energy = energy_column(name, scale=scale)
         headings[energy] = Heading(f"ΔE({name}*) / eV", drop=3 if is_other else 2)
-        headings[f"dG_{name}_eV"] = Heading(f"ΔG({name}*) / eV", drop=int(is_other))
+        drop = int(is_other) * (2 if "stability" in settings else 1)
+        headings[f"dG_{name}_eV"] = Heading(f"ΔG({name}*) / eV", drop=drop)
     headings |= {
         "U_L_V": Heading("U_L / V"),
+        "U_L_by": Heading("± c, s, m / V", drop=5),
         f"dE_{first}_vs_Pt111_eV": Heading("vs Pt(111) / eV", drop=4),
     }
+    if "stability" in settings:
+        headings |= {
+            "formation_eV_per_atom": Heading("E_f / eV per atom", drop=2),
+            "segregation": Heading(f"up (with {first}*) / eV", is_text=True, drop=1),
+            "dissolution": Heading("dissolves / V", is_text=True, drop=1),
+        }
     rows = [
         [_cell(row.get(column)) for column in headings]
-        for row in ranking
+        for row in (each | _in_words(each, first) for each in ranking)
         if "rank" in row
     ]
     return build_table(list(headings.values()), rows, width=width)
+
+
+def _in_words(row: Mapping[str, Any], adsorbate: str) -> dict[str, str | None]:
+    """Return the cells that hold more than one number."""
+    words: dict[str, str | None] = {"U_L_by": _causes(row)}
+    if "segregation_eV" in row:
+        covered = row.get(f"segregation_with_{adsorbate}_eV")
+        shown = "" if covered is None else f" ({covered:+.2f})"
+        rise = f"{row['segregation_element']} {row['segregation_eV']:+.2f}"
+        words["segregation"] = rise + shown
+    if "dissolution_V" in row:
+        mark = " < U_L" if row.get("dissolves_below_U_L") else ""
+        leaves = f"{row['dissolution_element']} {row['dissolution_V']:+.2f}"
+        words["dissolution"] = leaves + mark
+    return words
+
+
+def _causes(row: Mapping[str, Any]) -> str | None:
+    """Return the errors of U_L by their causes; None for a slab without U_L."""
+    halves = [row.get(f"U_L_by_{cause}_V") for cause in CAUSES]
+    return ", ".join(f"{h:.2f}" for h in halves if h is not None) or None
 
 
 def _shared_warnings(ranking: list[dict[str, Any]]) -> list[str]:

@@ -160,7 +160,9 @@ def screen(
     steps: option.Steps = 300,
     reference: option.Reference = "H2O-H2",
     corrections: option.Corrections = "norskov-2004",
-    scaling: option.Scaling = "man-2011",
+    scaling: option.Scaling = None,
+    solvation: option.Solvation = "calle-vallejo-2015",
+    stability: option.Stability = False,
     gas_reference: option.GasReference = None,
     device: option.Device = "auto",
     dtype: option.Precision = "float32",
@@ -198,6 +200,8 @@ def screen(
         reference=reference,
         corrections=corrections,
         scaling=scaling,
+        solvation=solvation,
+        stability=stability,
     )
     settings.check()
     gases = _gas_energies(gas_reference)

@@ -57,8 +57,9 @@ Adsorbates = Annotated[
     str,
     typer.Option(
         "--adsorbate",
-        help="What adsorbs, separated by commas: O, OH, OOH, an element, a molecule "
-        "with the atom that binds (CO:C), or a structure file (mine.xyz:0).",
+        help="What adsorbs, separated by commas: O, OH, OOH, orr (O, OH, and OOH where "
+        "the model's limits hold it), an element, a molecule with the atom that binds "
+        "(CO:C), or a structure file (mine.xyz:0).",
     ),
 ]
 RandomPlacements = Annotated[
@@ -93,7 +94,27 @@ Corrections = Annotated[
     str, typer.Option(help="Set of free-energy corrections: norskov-2004, man-2011.")
 ]
 Scaling = Annotated[
-    str, typer.Option(help="Set of scaling relations: man-2011, hansen-2014.")
+    str | None,
+    typer.Option(
+        help="Set of scaling relations: man-2011 (OH* without water), hansen-2014 "
+        "(OH* with water). Default: man-2011 for O* alone, else the one that goes with "
+        "--solvation.",
+    ),
+]
+Solvation = Annotated[
+    str,
+    typer.Option(
+        help="What water adds to OH* and OOH* where they are computed: none, "
+        "calle-vallejo-2015, peterson-2010.",
+    ),
+]
+Stability = Annotated[
+    bool,
+    typer.Option(
+        "--stability",
+        help="Also relax swapped, damaged and pure slabs: formation and segregation "
+        "energies, dissolution potentials, stability.csv. Total-energy models only.",
+    ),
 ]
 GasReference = Annotated[
     str | None,

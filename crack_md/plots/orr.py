@@ -13,11 +13,16 @@ from crack_md.plots.style import BLUE, GREEN, GRID, INK, MUTED, ORANGE, RED, png
 from crack_md.workflows.orr import (
     EQUILIBRIUM_V,
     INTERMEDIATES,
+    NO_SOLVATION,
     STATES,
     FreeEnergyDiagram,
     Volcano,
 )
-from crack_md.workflows.screening.results import ScreenResult, SlabResult
+from crack_md.workflows.screening.results import (
+    ScreenResult,
+    SlabResult,
+    dissolves_first,
+)
 
 COLORS = (INK, BLUE, ORANGE, GREEN, RED)
 LABELS = ("O₂ + 4(H⁺+e⁻)", "OOH*", "O*", "OH*", "2 H₂O")
@@ -136,6 +141,8 @@ class VolcanoPoint:
     dG_eV: float
     potential_V: float
     interval_eV: tuple[float, float] | None = None
+    dissolves: bool = False
+    """Whether an atom of the surface leaves below the limiting potential."""
 
     @property
     def kind(self) -> str:
@@ -156,16 +163,17 @@ def draw_volcano(result: ScreenResult) -> Figure:
     """Return the volcano with one labelled point per ranked slab."""
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN), layout="constrained")
     axes = figure.add_subplot()
-    points = [p for slab in result.slabs if (p := _point(slab)) is not None]
+    points = [p for slab in result.slabs if (p := _point(slab, result)) is not None]
     low, high = _limits([p.dG_eV for p in points])
     floor = min([0.0, *(p.potential_V for p in points)]) - 0.12
-    draw_curve(axes, Volcano("O", result.settings.scaling), (low, high), floor)
+    draw_curve(axes, Volcano("O", result.settings.scaling_set), (low, high), floor)
     axes.axhline(EQUILIBRIUM_V, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.text(
         high, EQUILIBRIUM_V + 0.015, "equilibrium, 1.23 V", ha="right", color=MUTED
     )
     axes.set(xlim=(low, high), ylim=(floor, 1.34))
     scatter_points(axes, points)
+    _mark_dissolving(axes, points)
     if points:
         axes.legend(loc="upper left", ncols=3, handletextpad=0.2, columnspacing=1.2)
     figure.draw_without_rendering()
@@ -174,13 +182,34 @@ def draw_volcano(result: ScreenResult) -> Figure:
     return figure
 
 
-def _point(slab: SlabResult) -> VolcanoPoint | None:
+def _point(slab: SlabResult, result: ScreenResult) -> VolcanoPoint | None:
     if slab.rank is None or slab.diagram is None:
         return None
     diagram = slab.diagram
     return VolcanoPoint(
-        slab.name, slab.formula, diagram.dG_O_eV, diagram.limiting_potential
+        slab.name,
+        slab.formula,
+        diagram.dG_O_eV,
+        diagram.limiting_potential,
+        dissolves=bool(dissolves_first(slab, result).below),
     )
+
+
+def _mark_dissolving(axes: Axes, points: Sequence[VolcanoPoint]) -> None:
+    """Draw a red rim around what would dissolve below its limiting potential."""
+    chosen = [p for p in points if p.dissolves]
+    if chosen:
+        axes.scatter(
+            [p.dG_eV for p in chosen],
+            [p.potential_V for p in chosen],
+            s=110,
+            facecolor="none",
+            edgecolor=RED,
+            linewidth=1.4,
+            zorder=4,
+            label="dissolves below U_L",
+            gid="dissolving",
+        )
 
 
 def _limits(values: list[float]) -> tuple[float, float]:
@@ -333,8 +362,10 @@ def _captions(axes: Axes, result: ScreenResult) -> None:
         for name in slab.diagram.inferred
     }
     inferred = " and ".join(f"{n}*" for n in INTERMEDIATES[::-1] if n in guessed)
-    note = f"scaling {result.settings.scaling}, "
-    note += f"corrections {result.settings.corrections}"
+    settings = result.settings
+    note = f"scaling {settings.scaling_set}, corrections {settings.corrections}"
+    if settings.solvation_set != NO_SOLVATION:
+        note += f", water {settings.solvation_set}"
     note = f"{inferred} inferred ({note})" if inferred else note
     if left_out:
         note += f"; {left_out} without a result, see results.csv"

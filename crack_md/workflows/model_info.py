@@ -45,6 +45,10 @@ class ModelInfo:
             "0.1 THz"
         )
 
+    def holds_adsorbate(self, name: str) -> bool:
+        """Return whether the model says that its labels held this adsorbate."""
+        return self.limits is not None and name in self.limits.adsorbates
+
     def refusal(self, symbols: Iterable[str], *, of: str = "") -> str:
         """Return in words which elements the model does not know; empty for none.
 

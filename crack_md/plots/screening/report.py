@@ -90,6 +90,8 @@ def _volcano(view: ReportView) -> dict[str, Any]:
     except ConfigError as error:
         return {"volcano": None, "volcano_note": f"Not shown: {error}."}
     note = _about_points(view, volcano)
+    if any(slab.dissolves for slab in view.ranked):
+        note += "Red rims: an atom of the surface dissolves below U_L. "
     return {"volcano": as_markup(volcano_svg(view, volcano)), "volcano_note": note}
 
 

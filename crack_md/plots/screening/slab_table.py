@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from crack_md.plots.screening.view import ReportView, SlabView, signed
 from crack_md.workflows.orr import EQUILIBRIUM_V
 from crack_md.workflows.ranking.errors import percent
-from crack_md.workflows.screening.reader import number
+from crack_md.workflows.screening.reader import CAUSES, number
 
 NONE = "–"
 
@@ -64,6 +64,16 @@ def table_columns(view: ReportView) -> tuple[TableColumn, ...]:
             2,
             _sets,
         ),
+        TableColumn(
+            "± c, s, m",
+            "V",
+            "half of the range of U_L by constants, by scaling, by the model's error "
+            "(the spread of its labels, or what is assumed), each alone, as screened",
+            lambda s: number(s.row, "U_L_by_model_V"),
+            2,
+            _causes,
+        ),
+        *_stability_columns(first),
         _decimal("η", "V", "overpotential, 1.23 V − U_L", _overpotential),
         _decimal(
             "vs Pt(111)",
@@ -130,6 +140,54 @@ def _free_energy(name: str, view: ReportView) -> TableColumn:
 def _sets(slab: SlabView) -> str:
     ends = number(slab.row, "U_L_low_V"), number(slab.row, "U_L_high_V")
     return " – ".join(NONE if end is None else signed(end, 2) for end in ends)
+
+
+def _stability_columns(adsorbate: str) -> list[TableColumn]:
+    """Return the columns of a screening with stability; empty ones are not shown."""
+
+    def rises(slab: SlabView) -> str:
+        row, clean = slab.row, number(slab.row, "segregation_eV")
+        covered = number(row, f"segregation_with_{adsorbate}_eV")
+        ends = [NONE if end is None else signed(end, 2) for end in (clean, covered)]
+        turned = row.get("segregation_reversed", "")
+        note = f"; turns {turned}" if turned else ""
+        return f"{row['segregation_element']} {ends[0]} ({ends[1]}){note}"
+
+    def leaves(slab: SlabView) -> str:
+        potential = number(slab.row, "dissolution_V") or 0.0
+        mark = " < U_L" if slab.dissolves else ""
+        return f"{slab.row['dissolution_element']} {signed(potential, 2)}{mark}"
+
+    return [
+        _decimal(
+            "E_f",
+            "eV/atom",
+            "formation energy against bulk elements by the same model",
+            lambda s: number(s.row, "formation_eV_per_atom"),
+        ),
+        TableColumn(
+            f"up ({adsorbate}*)",
+            "eV",
+            "cheapest swap with the layer beneath; in brackets under the adsorbate; "
+            "negative: the element rises; elements whose sign turns",
+            lambda s: number(s.row, "segregation_eV"),
+            2,
+            rises,
+        ),
+        TableColumn(
+            "dissolves",
+            "V",
+            "potential at which an atom of the terrace dissolves first",
+            lambda s: number(s.row, "dissolution_V"),
+            2,
+            leaves,
+        ),
+    ]
+
+
+def _causes(slab: SlabView) -> str:
+    causes = (number(slab.row, f"U_L_by_{c}_V") for c in CAUSES)
+    return " / ".join(NONE if half is None else f"{half:.2f}" for half in causes)
 
 
 def _ranking_columns(view: ReportView) -> list[TableColumn]:

@@ -87,6 +87,14 @@ class SlabView:
         return [source for source in sources if source != "model"]
 
     @property
+    def dissolves(self) -> bool:
+        """Return whether an atom of the surface leaves below the potential shown."""
+        potential = number(self.row, "dissolution_V")
+        if potential is None or self.U_L_V is None:
+            return False
+        return potential < self.U_L_V
+
+    @property
     def limiting_step(self) -> int:
         """Return the number, 0 to 3, of the step that limits the potential."""
         return int(np.diff(self.levels).argmax())

@@ -51,6 +51,7 @@ def ranked_points(
                 slab.energies[volcano.adsorbate].interval_eV
                 if volcano.adsorbate in slab.energies
                 else None,
+                dissolves=slab.dissolves,
             ),
         )
         for slab in view.ranked
@@ -120,7 +121,8 @@ def _mark_points(
         own = [pair for pair in zip(slabs, points, strict=True) if pair[1].kind == kind]
         marks = marks_of(drawing, f"points-{kind}")
         for (slab, point), mark in zip(own, marks, strict=True):
-            _say(mark, f"point {kind}{many}", slab, point)
+            rim = " dissolves" if point.dissolves else ""
+            _say(mark, f"point {kind}{many}{rim}", slab, point)
             title = ET.SubElement(mark, f"{{{SVG}}}title")
             title.text = (
                 f"{point.name}: ΔG {point.dG_eV:.2f} eV, U_L {point.potential_V:.2f} V"

@@ -17,10 +17,15 @@ from crack_md.workflows.orr import (
     CORRECTIONS,
     DEFAULT_CORRECTIONS,
     DEFAULT_REFERENCE,
-    DEFAULT_SCALING,
+    DEFAULT_SOLVATION,
+    NO_SOLVATION,
     SCALINGS,
+    SOLVATIONS,
     gas_energy,
+    has_water,
     reference_named,
+    require_same_water,
+    scalings_for,
 )
 from crack_md.workflows.relax.relax import (
     DEFAULT_OPTIMIZER,
@@ -63,7 +68,24 @@ class ScreenSettings:
     """Most sites per slab; where there are more, this number is drawn at random."""
     reference: str = DEFAULT_REFERENCE
     corrections: str = DEFAULT_CORRECTIONS
-    scaling: str = DEFAULT_SCALING
+    scaling: str | None = None
+    """None takes the set that goes with the water around what is computed."""
+    solvation: str = DEFAULT_SOLVATION
+    """What water adds to OH* and OOH* where they are computed."""
+    stability: bool = False
+    """Whether formation, segregation and dissolution are worked out as well."""
+
+    @property
+    def scaling_set(self) -> str:
+        """Return the name of the scaling relations in use."""
+        names = [adsorbate.name for adsorbate in self.adsorbates]
+        return self.scaling or scalings_for(names, self.solvation)[0]
+
+    @property
+    def solvation_set(self) -> str:
+        """Return the name of the water in use; ``none`` without computed OH*, OOH*."""
+        names = [adsorbate.name for adsorbate in self.adsorbates]
+        return self.solvation if has_water(names, self.solvation) else NO_SOLVATION
 
     @property
     def adsorbate(self) -> str:
@@ -71,16 +93,31 @@ class ScreenSettings:
         return self.adsorbates[0].name
 
     def check(self) -> None:
-        """Raise ConfigError for a name that is not known."""
+        """Raise ConfigError for a name that is not known, or OH* of two kinds."""
         optimizer_named(self.optimizer)
         reference_named(self.reference)
         for kind, name, known in (
             ("corrections", self.corrections, CORRECTIONS),
-            ("scaling", self.scaling, SCALINGS),
+            ("solvation", self.solvation, SOLVATIONS),
+            ("scaling", self.scaling_set, SCALINGS),
         ):
             if name not in known:
                 names = ", ".join(known)
                 raise ConfigError(f"unknown {kind} '{name}'; expected one of: {names}")
+        require_same_water(
+            [adsorbate.name for adsorbate in self.adsorbates],
+            scaling=self.scaling_set,
+            solvation=self.solvation,
+        )
+
+    def for_model(self, model: ModelInfo) -> "ScreenSettings":
+        """Return the settings without optional adsorbates that the model lacks."""
+        kept = tuple(
+            adsorbate
+            for adsorbate in self.adsorbates
+            if not adsorbate.is_optional or model.holds_adsorbate(adsorbate.name)
+        )
+        return replace(self, adsorbates=kept)
 
     def check_for(self, model: ModelInfo) -> None:
         """Raise ConfigError where a model cannot say anything about an adsorbate.
@@ -88,6 +125,12 @@ class ScreenSettings:
         It was not trained on an element, or a gas energy is missing that total energies
         refer to.
         """
+        if self.stability and model.energy_reference != "total":
+            raise ConfigError(
+                "stability needs total energies, and this is a model of adsorption "
+                "energies: it knows no bulk, no vacancy and no swapped surface; take "
+                "a model of total energies, or leave --stability out"
+            )
         energies = self.gas_energies(model)
         for adsorbate in self.adsorbates:
             refusal = model.refusal(
@@ -186,7 +229,7 @@ def plan_slab(
         _require_known_elements(entry.atoms, model, settings)
         bindings = dict.fromkeys(a.binding for a in settings.adsorbates)
         sites = {b: find_sites(slab, adsorbate=b) for b in bindings}
-        starts = tuple(_starts(slab, sites, settings))
+        starts = tuple(starts_on(slab, sites, settings))
     except SlabError as error:
         return replace(refused, status=error.status, error=str(error))
     except Exception as error:  # one odd structure must not end a night's screening
@@ -213,9 +256,10 @@ def _require_known_elements(
         raise SlabError("unknown_element", refusal)
 
 
-def _starts(
+def starts_on(
     slab: Slab, sites: Mapping[str, tuple[Site, ...]], settings: ScreenSettings
 ) -> Iterator[Placement]:
+    """Yield where adsorbates start on a slab: its sites, then random places."""
     for adsorbate in settings.adsorbates:
         chosen = some_sites(
             sites[adsorbate.binding], limit=settings.max_sites, seed=settings.seed

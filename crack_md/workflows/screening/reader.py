@@ -20,7 +20,7 @@ from ase.db import connect
 
 from crack_md.errors import DataError
 from crack_md.files import undefuse
-from crack_md.workflows.orr import INTERMEDIATES, Volcano
+from crack_md.workflows.orr import INTERMEDIATES, NO_SOLVATION, SOLVATED, Volcano
 from crack_md.workflows.relax.store import FILE_NAME
 
 Row = Mapping[str, str]
@@ -28,6 +28,8 @@ Row = Mapping[str, str]
 
 LABEL_SPREAD = "label_spread_eV"
 """Column of results.csv, where the model carries the spread of its labels."""
+CAUSES = ("constants", "scaling", "model")
+"""Of errors of U_L: half ranges in the columns ``U_L_by_<cause>_V``."""
 KEY = "relaxation_key"
 CLEAN_KEY = "clean_slab_key"
 """Columns of sites.csv: which relaxations of results.db a row is about."""
@@ -99,6 +101,11 @@ class SavedScreening:
         return str(self.settings.get("scaling", ""))
 
     @property
+    def water(self) -> str:
+        """Return what the energies of OH* and OOH* hold of water, in words."""
+        return water_in_words(self.settings)
+
+    @property
     def volcano(self) -> Volcano:
         """Return the limiting potential as a function of one intermediate's ΔG.
 
@@ -163,6 +170,21 @@ class SavedScreening:
         for row in self.sites:
             found.setdefault(row["slab"], []).append(row)
         return found
+
+
+def water_in_words(settings: Mapping[str, Any]) -> str:
+    """Return what the energies of OH* and OOH* hold of water, as headers say it."""
+    name = settings.get("solvation")
+    if name is None:
+        return "none (screened by an earlier version)"
+    if name != NO_SOLVATION:
+        values = settings.get("solvation_eV") or {}
+        shown = ", ".join(f"{key}* {value:+.3f} eV" for key, value in values.items())
+        return f"{name} ({shown})".replace("-0", "−0")
+    computed = [n for n in settings.get("adsorbates") or () if n in SOLVATED]
+    if computed:
+        return f"none around {' and '.join(f'{n}*' for n in computed)}"
+    return "none, for neither OH* nor OOH* is computed"
 
 
 def energy_column(adsorbate: str) -> str:

@@ -1,11 +1,12 @@
 """Records of a screening, and the tables and summary.json that they are written to."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ase.symbols import Symbols
 
@@ -14,15 +15,23 @@ from crack_md.files import csv_bytes, package_versions, write_atomically
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr import (
     CORRECTIONS,
+    INTERMEDIATES,
     REFERENCES,
+    SCALING_ERROR_EV,
     SCALINGS,
+    SOLVATIONS,
     STATES,
     WATER_FORMATION_EV,
     FreeEnergyDiagram,
+    PotentialErrors,
+    potential_errors,
 )
+from crack_md.workflows.ranking.errors import AssumedErrors
 from crack_md.workflows.relax.store import RelaxationRecord
 from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.reader import CLEAN_KEY, IS_BEST, KEY, LABEL_SPREAD
+from crack_md.workflows.stability.metals import ELECTRODES, ELECTRODES_SOURCE
+from crack_md.workflows.stability.stability import SlabStability
 from crack_md.workflows.surfaces.adsorbates import Adsorbate
 
 TIE_EV = 1e-3
@@ -133,6 +142,8 @@ class ScreenResult:
     pt111_source: str
     n_relaxed: int
     n_reused: int
+    stability: Mapping[str, SlabStability] = field(default_factory=dict)
+    """By slab, where it was asked for and the clean slab came to rest."""
 
 
 Row = dict[str, Any]
@@ -148,9 +159,11 @@ def slab_rows(result: ScreenResult) -> list[Row]:
     given = list(dict.fromkeys(key for slab in result.slabs for key in slab.columns))
     rows = []
     for slab in result.slabs:
-        row = _slab_row(slab, result.settings)
+        row = _slab_row(slab, result)
         if limits is not None and limits.label_spreads:
             row[LABEL_SPREAD] = limits.label_spread(_numbers(slab.formula))
+        if result.settings.stability:
+            row |= _stability_columns(slab, result)
         own = set(row)
         for key in given:  # what a database said of the slab, beside our columns
             row[f"input_{key}" if key in own else key] = slab.columns.get(key)
@@ -184,7 +197,8 @@ def energy_column(adsorbate: str, *, scale: str = "H2O_H2") -> str:
     return f"dE_{adsorbate}_{scale}_eV"
 
 
-def _slab_row(slab: SlabResult, settings: ScreenSettings) -> Row:
+def _slab_row(slab: SlabResult, result: ScreenResult) -> Row:
+    settings = result.settings
     first, *others = settings.adsorbates
     best = slab.best_of(first.name) if slab.status == "ok" else None
     energies = _energies(best, first)
@@ -209,10 +223,11 @@ def _slab_row(slab: SlabResult, settings: ScreenSettings) -> Row:
         row |= _other_adsorbate(slab, adsorbate)
     return (
         row
-        | _potentials(slab)
+        | _potentials(slab, result)
         | {
             "corrections": settings.corrections,
-            "scaling": settings.scaling,
+            "scaling": settings.scaling_set,
+            "solvation": settings.solvation_set,
             "reference": settings.reference,
             "preparation": "; ".join(slab.preparation),
             "warnings": "; ".join(slab.warnings),
@@ -255,16 +270,111 @@ def _energies(site: SiteResult | None, adsorbate: Adsorbate) -> Row:
     return row
 
 
-def _potentials(slab: SlabResult) -> Row:
-    """Return the band of U_L over all sets, and what the diagram rests on."""
+def _potentials(slab: SlabResult, result: ScreenResult) -> Row:
+    """Return the band of U_L over all sets, its causes, and what U_L rests on."""
     low, high = slab.limiting_potential_band or (None, None)
-    diagram = slab.diagram
+    diagram, errors = slab.diagram, _potential_errors(slab, result)
     return {
         "U_L_low_V": low,
         "U_L_high_V": high,
+        "U_L_by_constants_V": None if errors is None else errors.constants_V,
+        "U_L_by_scaling_V": None if errors is None else errors.scaling_V,
+        "U_L_by_model_V": None if errors is None else errors.model_V,
         "limiting_step": diagram.steps.limiting_step if diagram is not None else None,
         "inferred": " ".join(diagram.inferred) if diagram is not None else "",
     }
+
+
+def _stability_columns(slab: SlabResult, result: ScreenResult) -> Row:
+    """Return what of a slab's stability fits into its row; stability.csv has all."""
+    found = result.stability.get(slab.name)
+    rises = found.rises if found is not None else None
+    leaves = dissolves_first(slab, result)
+    covered = f"segregation_with_{result.settings.adsorbate}_eV"
+    return {
+        "formation_eV_per_atom": found.formation_eV if found is not None else None,
+        "segregation_element": rises.element if rises is not None else "",
+        "segregation_eV": rises.segregation_eV if rises is not None else None,
+        covered: rises.segregation_adsorbed_eV if rises is not None else None,
+        "segregation_reversed": " ".join(found.reversed_elements) if found else "",
+        "dissolution_element": leaves.element,
+        "dissolution_V": leaves.potential_V,
+        "dissolves_below_U_L": leaves.below,
+        "stability_notes": "; ".join(found.notes) if found is not None else "",
+    }
+
+
+class Leaving(NamedTuple):
+    """Which element of a surface dissolves first; empty where none is known to."""
+
+    element: str = ""
+    potential_V: float | None = None
+    below: bool | None = None
+    """Whether that is below the limiting potential."""
+
+
+def dissolves_first(slab: SlabResult, result: ScreenResult) -> Leaving:
+    """Return what leaves a surface first, and whether below its limiting potential."""
+    found = result.stability.get(slab.name)
+    atom = found.dissolves if found is not None else None
+    if atom is None or atom.dissolution_V is None:
+        return Leaving()
+    limit, potential = slab.limiting_potential, atom.dissolution_V
+    return Leaving(
+        atom.element, potential, None if limit is None else potential < limit
+    )
+
+
+def stability_rows(result: ScreenResult) -> list[Row]:
+    """Return one row per slab and element: segregation and dissolution."""
+    covered = f"segregation_with_{result.settings.adsorbate}_eV"
+    return [
+        {
+            "slab": slab.name,
+            "element": atom.element,
+            "segregation_eV": atom.segregation_eV,
+            covered: atom.segregation_adsorbed_eV,
+            "segregation_reversed": atom.is_reversed,
+            "dissolution_V": atom.dissolution_V,
+            "standard_potential_V": electrode.potential_V if electrode else None,
+            "electrons": electrode.electrons if electrode else None,
+        }
+        for slab in result.slabs
+        if slab.name in result.stability
+        for atom in result.stability[slab.name].atoms
+        for electrode in (ELECTRODES.get(atom.element),)
+    ]
+
+
+def _potential_errors(slab: SlabResult, result: ScreenResult) -> PotentialErrors | None:
+    """Return what each cause leaves open in U_L; None for a slab without one."""
+    settings = result.settings
+    if slab.diagram is None:
+        return None
+    best = {name: slab.best_of(name) for name in INTERMEDIATES}
+    return potential_errors(
+        {
+            name: site.adsorption_energy
+            for name, site in best.items()
+            if site is not None and site.adsorption_energy is not None
+        },
+        error_eV=model_error(slab, result.model),
+        corrections=settings.corrections,
+        scaling=settings.scaling_set,
+        solvation=settings.solvation,
+    )
+
+
+def model_error(slab: SlabResult, model: ModelInfo) -> float:
+    """Return the error in eV of one adsorption energy on a slab.
+
+    The spread of the labels of its metals where the model carries it; else what
+    `AssumedErrors` assumes, shared and own part together.
+    """
+    limits, assumed = model.limits, AssumedErrors()
+    spread = None if limits is None else limits.label_spread(_numbers(slab.formula))
+    both = math.hypot(assumed.shared_eV, assumed.independent_eV)
+    return both if spread is None else spread
 
 
 def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> Row:
@@ -303,7 +413,8 @@ def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> R
     }
 
 
-SAME_EVERYWHERE = ("corrections", "scaling", "reference")
+STABILITY_NAME = "stability.csv"
+SAME_EVERYWHERE = ("corrections", "scaling", "solvation", "reference")
 DECIMALS = 4
 """Decimals of numbers in the tables: 0.1 meV."""
 PACKAGES = ("crack-md", "ase", "numpy", "spglib", "torch")
@@ -314,14 +425,18 @@ def write_tables(
 ) -> dict[str, Any]:
     """Write results.csv, sites.csv and summary.json; return the summary.
 
+    With stability also stability.csv.
+
     Raises:
         DataError: a file cannot be written.
     """
     summary = summarize(result, **provenance)
-    for name, rows in (
-        ("results.csv", slab_rows(result)),
-        ("sites.csv", site_rows(result)),
-    ):
+    tables = {"results.csv": slab_rows(result), "sites.csv": site_rows(result)}
+    if result.settings.stability:
+        tables[STABILITY_NAME] = stability_rows(result)
+    else:  # of an earlier run, it would be about other slabs
+        (folder / STABILITY_NAME).unlink(missing_ok=True)
+    for name, rows in tables.items():
         table = csv_bytes(rows, decimals=DECIMALS, columns=["slab"])
         write_result(folder / name, table)
     text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
@@ -348,6 +463,7 @@ def summarize(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
             energy_column(settings.adsorbate): _round(
                 reference.adsorption_energy if reference is not None else None
             ),
+            **_pt111_potentials(result),
         },
         "model": {
             "name": model.name,
@@ -362,6 +478,15 @@ def summarize(result: ScreenResult, **provenance: Any) -> dict[str, Any]:
         "versions": package_versions(PACKAGES),
         **provenance,
     }
+
+
+def _pt111_potentials(result: ScreenResult) -> Row:
+    """Return U_L of Pt(111) with water, here and as published with the same water."""
+    published = SOLVATIONS[result.settings.solvation_set].pt111_V
+    if published is None or result.pt111 is None:
+        return {}
+    found = _round(result.pt111.limiting_potential)
+    return {"U_L_V": found, "published_U_L_V": published}
 
 
 def _settings(result: ScreenResult) -> dict[str, Any]:
@@ -382,8 +507,14 @@ def _settings(result: ScreenResult) -> dict[str, Any]:
         "gas_energies_eV": dict(settings.gas_energies(result.model)),
         "corrections": settings.corrections,
         "corrections_source": CORRECTIONS[settings.corrections].source,
-        "scaling": settings.scaling,
-        "scaling_source": SCALINGS[settings.scaling].source,
+        "scaling": settings.scaling_set,
+        "scaling_source": SCALINGS[settings.scaling_set].source,
+        "scaling_has_water": SCALINGS[settings.scaling_set].has_water,
+        "scaling_error_eV": SCALING_ERROR_EV,
+        "solvation": settings.solvation_set,
+        "solvation_eV": dict(SOLVATIONS[settings.solvation_set].stabilization),
+        "solvation_source": SOLVATIONS[settings.solvation_set].source,
+        **({"stability": ELECTRODES_SOURCE} if settings.stability else {}),
     }
 
 

@@ -12,6 +12,7 @@ from crack_md.structures import StructureEntry, with_unique_names
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr import (
     INTERMEDIATES,
+    NO_SOLVATION,
     FreeEnergyDiagram,
     free_energy,
     gas_energy,
@@ -38,6 +39,7 @@ from crack_md.workflows.screening.relaxations import (
     serial_runner,
 )
 from crack_md.workflows.screening.results import ScreenResult, SiteResult, SlabResult
+from crack_md.workflows.screening.stability import assess_stability
 from crack_md.workflows.surfaces.adsorbates import Placement, place
 from crack_md.workflows.surfaces.outcome import DomainDistance, neighbor_distance
 
@@ -75,7 +77,7 @@ def screen_slabs(
         ConfigError: no gas energies to refer to.
         DataError: results cannot be written.
     """
-    chosen = settings or ScreenSettings()
+    chosen = (settings or ScreenSettings()).for_model(model)
     plans = [
         plan_slab(entry, model=model, settings=chosen)
         for entry in with_unique_names(entries)
@@ -93,14 +95,32 @@ def screen_slabs(
     queue = RelaxationQueue(
         store, runner or serial_runner(calculator), function, report
     )
-    results = _ScreeningRun.of(model, chosen, store, queue).results(todo)
+    run = _ScreeningRun.of(model, chosen, store, queue)
+    results = run.results(todo)
+    stability = {}
+    if chosen.stability:
+        stability = assess_stability(
+            plans,
+            results[: len(plans)],
+            run,
+            settings=chosen,
+            calculator=calculator,
+            distance=distance,
+        )
     reference = None
     if pt111 is not None:
         place = next(n for n, plan in enumerate(todo) if plan is pt111)
-        reference = results[place]
+        reference = _rate(results[place], chosen, None)
     slabs = rank(results[: len(plans)], chosen, reference)
     return ScreenResult(
-        slabs, model, chosen, reference, source, queue.n_relaxed, queue.n_reused
+        slabs,
+        model,
+        chosen,
+        reference,
+        source,
+        queue.n_relaxed,
+        queue.n_reused,
+        stability,
     )
 
 
@@ -136,6 +156,7 @@ class _ScreeningRun:
         """Return what became of every slab, in the order given."""
         usable = [plan for plan in plans if plan.slab is not None]
         n_clean = len(usable) if self.relaxes_clean else 0
+        n_clean += self.queue.n_relaxed + self.queue.n_reused  # of earlier plans
         self.queue.total = n_clean + sum(len(plan.starts) for plan in usable)
         if self.relaxes_clean:
             self.queue.complete(self._clean_task(plan) for plan in usable)
@@ -218,7 +239,12 @@ class _ScreeningRun:
         if record.status in ADSORBED and record.energy is not None:
             substrate = clean.energy or 0.0 if clean is not None else 0.0
             dE = record.energy - substrate - self.gas[name]
-            dG = free_energy(dE, name, corrections=self.settings.corrections)
+            dG = free_energy(
+                dE,
+                name,
+                corrections=self.settings.corrections,
+                solvation=self.settings.solvation,
+            )
         site = start.site
         return SiteResult(
             record, site.elements, site.multiplicity, dE, dG, site.environment
@@ -279,7 +305,7 @@ def _rate(
     steps = {n: free_energies[n] for n in INTERMEDIATES if n in free_energies}
     if not steps:
         return slab
-    diagram = orr_diagram(steps, scaling=settings.scaling)
+    diagram = orr_diagram(steps, scaling=settings.scaling_set)
     slab = replace(
         slab, warnings=(*slab.warnings, *_off_scaling(steps, diagram, settings))
     )
@@ -289,7 +315,7 @@ def _rate(
         limiting_potential=diagram.limiting_potential,
         overpotential=diagram.overpotential,
         limiting_potential_band=limiting_potential_band(
-            {name: energies[name] for name in steps}
+            {name: energies[name] for name in steps}, solvation=settings.solvation
         ),
     )
 
@@ -299,12 +325,15 @@ def _off_scaling(
 ) -> Iterator[str]:
     """Yield a warning where computed intermediates and scaling tell different U_L."""
     first = settings.adsorbate if settings.adsorbate in steps else next(iter(steps))
-    alone = orr_diagram({first: steps[first]}, scaling=settings.scaling)
+    alone = orr_diagram({first: steps[first]}, scaling=settings.scaling_set)
     apart = diagram.limiting_potential - alone.limiting_potential
     if abs(apart) > OFF_SCALING_V:
+        water = settings.solvation_set
+        words = "without water around them"
+        words = words if water == NO_SOLVATION else f"with water by {water}"
         yield (
             f"U_L is {diagram.limiting_potential:.2f} V by {', '.join(steps)} as "
-            f"computed, without water around them, and "
+            f"computed, {words}, and "
             f"{alone.limiting_potential:.2f} V by {first} and scaling"
         )
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,6 +31,8 @@ class Adsorbate:
     name: str
     atoms: Atoms
     """The first atom binds and lies at the origin; the surface is below."""
+    is_optional: bool = False
+    """Left to scaling relations where the limits of the model do not hold it."""
 
     @property
     def binding(self) -> str:
@@ -76,8 +78,14 @@ ADSORBATES: Mapping[str, Adsorbate] = MappingProxyType(
 )
 
 
+ORR = "orr"
+"""Stands for all intermediates of oxygen reduction."""
+
+
 def parse_adsorbates(text: str) -> tuple[Adsorbate, ...]:
     """Return the adsorbates in ``O,OH,CO:C,mine.xyz:0``, each once.
+
+    ``orr`` is O, OH, and OOH where the limits of the model hold it.
 
     Raises:
         ConfigError: one is unknown, cannot be read, or does not say which atom binds.
@@ -85,7 +93,14 @@ def parse_adsorbates(text: str) -> tuple[Adsorbate, ...]:
     names = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
     if not names:
         raise ConfigError("no adsorbate given; expected for instance O or O,OH,OOH")
-    adsorbates = tuple(adsorbate_named(name) for name in names)
+    adds_peroxyl = ORR in names and "OOH" not in names
+    if ORR in names:
+        expanded = (ADSORBATES if name == ORR else (name,) for name in names)
+        names = dict.fromkeys(name for each in expanded for name in each)
+    adsorbates = tuple(
+        replace(adsorbate_named(name), is_optional=adds_peroxyl and name == "OOH")
+        for name in names
+    )
     repeated = [n for n, c in Counter(a.name for a in adsorbates).items() if c > 1]
     if repeated:
         raise ConfigError(
@@ -136,7 +151,8 @@ def _species(source: str) -> tuple[Atoms, str]:
             raise ConfigError(f"the adsorbate '{path}' has no atoms")
         return Atoms(atoms.numbers, atoms.positions), path.stem
     raise ConfigError(
-        f"unknown adsorbate '{source}'; expected {', '.join(ADSORBATES)}, an element, "
+        f"unknown adsorbate '{source}'; expected {', '.join(ADSORBATES)}, {ORR} (all "
+        "three, the last one where the model's limits hold it), an element, "
         "a molecule that ASE knows with the atom that binds (CO:C), or a structure "
         "file (mine.xyz:0)"
     )

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from crack_md.workflows.model_info import ModelInfo
@@ -16,7 +17,7 @@ from crack_md.workflows.screening.results import (
 from crack_md.workflows.screening.screen import rank
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
-SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"))
+SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"), solvation="none")
 ENERGIES = {"O": 1.6, "OH": 0.4, "OOH": 3.4}
 CORRECTIONS = {"O": 0.04, "OH": 0.34, "OOH": 0.41}
 
@@ -63,6 +64,10 @@ def test_potentials_by_hand() -> None:
     assert row["overpotential_V"] == pytest.approx(0.49)
     assert row["limiting_step"] == 4
     assert (row["U_L_low_V"], row["U_L_high_V"]) == pytest.approx((0.60, 0.825))
+    assert row["U_L_by_constants_V"] == pytest.approx(0.005)  # 0.34 or 0.35 eV
+    assert row["U_L_by_scaling_V"] == 0.0
+    assert row["U_L_by_model_V"] == pytest.approx(np.hypot(0.10, 0.12))
+    assert (row["scaling"], row["solvation"]) == ("man-2011", "none")
     assert row["inferred"] == ""
     assert row["preparation"] == "a; b"
     assert bad["U_L_V"] is None
