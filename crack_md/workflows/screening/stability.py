@@ -55,6 +55,8 @@ def assess_stability(
     elements = {s for plan, _ in settled.values() for s in _symbols(plan)}
     metals = known_metals(sorted(elements), calculator, distance)
     slabs = {name: _slab_variants(*both, metals) for name, both in settled.items()}
+    failed = {name: reason for name, slab in slabs.items() if (reason := _fault(slab))}
+    slabs = {name: slab for name, slab in slabs.items() if name not in failed}
     energies = _relax_variants(slabs, run)
     best = settings.adsorbates[0].name
     risen = {
@@ -78,7 +80,8 @@ def assess_stability(
 
         return slabs[name].assess(energies[name], stronger)
 
-    return {name: assess(name) for name in slabs}
+    found = {name: assess(name) for name in slabs}
+    return found | {n: SlabStability(None, (), (why,)) for n, why in failed.items()}
 
 
 def known_metals(
@@ -110,6 +113,15 @@ def _slab_variants(
     return SlabVariants(plan.slab, result.clean.energy or 0.0, metals)
 
 
+def _fault(slab: SlabVariants) -> str:
+    """Return why a slab has no variants; empty where they could be made."""
+    try:
+        _ = slab.all
+    except Exception as error:  # one odd structure must not end a night's screening
+        return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return ""
+
+
 def _relax_variants(
     slabs: Mapping[str, SlabVariants], run: RelaxesPlans
 ) -> dict[str, list[VariantEnergy]]:
@@ -132,7 +144,13 @@ def _plan(name: str, variant: Variant) -> SlabPlan:
 
 def _with_starts(name: str, variant: Variant, settings: ScreenSettings) -> SlabPlan:
     """Return the plan of a swapped slab with the first adsorbate on all its sites."""
-    first = settings.adsorbates[:1]
-    sites = {a.binding: find_sites(variant.slab, adsorbate=a.binding) for a in first}
-    starts = starts_on(variant.slab, sites, replace(settings, adsorbates=first))
-    return replace(_plan(name, variant), sites=sites, starts=tuple(starts))
+    first, bare = settings.adsorbates[:1], _plan(name, variant)
+    try:
+        sites = {
+            each.binding: find_sites(variant.slab, adsorbate=each.binding)
+            for each in first
+        }
+        starts = starts_on(variant.slab, sites, replace(settings, adsorbates=first))
+        return replace(bare, sites=sites, starts=tuple(starts))
+    except Exception:  # its segregation under the adsorbate stays unknown
+        return bare

@@ -13,6 +13,7 @@ from crack_md.structures import StructureEntry
 from crack_md.workflows.orr import orr_diagram
 from crack_md.workflows.screening.results import ScreenResult, dissolves_first
 from crack_md.workflows.stability.metals import relax_metal
+from crack_md.workflows.stability.stability import SlabVariants
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, rows, run
 
 
@@ -93,3 +94,19 @@ def test_volcano_marks_what_dissolves(both: tuple[Path, ScreenResult]) -> None:
         axes = draw_volcano(replace(result, slabs=(slab,))).axes[0]
         found = [part for part in axes.collections if part.get_gid() == "dissolving"]
         assert len(found) == rims
+
+
+def test_slab_without_variants_is_a_note(
+    both: tuple[Path, ScreenResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = both
+
+    def fail(slab: object) -> None:
+        raise IndexError("no such atom")
+
+    monkeypatch.setattr(SlabVariants, "all", property(fail))
+    result = screened(folder, stability=True)
+    (row,) = rows(folder / "results.csv")
+    assert row["stability_notes"] == "IndexError: no such atom"
+    assert row["U_L_V"]
+    assert result.stability["AuCu"].atoms == ()
