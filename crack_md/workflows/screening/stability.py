@@ -80,8 +80,8 @@ def assess_stability(
 
         return slabs[name].assess(energies[name], stronger)
 
-    found = {name: assess(name) for name in slabs}
-    return found | {n: SlabStability(None, (), (why,)) for n, why in failed.items()}
+    assessed = {name: assess(name) for name in slabs}
+    return assessed | {n: SlabStability(None, (), (why,)) for n, why in failed.items()}
 
 
 def known_metals(
