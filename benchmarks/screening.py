@@ -34,8 +34,8 @@ from crack_md.progress import ProgressEvent
 from crack_md.structures import read_entries
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
-from crack_md.workflows.screening.results import write_tables
 from crack_md.workflows.screening.screen import screen_slabs
+from crack_md.workflows.screening.tables import write_tables
 
 HERE = Path(__file__).resolve().parent
 TEACHER = "nequix-oam-1"

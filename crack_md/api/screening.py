@@ -28,11 +28,9 @@ from crack_md.workflows.screening.relaxations import Runner, batched_runner
 from crack_md.workflows.screening.results import (
     ScreenResult,
     SlabResult,
-    slab_rows,
-    write_result,
-    write_tables,
 )
 from crack_md.workflows.screening.screen import screen_slabs
+from crack_md.workflows.screening.tables import slab_rows, write_result, write_tables
 from crack_md.workflows.surfaces.adsorbates import Adsorbate, parse_adsorbates
 from crack_md.workflows.surfaces.cut import CutSettings, cut_entries
 from crack_md.workflows.surfaces.outcome import DomainDistance

@@ -20,7 +20,7 @@ from crack_md.workflows.ranking.results import (
     Rescored,
 )
 from crack_md.workflows.screening.reader import CAUSES, water_in_words
-from crack_md.workflows.screening.results import energy_column
+from crack_md.workflows.screening.tables import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
 

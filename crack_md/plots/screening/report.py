@@ -24,7 +24,7 @@ from crack_md.plots.svg import as_markup
 from crack_md.workflows.orr import INTERMEDIATES, Volcano
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.reader import read_screening
-from crack_md.workflows.screening.results import write_result
+from crack_md.workflows.screening.tables import write_result
 
 FILE_NAME = "report.html"
 

@@ -16,8 +16,8 @@ from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr import limiting_potential
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
-from crack_md.workflows.screening.results import write_tables
 from crack_md.workflows.screening.screen import screen_slabs
+from crack_md.workflows.screening.tables import write_tables
 
 ENERGIES = {"Pt3Ni(111)": 1.70, "Pt(111)": 1.62, "Pd(111)": 1.55, "Au(111)": 2.61}
 """ΔE of O* in eV on fcc."""

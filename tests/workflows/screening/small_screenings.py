@@ -16,8 +16,9 @@ from crack_md.structures import StructureEntry
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
-from crack_md.workflows.screening.results import ScreenResult, write_tables
+from crack_md.workflows.screening.results import ScreenResult
 from crack_md.workflows.screening.screen import screen_slabs
+from crack_md.workflows.screening.tables import write_tables
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
 EMT_MODEL = ModelInfo("emt", "ase", "total", {"H2O": 0.0, "H2": 1.5})

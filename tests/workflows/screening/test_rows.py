@@ -10,11 +10,9 @@ from crack_md.workflows.screening.results import (
     ScreenResult,
     SiteResult,
     SlabResult,
-    site_rows,
-    slab_rows,
-    summarize,
 )
 from crack_md.workflows.screening.screen import rank
+from crack_md.workflows.screening.tables import site_rows, slab_rows, summarize
 from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
 SETTINGS = ScreenSettings(adsorbates=parse_adsorbates("O,OH,OOH"), solvation="none")
