@@ -16,6 +16,7 @@ from crack_md.errors import CrackError
 if TYPE_CHECKING:
     from crack_md.api.runs import check_sampling, compute_phonons, relax, run_md, train
     from crack_md.api.screening import screen
+    from crack_md.api.surfaces import make_surfaces
     from crack_md.calculators import CrackCalculator
     from crack_md.models.checkpoint import load_model
 
@@ -27,6 +28,7 @@ __all__ = [
     "check_sampling",
     "compute_phonons",
     "load_model",
+    "make_surfaces",
     "relax",
     "run_md",
     "screen",
@@ -57,6 +59,7 @@ __getattr__ = load_lazily(
         "check_sampling": "api.runs",
         "compute_phonons": "api.runs",
         "load_model": "models.checkpoint",
+        "make_surfaces": "api.surfaces",
         "relax": "api.runs",
         "run_md": "api.runs",
         "screen": "api.screening",

@@ -61,6 +61,8 @@ class StructureEntry:
     """What was done to get here, in words for the table."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """Key-value pairs of a database row, for the table."""
+    average: Atoms | None = None
+    """The crystal whose sites are occupied in part, which is why there are no atoms."""
 
 
 def read_entries(
@@ -372,10 +374,15 @@ def _refuse_partial_occupancy(entry: StructureEntry) -> StructureEntry:
             shown = ", ".join(f"{symbol} {share}" for symbol, share in site.items())
             error = (
                 f"a site is occupied in part ({shown}); expected one element on every "
-                "site: draw ordered cells first, for instance special quasirandom "
-                "structures by icet or ATAT"
+                "site: crack-md surfaces draws atoms for such sites and cuts slabs"
             )
-            return replace(entry, atoms=None, error=error, status="partial_occupancy")
+            return replace(
+                entry,
+                atoms=None,
+                error=error,
+                status="partial_occupancy",
+                average=entry.atoms,
+            )
     return entry
 
 

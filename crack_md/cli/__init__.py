@@ -26,6 +26,7 @@ from crack_md.cli import (
     relax,
     sample,
     screen,
+    surfaces,
     training,
 )
 from crack_md.cli.common import show_messages
@@ -45,7 +46,19 @@ app = typer.Typer(
     rich_markup_mode=None,  # its boxes leave a third of 80 columns for the texts
     cls=Group,
 )
-GROUPS = (screen, rank, relax, md, phonons, training, data, models, bench, sample)
+GROUPS = (
+    surfaces,
+    screen,
+    rank,
+    relax,
+    md,
+    phonons,
+    training,
+    data,
+    models,
+    bench,
+    sample,
+)
 for group in GROUPS:
     group.register(app)
 

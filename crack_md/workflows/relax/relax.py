@@ -13,7 +13,7 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.calculators.calculator import BaseCalculator
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.data import atomic_numbers, reference_states
+from ase.data import atomic_numbers, covalent_radii
 from ase.io.trajectory import Trajectory
 from ase.optimize.ode import ODE12r
 from ase.optimize.optimize import Optimizer
@@ -366,11 +366,23 @@ def _largest_force(atoms: Atoms) -> float:
     return float(np.linalg.norm(atoms.get_forces(), axis=1).max(initial=0.0))
 
 
+def measured_fcc_constant(symbol: str) -> float:
+    """Return (4 V)^(1/3) in Å, V the measured volume per atom of an element.
+
+    That is the lattice constant of fcc metals, and about that of an fcc crystal of an
+    hcp or bcc one. Others, such as Ga and Mn, are taken for spheres that touch.
+    """
+    try:
+        known = bulk(symbol)
+    except (ValueError, RuntimeError):  # no such crystal in ASE's tables
+        return float(8**0.5 * covalent_radii[atomic_numbers[symbol]])
+    return float((4 * known.get_volume() / len(known)) ** (1 / 3))
+
+
 def relax_fcc_constant(symbol: str, calculator: BaseCalculator) -> float:
     """Return the lattice constant in Å that minimises the energy of an fcc crystal."""
-    state: dict[str, Any] = dict(reference_states[atomic_numbers[symbol]] or {})
     return best_constant(
-        lambda a: bulk(symbol, "fcc", a=a), float(state["a"]), calculator
+        lambda a: bulk(symbol, "fcc", a=a), measured_fcc_constant(symbol), calculator
     )
 
 
