@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from ase.calculators.calculator import BaseCalculator
 
     from crack_md.workflows.model_info import ModelInfo
+    from crack_md.workflows.ranking.calibration import ReferenceValue
     from crack_md.workflows.ranking.errors import AssumedErrors
     from crack_md.workflows.ranking.results import Rescored
     from crack_md.workflows.screening.reader import SavedScreening
 
 Correction = Literal["auto", "none", "offset", "line"]
+Code = Literal["vasp", "espresso", "gpaw"]
 MODEL_HELP = (
     "'default', a model file, nequix:WEIGHTS.nqx, eqv2:CHECKPOINT.pt, "
     "fairchem:CHECKPOINT.pt#TASK or 'emt'"
@@ -33,9 +35,10 @@ def rank(
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            metavar="DFT.CSV",
+            metavar="DFT",
             help="Correct by DFT adsorption energies: a CSV file with columns slab, "
-            "dE_eV (against H2O and H2) and, if not the best, site.",
+            "dE_eV (against H2O and H2) and, if not the best, site; or the folder that "
+            "--write made, with results in it.",
         ),
     ] = None,
     correction: Annotated[
@@ -87,6 +90,13 @@ def rank(
             min=0, help="Error common to all energies, eV. Default: 0.10; likewise."
         ),
     ] = None,
+    write: Annotated[
+        Code | None,
+        typer.Option(
+            help="Write inputs for DFT of the best --top slabs into FOLDER/dft-CODE: "
+            "vasp, espresso or gpaw; --calibrate reads the results from there."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     device: Annotated[
         str, typer.Option(help="'cpu', 'cuda', or 'auto' for a GPU where there is one.")
@@ -102,7 +112,6 @@ def rank(
     rescored.jsonl, so that a stopped run goes on. Exit code 2: unusable input.
     """
     from crack_md.cli.rankings import print_ranking
-    from crack_md.workflows.ranking.calibration import read_reference_values
     from crack_md.workflows.ranking.rank import rank_slabs
     from crack_md.workflows.ranking.results import RankSettings, write_ranking
     from crack_md.workflows.screening.reader import read_screening
@@ -110,7 +119,7 @@ def rank(
     # everything that can be wrong with the input is found before a model is loaded
     screening = read_screening(folder)
     _ = screening.volcano
-    reference = read_reference_values(calibrate, screening) if calibrate else ()
+    reference = _reference(calibrate, screening)
     settings = RankSettings(
         top=top,
         level=level,
@@ -138,12 +147,42 @@ def rank(
         print_json(record)
     else:
         print_ranking(ranking, rescored, folder)
+    if write is not None:
+        chosen = [slab.slab for slab in ranking.slabs[:top]]
+        _write_inputs(screening, chosen, write, folder / f"dft-{write}")
     _renew_report(folder)
 
 
 def _register_rank(app: typer.Typer) -> None:
     """Add the command of this module to the command line."""
     app.command()(rank)
+
+
+def _reference(
+    given: Path | None, screening: "SavedScreening"
+) -> "tuple[ReferenceValue, ...]":
+    """Return the DFT values of a table, or of finished calculations in a folder."""
+    from crack_md.workflows.ranking.calibration import read_reference_values
+    from crack_md.workflows.ranking.dft_results import read_dft_values
+
+    if given is None:
+        return ()
+    read = read_dft_values if given.is_dir() else read_reference_values
+    return read(given, screening)
+
+
+def _write_inputs(
+    screening: "SavedScreening", slabs: list[str], code: Code, folder: Path
+) -> None:
+    """Write inputs for DFT, and say on stderr what they assume."""
+    from crack_md.workflows.ranking.dft_codes import header
+    from crack_md.workflows.ranking.dft_inputs import write_inputs
+
+    written = write_inputs(screening, slabs, code, folder)
+    kept = f", {written.kept} kept as they were" if written.kept else ""
+    lines = [f"{len(written.new)} calculations written to {folder}/{kept}"]
+    for line in [*lines, *written.notes, *header(code)[1:]]:
+        typer.echo(line, err=True)
 
 
 def _assumed(

@@ -10,8 +10,10 @@ import pytest
 from crack_md.cli import main
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ModelMetadata
+from crack_md.workflows.ranking.dft_inputs import read_manifest
 from crack_md.workflows.ranking.results import read_rescored
 from tests.factories import tiny_model
+from tests.workflows.ranking.dft_outputs import finish
 from tests.workflows.ranking.screenings import run_screening, write_csv, write_screening
 
 
@@ -177,3 +179,23 @@ def test_unusable_input_is_one_line(
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "ranking.csv").exists()
+
+
+def test_inputs_for_dft_and_their_results(crack: Crack, folder: Path) -> None:
+    code, out, err = crack("rank", folder, "--top", 2, "--write", "gpaw", "--json")
+    assert code == 0
+    json.loads(out)  # what was written is told on stderr
+    place = folder / "dft-gpaw"
+    assert f"6 calculations written to {place}/" in err
+    assert "You supply: the PAW setups" in err
+    code, _, err = crack("rank", folder, "--calibrate", place)
+    assert code == 2
+    assert "none of 2 adsorbates has a usable result" in err
+    for calculation in read_manifest(place).values():
+        finish(place, calculation, "relaxed.traj")
+    code, out, _ = crack("rank", folder, "--calibrate", place, "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["calibrated_with"] == str(place)
+    assert len(told["reference_values"]) == 2
+    assert [row["energies"][0]["source"] for row in told["slabs"]].count("DFT") == 2

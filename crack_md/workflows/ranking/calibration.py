@@ -13,7 +13,7 @@ with n - p degrees of freedom.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -33,7 +33,6 @@ from crack_md.workflows.ranking.errors import (
 )
 from crack_md.workflows.relax.relax import is_settled
 from crack_md.workflows.screening.reader import (
-    Candidate,
     Row,
     SavedScreening,
     energy_column,
@@ -256,14 +255,13 @@ def read_reference_values(
         raise DataError(f"no such file: '{path}'; expected a CSV file with {COLUMNS}")
     rows = read_numbered_rows(path)
     column = _energy_column(path, [row for _, row in rows])
-    candidates = {candidate.slab: candidate for candidate in screening.candidates}
     values, seen = [], set()
     for line, row in rows:
         adsorbate = row.get("adsorbate", "").strip("*") or screening.adsorbates[0]
         if not any(row.values()) or adsorbate not in screening.adsorbates:
             continue
         try:
-            value = _value(row, column, adsorbate, candidates, screening)
+            value = reference_value(row, column, adsorbate, screening)
             if (value.slab, value.adsorbate, value.site) in seen:
                 raise ValueError(f"'{value.slab}' {value.site} is there twice")
         except ValueError as error:
@@ -286,14 +284,21 @@ def _energy_column(path: Path, rows: Sequence[Row]) -> str:
     return found[0]
 
 
-def _value(
-    row: Row,
-    column: str,
-    adsorbate: str,
-    candidates: Mapping[str, Candidate],
-    screening: SavedScreening,
+def reference_value(
+    row: Row, column: str, adsorbate: str, screening: SavedScreening
 ) -> ReferenceValue:
-    """Return the value of one row, or say what is wrong with it as a ValueError."""
+    """Return the value of one row beside what the screening says of the same site.
+
+    Args:
+        row: slab, its energy in eV and, if not the best, its site.
+        column: which one is the energy.
+        adsorbate: that was screened.
+        screening: to compare with.
+
+    Raises:
+        ValueError: the screening has no such result, or the energy is none.
+    """
+    candidates = {candidate.slab: candidate for candidate in screening.candidates}
     name, wanted = row["slab"], row.get("site", "")
     dft = number(row, column)
     if dft is None:
