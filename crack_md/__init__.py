@@ -15,6 +15,7 @@ from crack_md.errors import CrackError
 
 if TYPE_CHECKING:
     from crack_md.api.runs import check_sampling, compute_phonons, relax, run_md, train
+    from crack_md.api.scoring import score
     from crack_md.api.screening import screen
     from crack_md.api.surfaces import make_surfaces
     from crack_md.calculators import CrackCalculator
@@ -31,6 +32,7 @@ __all__ = [
     "make_surfaces",
     "relax",
     "run_md",
+    "score",
     "screen",
     "train",
 ]
@@ -62,6 +64,7 @@ __getattr__ = load_lazily(
         "make_surfaces": "api.surfaces",
         "relax": "api.runs",
         "run_md": "api.runs",
+        "score": "api.scoring",
         "screen": "api.screening",
         "train": "api.runs",
     },

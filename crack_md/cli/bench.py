@@ -1,4 +1,4 @@
-"""``crack-md bench``: how fast a model is on this machine."""
+"""``crack-md bench`` and ``score``: how fast a model is, and how far from DFT."""
 
 import dataclasses
 import json
@@ -14,18 +14,28 @@ from ase.data import chemical_symbols
 from rich.console import Console
 from rich.text import Text
 
-from crack_md.cli.common import Heading, build_table, explain_left_out
+from crack_md.cli.common import (
+    FAILED,
+    AsJson,
+    Device,
+    Heading,
+    build_table,
+    explain_interruption,
+    explain_left_out,
+)
+from crack_md.cli.rank import MODEL_HELP, load_named
 from crack_md.errors import (
     ConfigError,
     CrackError,
     StructureError,
     describe_unknown_elements,
 )
-from crack_md.progress import show_progress
+from crack_md.progress import show_events, show_progress
 
 if TYPE_CHECKING:
     from crack_md.bench.speed import Speed, SpeedTest
     from crack_md.models.force_field import ModelMetadata
+    from crack_md.workflows.scoring.score import Score
 
 Dtype = Literal["float32", "float64", "bfloat16", "tf32"]
 DEFAULT_ATOMS = "46,81,1000"
@@ -123,6 +133,7 @@ def bench(
 def register(app: typer.Typer) -> None:
     """Add the command of this module to the command line."""
     app.command()(bench)
+    app.command()(score)
 
 
 def _rows(
@@ -221,3 +232,65 @@ def _versions() -> dict[str, str]:
     from crack_md import __version__
 
     return {"torch": torch.__version__, "crack-md": __version__}
+
+
+def score(
+    reactions: Annotated[
+        Path, typer.Argument(help="Reactions as CatBench has them: a JSON file.")
+    ],
+    *,
+    model: Annotated[str, typer.Option(help=f"{MODEL_HELP}.")] = "default",
+    out: Annotated[
+        Path, typer.Option(help="Folder for results; a stopped run in it goes on.")
+    ] = Path("score-results"),
+    repeats: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Passes over each; 1 looks for no failure to reproduce."
+        ),
+    ] = 3,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on adsorption energies of DFT by CatBench's definitions.
+
+    Relaxes clean and covered slabs and gas molecules; writes scores.csv (a row per
+    reaction) and summary.json, and prints one line: reactions with an energy, MAE over
+    these, MAE and part of those that are normal. Exit code 1: no reaction has an
+    energy; 2: unusable input.
+    """
+    from crack_md.api.scoring import score as score_reactions
+    from crack_md.workflows.scoring.reactions import read_reactions
+
+    read_reactions(reactions)  # before a model is loaded
+    calculator, info = load_named(model, device)
+    with explain_interruption(out), show_events() as report:
+        scores = score_reactions(
+            reactions, calculator, out=out, repeats=repeats, model=info, report=report
+        )
+    if as_json:
+        typer.echo(json.dumps(scores.summary, indent=2, ensure_ascii=False))
+    else:
+        _print_score(scores.score, dict(info.gas_references), reactions, model, out)
+    if not scores.score.n_valid:
+        raise typer.Exit(FAILED)
+
+
+def _print_score(
+    score: "Score", gases: dict[str, float], reactions: Path, model: str, out: Path
+) -> None:
+    typer.echo(f"{model} on {reactions.name}: {score.line}")
+    counts = ", ".join(f"{n} {kind}" for kind, n in sorted(score.counts.items()))
+    typer.echo(f"of these: {counts}")
+    if score.shifts_eV:
+        shifts = ", ".join(f"{name} {eV:+.2f}" for name, eV in score.shifts_eV.items())
+        typer.echo(
+            f"after a shift per adsorbate ({shifts} eV): total MAE "
+            f"{score.mae_total_shifted_eV:.3f} eV, normal MAE "
+            f"{score.mae_normal_shifted_eV or float('nan'):.3f} eV, normal rate "
+            f"{100 * (score.normal_rate_shifted or 0.0):.1f} %"
+        )
+    if gases:
+        told = ", ".join(f"{name} {energy:.3f}" for name, energy in gases.items())
+        typer.echo(f"gas energies of the model were taken where named: {told} eV")
+    typer.echo(f"written to {out}/: scores.csv, summary.json")

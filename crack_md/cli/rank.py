@@ -215,7 +215,7 @@ def _rescore(
 
     if model is None:
         return ()
-    calculator, info = _potential(model, device)
+    calculator, info = load_named(model, device)
     total = sum(len(chosen.adsorbed) for chosen in screening.candidates[:top])
     with show_progress("slabs", total, quiet=False) as show:
         return rescore(
@@ -250,7 +250,7 @@ def _committee(
     return spread
 
 
-def _potential(name: str, device: str) -> "tuple[BaseCalculator, ModelInfo]":
+def load_named(name: str, device: str) -> "tuple[BaseCalculator, ModelInfo]":
     """Return the calculator of a model or teacher, and what is known of it."""
     from crack_md.api.inputs import load_potential
 

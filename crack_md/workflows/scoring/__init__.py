@@ -1,0 +1,1 @@
+"""Scores of a model on published adsorption energies, as CatBench defines them."""
