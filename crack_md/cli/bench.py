@@ -262,7 +262,7 @@ def score(
     from crack_md.api.scoring import score as score_reactions
     from crack_md.workflows.scoring.reactions import read_reactions
 
-    read_reactions(reactions)  # before a model is loaded
+    found, _ = read_reactions(reactions)  # before a model is loaded
     calculator, info = load_named(model, device)
     with explain_interruption(out), show_events() as report:
         scores = score_reactions(
@@ -271,7 +271,9 @@ def score(
     if as_json:
         typer.echo(json.dumps(scores.summary, indent=2, ensure_ascii=False))
     else:
-        _print_score(scores.score, dict(info.gas_references), reactions, model, out)
+        used = {gas for reaction in found for gas in reaction.gases}
+        taken = {gas: e for gas, e in info.gas_references.items() if gas in used}
+        _print_score(scores.score, taken, reactions, model, out)
     if not scores.score.n_valid:
         raise typer.Exit(FAILED)
 
@@ -292,5 +294,5 @@ def _print_score(
         )
     if gases:
         told = ", ".join(f"{name} {energy:.3f}" for name, energy in gases.items())
-        typer.echo(f"gas energies of the model were taken where named: {told} eV")
+        typer.echo(f"gas energies that the model brings, not computed: {told} eV")
     typer.echo(f"written to {out}/: scores.csv, summary.json")
