@@ -34,5 +34,5 @@ def test_nothing_to_make_and_nothing_made(tmp_path: Path) -> None:
     assert "nothing to make: give elements" in nothing.stderr
     unknown = crack_md("surfaces", "--elements", "Fe", "--structures", "pure", *out)
     assert unknown.returncode == 1
-    assert "Fe: not_built: the model was not trained on Fe" in unknown.stdout
+    assert "Fe: not_built: the model does not know Fe" in unknown.stdout
     assert not (tmp_path / "x.db").exists()

@@ -8,10 +8,9 @@ folder of results is never written over: what is there stays, new slabs come bes
 fixed atoms and tags, by which results are read back (`dft_results`).
 """
 
-import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,6 +29,7 @@ from crack_md.workflows.ranking.dft_codes import (
     write_code_input,
 )
 from crack_md.workflows.ranking.rescore import ADSORBATE_TAG
+from crack_md.workflows.relax.batch import file_name_of
 from crack_md.workflows.screening.reader import (
     Adsorbed,
     Candidate,
@@ -54,6 +54,11 @@ class Calculation:
     """Of the slab, or of the molecule."""
     adsorbate: str = ""
     site: str = ""
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """Return what makes two calculations the same, wherever they are."""
+        return self.role, self.name, self.adsorbate, self.site
 
 
 class Written(NamedTuple):
@@ -95,7 +100,7 @@ def write_inputs(
         raise DataError(f"'{screening.folder}' holds no structure of these slabs")
     gases = sorted({gas for _, atoms in wanted for gas in _gases_of(atoms)})
     wanted += [(Calculation(f"gas/{g}", "gas", g), _gas(g)) for g in gases]
-    new = [(one, atoms) for one, atoms in wanted if one.folder not in known]
+    new = list(_unknown(wanted, known))
     try:
         for calculation, atoms in new:
             path = folder / calculation.folder
@@ -111,6 +116,22 @@ def write_inputs(
     write_json(folder / MANIFEST, {"code": code, "calculations": listed})
     write_text(folder / "README.txt", "\n".join(header(code)) + "\n")
     return Written([calculation for calculation, _ in new], len(known), notes)
+
+
+def _unknown(
+    wanted: Sequence[tuple[Calculation, Atoms]], known: Mapping[str, Calculation]
+) -> Iterator[tuple[Calculation, Atoms]]:
+    """Yield what is not there yet, in folders that nothing else has."""
+    there = {calculation.identity for calculation in known.values()}
+    taken = set(known)
+    for calculation, atoms in wanted:
+        if calculation.identity in there:
+            continue
+        folder, number = calculation.folder, 2
+        while folder in taken:
+            folder, number = f"{calculation.folder}-{number}", number + 1
+        taken.add(folder)
+        yield replace(calculation, folder=folder), atoms
 
 
 def _gases_of(atoms: Atoms) -> set[str]:
@@ -146,8 +167,7 @@ def _of_slab(
     candidate: Candidate, structures: Structures
 ) -> list[tuple[Calculation, Atoms]]:
     """Return the clean slab and its adsorbates; nothing without a stored structure."""
-    slug = re.sub(r"[^A-Za-z0-9.+-]+", "_", candidate.slab).strip("_") or "slab"
-    place = f"{candidate.rank:03d}-{slug}"
+    place = f"{candidate.rank:03d}-{file_name_of(candidate.slab)}"
     found: list[tuple[Calculation, Atoms]] = []
     for adsorbed in candidate.adsorbed:
         covered = structures.adsorbed(candidate, adsorbed)
@@ -159,7 +179,7 @@ def _of_slab(
                 (Calculation(f"{place}/clean", "clean", candidate.slab), clean)
             )
         name, site = adsorbed.adsorbate, adsorbed.site
-        key = f"{place}/{name}"
+        key = f"{place}/{name}-{file_name_of(site)}"
         one = Calculation(key, "adsorbed", candidate.slab, name, site)
         found.append((one, covered))
     return found

@@ -65,7 +65,7 @@ def relax_all(
     trajectories.mkdir(parents=True, exist_ok=True)
     relaxed = []
     for number, entry in enumerate(entries, start=1):
-        path = trajectories / f"{number:04d}-{_slug(entry.name)}.traj"
+        path = trajectories / f"{number:04d}-{file_name_of(entry.name)}.traj"
         result, reused = _relax_entry(entry, calculator, model, store, settings, path)
         relaxed.append(result)
         if report is not None:
@@ -223,5 +223,6 @@ def _write_structures(relaxed: Sequence[Relaxed], path: Path) -> None:
         ase.io.write(temporary, frames, format="extxyz")
 
 
-def _slug(name: str) -> str:
+def file_name_of(name: str) -> str:
+    """Return a name as a file or folder may have it."""
     return re.sub(r"[^A-Za-z0-9._+-]+", "_", name).strip("_")[:60] or "structure"

@@ -6,6 +6,8 @@ are as random as the rest. An adsorption-energy model says nothing about a bulk:
 then keep Vegard's constant, and say so.
 """
 
+import re
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from ase.db import connect
 
-from crack_md.errors import ConfigError, CrackError, StructureError
+from crack_md.errors import ConfigError, CrackError, DataError, StructureError
 from crack_md.files import atomic_path
 from crack_md.progress import ProgressEvent, Report
 from crack_md.structures import StructureEntry, with_unique_names
@@ -28,6 +30,7 @@ from crack_md.workflows.relax.relax import (
 from crack_md.workflows.relax.store import stored_text
 from crack_md.workflows.surfaces.crystals import Crystal, fcc_constant
 from crack_md.workflows.surfaces.cut import CutSettings, Plane, cut_entries
+from crack_md.workflows.surfaces.slab import check_structure, vacuum_axes
 from crack_md.workflows.surfaces.surface_atoms import exposed_atoms
 
 DRAWN_ATOMS = 32
@@ -119,6 +122,9 @@ def _slabs(
 ) -> Iterator[StructureEntry]:
     if refusal := model.refusal(crystal.elements):
         raise StructureError(refusal)
+    check_structure(crystal.atoms)
+    if vacuum_axes(crystal.atoms):
+        raise StructureError("open along a cell vector: slabs are cut from bulks")
     bulk = relax_bulk(crystal, calculator, model, seed=settings.seed)
     entry = StructureEntry(crystal.name.removesuffix("-1"), bulk.atoms)
     for cut in cut_entries([entry], settings.cut(crystal)):
@@ -162,10 +168,11 @@ def _variants(
 
 def _shown(crystal: Crystal, name: str) -> str:
     """Return a name with elements where it has placeholders: of a termination."""
+    head, facet, side = name.partition(")")
     for placeholder, shares in crystal.sites.items():
-        mixture = "/".join(shares)
-        name = name.replace(f"{placeholder}-terminated", f"{mixture}-terminated")
-    return name
+        mixture = f"({'/'.join(shares)})"
+        side = re.sub(rf"{placeholder}(?![a-z])", mixture, side)
+    return head + facet + side
 
 
 def relax_bulk(
@@ -241,17 +248,18 @@ def write_surfaces(entries: Sequence[StructureEntry], path: Path) -> int:
     """
     check_target(path)
     slabs = [entry for entry in entries if entry.atoms is not None]
-    with atomic_path(path) as temporary, connect(temporary, type="db") as database:
-        for entry in slabs:
-            shown = {"name": entry.name, **entry.columns}
-            shown |= {"cut": "; ".join(entry.notes)} if entry.notes else {}
-            database.write(
-                entry.atoms,
-                **{
-                    key: stored_text(value, key) if isinstance(value, str) else value
-                    for key, value in shown.items()
-                },
-            )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary, connect(temporary, type="db") as database:
+            for entry in slabs:
+                shown = {"name": entry.name, **entry.columns}
+                shown |= {"cut": "; ".join(entry.notes)} if entry.notes else {}
+                texts = {
+                    k: stored_text(v, k) for k, v in shown.items() if type(v) is str
+                }
+                database.write(entry.atoms, **{**shown, **texts})
+    except (OSError, sqlite3.Error) as error:
+        raise DataError(f"cannot write '{path}': {error}") from error
     return len(slabs)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -94,6 +95,14 @@ def test_what_is_there_is_never_written_over(
     assert incar.read_text() == "mine"
     assert again.kept == len(written.new) == 4
     assert len(read_manifest(tmp_path)) == again.kept + len(again.new)
+    # of a later run of the screening, in which another slab is in front
+    moved = {"slabs": tuple(reversed(screening.slabs)), "sites": screening.sites}
+    later = replace(screening, **moved, summary=screening.summary)
+    ranks = {row["slab"]: row["rank"] for row in screening.slabs if row["rank"]}
+    swapped = dict(zip(ranks, reversed(ranks.values()), strict=True))
+    rows = tuple({**row, "rank": swapped.get(row["slab"], "")} for row in later.slabs)
+    renamed = replace(later, slabs=rows)
+    assert not write_inputs(renamed, [first, *others], "vasp", tmp_path).new
     with pytest.raises(DataError, match="holds inputs for vasp"):
         write_inputs(screening, [first], "gpaw", tmp_path)
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import fcc111
 from ase.calculators.emt import EMT
 from ase.db import connect
 
 from crack_md.api.inputs import describe_calculator
-from crack_md.errors import ConfigError
+from crack_md.errors import ConfigError, DataError
 from crack_md.structures import StructureEntry, read_entries
 from crack_md.workflows.relax.relax import relax_fcc_constant
 from crack_md.workflows.surfaces.build import (
@@ -17,7 +18,7 @@ from crack_md.workflows.surfaces.build import (
     relax_bulk,
     write_surfaces,
 )
-from crack_md.workflows.surfaces.crystals import alloy_crystals
+from crack_md.workflows.surfaces.crystals import Crystal, alloy_crystals
 from crack_md.workflows.surfaces.cut import parse_planes
 from crack_md.workflows.surfaces.slab import prepare_slab
 
@@ -107,7 +108,7 @@ def test_an_element_that_the_model_does_not_know_is_said() -> None:
     entry = made("Pt Co", "L12")["Pt3Co"]
     assert entry.atoms is None
     assert entry.status == "not_built"
-    assert "was not trained on Co" in entry.error
+    assert "does not know Co" in entry.error
 
 
 def test_without_stress_vegard_through_the_own_metals() -> None:
@@ -162,3 +163,36 @@ def test_positions_are_those_of_the_lattice() -> None:
     heights = np.unique(np.round(slab.positions[:, 2], 6))
     assert len(heights) == 4
     assert np.ptp(np.diff(heights)) < 1e-5
+
+
+def test_shared_sites_are_named_by_their_elements() -> None:
+    """Along (100), one side of such a crystal is all shared, the other half of it."""
+    (l12, _) = alloy_crystals(["Pt", "Ni"], ["L12"])
+    atoms = l12.atoms.copy()
+    atoms.symbols[atoms.symbols == "Pt"] = "He"
+    crystal = replace(
+        l12, atoms=atoms, structure="random", sites={"He": {"Pt": 0.5, "Cu": 0.5}}
+    )
+    settings = replace(SETTINGS, planes=parse_planes("100"), all_terminations=True)
+    slabs = build_surfaces([crystal], EMT(), model=INFO, settings=settings)
+    assert {entry.name for entry in slabs} == {
+        "Pt3Ni(100) (Pt/Cu)-terminated random 1",
+        "Pt3Ni(100) Ni(Pt/Cu)-terminated random 1",
+    }
+    assert all("He" not in entry.atoms.symbols for entry in slabs if entry.atoms)
+
+
+def test_a_slab_is_no_bulk(tmp_path: Path) -> None:
+    slab = fcc111("Pt", (1, 1, 3), vacuum=8.0, periodic=True)
+    crystal = Crystal("slab", "bulk", slab, is_cubic=False)
+    (entry,) = build_surfaces([crystal], EMT(), model=INFO, settings=SETTINGS)
+    assert entry.atoms is None
+    assert "slabs are cut from bulks" in entry.error
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path: Path) -> None:
+    slabs = tuple(made("Pt", "pure").values())
+    assert write_surfaces(slabs, tmp_path / "new" / "slabs.db") == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        write_surfaces(slabs, tmp_path / "file" / "slabs.db")
