@@ -76,16 +76,15 @@ def _reaction(
 ) -> Reaction:
     counts = {"clean": -1.0, "covered": 1.0, **AGAINST[kind]}
     light = np.flatnonzero(np.isin(covered.numbers, [1, 8]))
-    ready = [atoms.copy() for atoms in (clean, covered)]
-    for atoms in ready:
+    bare, full = clean.copy(), covered.copy()
+    for atoms in (bare, full):
         atoms.pbc = True
-    bare = {
+    boxed = {
         gas: Atoms(a.symbols, a.positions, cell=a.cell, pbc=True)
         for gas, a in gases.items()
     }
-    return Reaction(
-        f"{name}-{kind}", kind, *ready, tuple(light.tolist()), bare, counts, float(dft)
-    )
+    where = tuple(light.tolist())
+    return Reaction(f"{name}-{kind}", kind, bare, full, where, boxed, counts, dft)
 
 
 def _last(path: Path) -> Atoms:
