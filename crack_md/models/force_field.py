@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from crack_md.graph import (
@@ -18,7 +18,7 @@ from crack_md.graph import (
 from crack_md.models.domain import FeatureStatistics, ShortestDistances
 from crack_md.models.layers import set_any_order
 from crack_md.models.limits import Limits
-from crack_md.models.network import Forces, Network, NetworkOutput
+from crack_md.models.network import Edges, Forces, Network, NetworkOutput
 from crack_md.models.precision import Products, tf32_products
 from crack_md.neighbors import NeighborRule
 
@@ -228,22 +228,33 @@ class ForceField(nn.Module):
             set_any_order(self.network, wanted)
             self._any_order = wanted
 
+    def atomic_energies(self, edges: Edges) -> Float[Tensor, " atom"]:
+        """Return the energy of every atom in eV, in float64, from edges alone.
+
+        Differentiable in the vectors of the edges. `scale.mean`, the energy of a
+        structure that belongs to none of its atoms, is left out.
+        """
+        return self._atomic_energy(self.network.output(edges), edges.numbers)
+
     def _node_energy(
         self, output: NetworkOutput, graph: AtomGraph
     ) -> Float[Tensor, " atom"]:
-        # float64: total energies of hundreds of eV, of which meV count
-        if self._element_references.device != graph.positions.device:
-            device = graph.positions.device
-            self._element_references = self._element_references.to(device)
-            self._isolated_difference = self._isolated_difference.to(device)
-        references = self._element_references
-        raw = output.node_energy.double() / self.network.config.average_atoms
         share = (self.scale.mean / atoms_per_structure(graph))[graph.batch]
-        energy = raw * self.scale.std + share + references[graph.atomic_numbers]
+        return self._atomic_energy(output, graph.atomic_numbers) + share
+
+    def _atomic_energy(
+        self, output: NetworkOutput, numbers: Int[Tensor, " atom"]
+    ) -> Float[Tensor, " atom"]:
+        # float64: total energies of hundreds of eV, of which meV count
+        if self._element_references.device != numbers.device:
+            self._element_references = self._element_references.to(numbers.device)
+            self._isolated_difference = self._isolated_difference.to(numbers.device)
+        raw = output.node_energy.double() / self.network.config.average_atoms
+        energy = raw * self.scale.std + self._element_references[numbers]
         if output.pair_energy is not None:
             energy = energy + output.pair_energy.double()
         if output.isolation is not None:
-            missing = self._isolated_difference[graph.atomic_numbers]
+            missing = self._isolated_difference[numbers]
             energy = energy + missing * output.isolation.double()
         return energy
 

@@ -156,6 +156,11 @@ class Architecture:
         return SmoothNeighbors(cutoff=self.cutoff)
 
     @property
+    def hops(self) -> int:
+        """Return over how many edges in a row an atom's energy feels another atom."""
+        raise NotImplementedError
+
+    @property
     def feature_channels(self) -> int:
         """Return the channels of the node features."""
         raise NotImplementedError
@@ -231,6 +236,16 @@ class Network(ExactConstants):
                 of keeping what it needs. The gradient itself has none then.
         """
         edges = self.edges(graph, compact=compact)
+        return self.output(edges, frames=frames, recompute=recompute)
+
+    def output(
+        self,
+        edges: Edges,
+        *,
+        frames: Float[Tensor, "atom slot 3 3"] | None = None,
+        recompute: bool = False,
+    ) -> NetworkOutput:
+        """Return the same for edges instead of a graph, as other programs have them."""
         alone = isolation(edges, self.config.cutoff) if self.tells_isolation else None
         if self.short_range is None:
             output = self.evaluate(edges, frames=frames, recompute=recompute)

@@ -233,6 +233,28 @@ def test_crowded_atoms_repel(name: str) -> None:
     assert evaluated(model, crowded)[0] > 500
 
 
+def test_edges_alone_give_the_energies_of_atoms(name: str) -> None:
+    model = model_of(name, std=2.0)
+    graph = graph_of(model, oxygen_slab(), water())
+    edges = model.network.edges(graph, compact=True)._replace(compact=False)
+    with torch.no_grad():
+        found, expected = model.atomic_energies(edges), model(graph).node_energy
+    torch.testing.assert_close(found, expected)
+
+
+def test_atoms_feel_each_other_over_so_many_edges(name: str) -> None:
+    """Along a chain whose links reach nearest neighbors alone."""
+    model = model_of(name)
+    chain = ase.Atoms("Pt8", [[0.3 * (k % 2), 0, 2.8 * k] for k in range(8)])
+    graph = graph_of(model, chain)
+    positions = graph.positions.clone().requires_grad_()
+    edges = model.network.edges(graph._replace(positions=positions))
+    (slopes,) = torch.autograd.grad(model.atomic_energies(edges)[0], positions)
+    felt = slopes.abs().amax(dim=1) > 0
+    hops = model.network.config.hops
+    assert felt.tolist() == [place <= hops for place in range(8)]
+
+
 def test_padding_and_compact_edges_change_nothing(name: str) -> None:
     model = model_of(name)
     graph = graph_of(model, oxygen_slab(), water())

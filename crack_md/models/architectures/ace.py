@@ -72,6 +72,11 @@ class AceConfig(SmoothArchitecture):
     """Neighbors of an atom; densities are divided by its root."""
 
     @property
+    def hops(self) -> int:
+        """Return over how many edges in a row an atom's energy feels another atom."""
+        return 2
+
+    @property
     def feature_channels(self) -> int:
         """Return the channels of the node features."""
         return self.hidden_channels

@@ -59,6 +59,11 @@ class PainnConfig(SmoothArchitecture):
     """Neighbors of an atom; sums over them are divided by its root."""
 
     @property
+    def hops(self) -> int:
+        """Return over how many edges in a row an atom's energy feels another atom."""
+        return self.num_layers
+
+    @property
     def feature_channels(self) -> int:
         """Return the channels of the node features."""
         return self.channels

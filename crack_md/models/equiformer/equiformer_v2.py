@@ -120,6 +120,11 @@ class EquiformerV2Config(Architecture):
         return SmoothNeighbors(cutoff=self.cutoff)
 
     @property
+    def hops(self) -> int:
+        """Return over how many edges in a row an atom's energy feels another atom."""
+        return self.num_layers + 1  # the embedding of surroundings is one
+
+    @property
     def feature_channels(self) -> int:
         """Return the channels of the node features."""
         return self.sphere_channels
