@@ -4,8 +4,10 @@ PyTorch keeps what it has compiled on disk: a second process starts sooner.
 """
 
 import copy
+import ctypes
 import logging
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -45,6 +47,8 @@ Compile = Literal["auto"] | bool
 log = logging.getLogger(__name__)
 
 ATOM_STEP, WIDTH_STEP = 8, 8
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+"""Names of malloc.h."""
 LARGEST_KEPT = (32 << 20) - (64 << 10)
 """Bytes; just below the largest block that changes what glibc keeps."""
 HEADROOM = 1 / 8
@@ -219,13 +223,19 @@ def build_engine(
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library of Linux keep what is freed, up to twice this block.
+    """Let the C library of Linux keep what is freed (mallopt(3)).
 
-    Once so large a block has been freed it serves smaller ones from memory it has
-    (mallopt(3), M_MMAP_THRESHOLD); before, each call of a model gives some hundred MB
-    back and gets them again page by page, a tenth of its time.
+    Before, each call of a model gives some hundred MB back and gets them again page by
+    page, up to a third of its time. Old C libraries refuse such a threshold; they keep
+    blocks up to twice the largest that was ever freed.
     """
-    torch.empty(LARGEST_KEPT, dtype=torch.uint8)
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None or not mallopt(M_MMAP_THRESHOLD, 1 << 30):
+        torch.empty(LARGEST_KEPT, dtype=torch.uint8)
+        return
+    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def bucket_of(n_atoms: int) -> int:

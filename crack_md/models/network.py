@@ -294,6 +294,10 @@ class Network(ExactConstants):
         """Return the outputs for given edges; `forward` explains the options."""
         raise NotImplementedError
 
+    def is_large(self, edges: Edges) -> bool:
+        """Return whether the edges are too many to be worked on in one piece."""
+        return False
+
     def lower_products(self, dtype: torch.dtype) -> None:
         """Let the largest products be computed in a lower precision, for inference.
 

@@ -114,6 +114,7 @@ def test_a_call_reads_nothing_back(
     monkeypatch.setattr(model.network, "edges", whole)
     if in_parts:
         monkeypatch.setitem(equiformer_v2.CHUNK_BYTES, "cpu", 1)
+        monkeypatch.setattr(equiformer_v2, "WHOLE_BYTES", 1)
     called(model, graph)  # constants are brought there once
     with waits() as found:
         called(model, graph)

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -147,6 +147,8 @@ class EquiformerV2Config(Architecture):
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 4 << 30}
 """Roughly what the work on edges may hold at a time. On a CPU: a few of its caches, so
 that weights are read for many edges at once."""
+WHOLE_BYTES = 512 << 20
+"""What it may hold on a CPU before a gradient is worth evaluating parts twice."""
 
 
 class TransformerBlock(nn.Module):
@@ -286,6 +288,11 @@ class EquiformerV2(Network):
         )
         return table._replace(rotation_back=table.to_table(rotation).flatten(1, 2))
 
+    def is_large(self, edges: Edges) -> bool:
+        """Return whether one piece of work would take more than `WHOLE_BYTES`."""
+        row = row_bytes(edges.mask, self.config, edges.vectors.dtype)
+        return edges.n_atoms * row > WHOLE_BYTES
+
     def lower_products(self, dtype: torch.dtype) -> None:
         """Let SO(2) convolutions and networks on grids compute in a lower precision.
 
@@ -349,17 +356,27 @@ def rows_at_once(
     What stays in the cache is never fetched again: chunks are as fast as one piece or
     faster, and memory is bounded. With gradients that needs `recompute`.
     """
-    n_atoms, width = edges.mask.shape
-    whole = torch.is_grad_enabled() and not recompute
-    if whole or torch.compiler.is_compiling():
+    n_atoms = edges.mask.shape[0]
+    differentiated = torch.is_grad_enabled()
+    if (differentiated and not recompute) or torch.compiler.is_compiling():
         return n_atoms
-    reduced = edges.rotation.shape[1]
+    row = row_bytes(edges.mask, config, edges.rotation.dtype)
+    if edges.mask.is_cuda:
+        return max(1, CHUNK_BYTES["cuda"] // row)
+    if differentiated and n_atoms * row <= WHOLE_BYTES:
+        return n_atoms
+    return max(1, CHUNK_BYTES["cpu"] // row)
+
+
+def row_bytes(
+    mask: Bool[Tensor, "atom slot"], config: EquiformerV2Config, dtype: torch.dtype
+) -> int:
+    """Return roughly what the work on the edges of an atom holds in one layer."""
+    reduced = len(order_major_index(config.lmax, config.mmax))
     numbers = reduced * (4 * config.sphere_channels + 3 * config.attn_hidden_channels)
     if config.activation == "s2":
         numbers += config.grid_resolution**2 * config.attn_hidden_channels
-    row = width * numbers * edges.rotation.dtype.itemsize
-    budget = CHUNK_BYTES["cuda" if edges.mask.is_cuda else "cpu"]
-    return max(1, budget // row)
+    return mask.shape[1] * numbers * dtype.itemsize
 
 
 def by_parts(

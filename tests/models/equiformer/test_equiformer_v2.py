@@ -142,6 +142,12 @@ def test_gradients_come_from_parts_evaluated_twice(
     layer = model.network.blocks[0].ga
     layer.register_forward_pre_hook(lambda _layer, given: seen.append(given[1].rows))
     monkeypatch.setattr(equiformer_module, "CHUNK_BYTES", {"cpu": 1})
+    model(graph, stress=True)
+    assert seen == [slice(0, graph.n_atoms)], "small structures are one piece"
+    assert not model.network.is_large(model.network.edges(graph))
+    seen.clear()
+    monkeypatch.setattr(equiformer_module, "WHOLE_BYTES", 1)
+    assert model.network.is_large(model.network.edges(graph))
     found = model(graph, stress=True)
     rows = [slice(atom, atom + 1) for atom in range(graph.n_atoms)]
     assert sorted(seen, key=lambda row: row.start) == sorted(
@@ -157,6 +163,7 @@ def test_forces_that_are_trained_on_keep_everything(
     model = tiny_model(forces="gradient").train()
     graph = graph_of(model, oxygen_slab())
     monkeypatch.setattr(equiformer_module, "CHUNK_BYTES", {"cpu": 1})
+    monkeypatch.setattr(equiformer_module, "WHOLE_BYTES", 1)
     seen = []
     model.network.blocks[0].ga.register_forward_hook(lambda *_: seen.append(1))
     model(graph).forces.square().sum().backward()
