@@ -180,8 +180,25 @@ def save_model(
     Raises:
         CheckpointError: The folder can not be written.
     """
+    content = content_of(model, provenance)
+    # A buffer, because torch.save writes the name of a path into the file: equal
+    # models would differ in their hash.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        write_atomically(Path(path), buffer.getvalue())
+    except DataError as error:
+        raise CheckpointError(
+            f"{error}; choose a folder that exists and is writable"
+        ) from error
+
+
+def content_of(
+    model: ForceField, provenance: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return what a file of the model holds; arguments as of `save_model`."""
     config, scale, metadata = model.network.config, model.scale, model.metadata
-    content = {
+    content: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "architecture": dataclasses.asdict(config),
         "state_dict": {
@@ -209,16 +226,7 @@ def save_model(
     if metadata.shortest_distances is not None:
         content["shortest_distances"] = metadata.shortest_distances.plain()
     content[CHECKSUM] = checksum(content)
-    # A buffer, because torch.save writes the name of a path into the file: equal
-    # models would differ in their hash.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    try:
-        write_atomically(Path(path), buffer.getvalue())
-    except DataError as error:
-        raise CheckpointError(
-            f"{error}; choose a folder that exists and is writable"
-        ) from error
+    return content
 
 
 def load_model(

@@ -37,6 +37,18 @@ class Prediction(NamedTuple):
     """What each atom contributes, in eV; they add up to the energy of the structure."""
 
 
+class EdgePrediction(NamedTuple):
+    """What edges alone give, in eV and Å: to programs that have no graph of ours."""
+
+    node_energy: Float[Tensor, " atom"]
+    """In float64, without `EnergyScale.mean`, which belongs to no atom."""
+    forces: Float[Tensor, "atom 3"]
+    node_features: Float[Tensor, "atom coefficient channel"]
+    slopes: Float[Tensor, "edge 3"]
+    """∂E/∂vector of every edge, in the order of the edges: minus the virial is
+    Σ vector ⊗ slope. Zero for direct forces, which have none."""
+
+
 def invariants(prediction: Prediction) -> Float[Tensor, "atom channel"]:
     """Return z, the l = 0 node features that the feature losses compare."""
     return prediction.node_features[:, 0]
@@ -236,6 +248,28 @@ class ForceField(nn.Module):
         """
         return self._atomic_energy(self.network.output(edges), edges.numbers)
 
+    def on_edges(self, edges: Edges) -> EdgePrediction:
+        """Return energies of atoms, forces and features from edges alone.
+
+        Args:
+            edges: of `Network.edges`, or `edges_from_list` of a list of pairs; their
+                vectors are differentiated, and lengths taken from them.
+        """
+        with torch.enable_grad():
+            vectors = edges.vectors.detach().requires_grad_()
+            lengths = torch.linalg.vector_norm(vectors, dim=-1)
+            edges = edges._replace(vectors=vectors, lengths=lengths)
+            output = self.network.output(edges)
+            atomic = self._atomic_energy(output, edges.numbers)
+            if output.forces is not None:
+                forces = output.forces.detach() * self.scale.force_std
+                slopes = torch.zeros_like(vectors)
+            else:
+                (slopes,) = torch.autograd.grad(atomic.sum(), vectors)
+                forces = _pulled(slopes, edges)
+        features = output.node_features.detach()
+        return EdgePrediction(atomic.detach(), forces, features, slopes.detach())
+
     def _node_energy(
         self, output: NetworkOutput, graph: AtomGraph
     ) -> Float[Tensor, " atom"]:
@@ -257,6 +291,14 @@ class ForceField(nn.Module):
             missing = self._isolated_difference[numbers]
             energy = energy + missing * output.isolation.double()
         return energy
+
+
+def _pulled(slopes: Float[Tensor, "edge 3"], edges: Edges) -> Float[Tensor, "atom 3"]:
+    """Return the forces of slopes: a vector goes from receiver to sender."""
+    exact = slopes.double()  # as positions are
+    forces = exact.new_zeros(edges.n_atoms, 3)
+    forces = forces.index_add(0, edges.receivers, exact)
+    return forces.index_add(0, edges.senders, -exact).to(slopes.dtype)
 
 
 def _strained(graph: AtomGraph, strain: Float[Tensor, "structure 3 3"]) -> AtomGraph:

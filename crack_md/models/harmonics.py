@@ -4,6 +4,7 @@ Both know even products only (l₁ + l₂ + L even), so nothing here tells a str
 its mirror image.
 """
 
+import functools
 from functools import lru_cache
 
 import numpy as np
@@ -64,9 +65,13 @@ class DensityProducts(ExactConstants):
     gather: Tensor
     norms: Tensor
     path_of_row: Tensor
+    unrolled = False
+    """Whether products that vanish are left out: hundreds of operations, for a compiler
+    that makes one loop of them (`unroll`)."""
 
     def __init__(self, lmax: int, channels: int) -> None:
         super().__init__()
+        self.lmax = lmax
         pairs, paths = gaunt_pairs(lmax)
         n_paths = len(set(paths))
         self.n_scalar_paths = lmax + 1
@@ -90,6 +95,8 @@ class DensityProducts(ExactConstants):
         self, density: Float[Tensor, "coefficient atom channel"]
     ) -> Float[Tensor, "atom invariant"]:
         """Return the invariants of every atom."""
+        if self.unrolled:
+            return self._unrolled(density)
         size, n_atoms, channels = density.shape
         flat = density.reshape(size, -1)
         outer = (flat.unsqueeze(0) * flat.unsqueeze(1)).flatten(0, 1)
@@ -102,6 +109,75 @@ class DensityProducts(ExactConstants):
         parts = [flat[:1], coupled[: self.n_scalar_paths], dots.view(-1, flat.shape[1])]
         rows = torch.cat(parts).view(-1, n_atoms, channels)
         return rows.transpose(0, 1).flatten(1)
+
+    def _unrolled(
+        self, density: Float[Tensor, "coefficient atom channel"]
+    ) -> Float[Tensor, "atom invariant"]:
+        """Return the same from the few products that do not vanish."""
+        rows = density.unbind(0)
+        coupled = [
+            torch.stack([_summed(terms, rows) for terms in order], dim=-2)
+            for order in pair_terms(self.lmax)
+        ]  # of every (L, M): (atom, path, channel)
+        first = 0
+        parts = []
+        for degree in range(self.lmax + 1):
+            orders = coupled[degree**2 : (degree + 1) ** 2]
+            n_paths = orders[0].shape[-2]
+            weight = self.mix[first : first + n_paths].flatten(0, 1) * n_paths**-0.5
+            first += n_paths
+            parts.append(torch.stack(orders).flatten(2) @ weight)
+        again = bounded(torch.cat(parts)).unbind(0)
+        invariants = [rows[0].unsqueeze(1), coupled[0]]
+        for degree in range(self.lmax + 1):
+            span = range(degree**2, (degree + 1) ** 2)
+            for one in (rows, again):
+                products = [one[k] * again[k] for k in span]
+                dot = functools.reduce(torch.add, products) * len(span) ** -0.5
+                invariants.append(dot.unsqueeze(1))
+        return torch.cat(invariants, dim=1).flatten(1)
+
+
+def unroll(module: nn.Module) -> None:
+    """Let the products of densities inside a module be written out, for a compiler."""
+    for part in module.modules():
+        if isinstance(part, DensityProducts):
+            part.unrolled = True
+
+
+Term = tuple[float, int, int]
+"""A factor, and two coefficients that it multiplies."""
+
+
+def _summed(
+    terms: list[Term], rows: tuple[Float[Tensor, "atom channel"], ...]
+) -> Float[Tensor, "atom channel"]:
+    products = [factor * rows[one] * rows[other] for factor, one, other in terms]
+    return functools.reduce(torch.add, products)
+
+
+@lru_cache
+def pair_terms(lmax: int) -> list[list[list[Term]]]:
+    """Return the terms of `gaunt_pairs` for every (L, M), path by path."""
+    pairs, paths = gaunt_pairs(lmax)
+    size = (lmax + 1) ** 2
+    matrices = pairs.reshape(-1, size, size)
+    both = np.triu(matrices + matrices.transpose(0, 2, 1))
+    index = np.arange(size)
+    both[:, index, index] /= 2
+    orders: list[list[list[Term]]] = [[] for _ in range(size)]
+    start = 0
+    for path in sorted(set(paths)):
+        width = paths.count(path)
+        for order in range(width):
+            matrix = both[start + order]
+            terms = [
+                (float(matrix[a, b]), int(a), int(b))
+                for a, b in zip(*matrix.nonzero(), strict=True)
+            ]
+            orders[(width // 2) ** 2 + order].append(terms)
+        start += width
+    return orders
 
 
 def bounded(

@@ -104,6 +104,41 @@ class Edges(NamedTuple):
         return zeros.index_add(0, self.receivers, values)
 
 
+def edges_from_list(
+    vectors: Float[Tensor, "edge 3"],
+    senders: Int[Tensor, " edge"],
+    receivers: Int[Tensor, " edge"],
+    numbers: Int[Tensor, " atom"],
+) -> Edges:
+    """Return edges that come as a list, as other programs keep them, in any order.
+
+    They are sorted by receiver, the order among those of one atom being kept.
+
+    Args:
+        vectors: from receiver to sender in Å, in the precision of the model.
+        senders: index of an atom of every edge.
+        receivers: likewise.
+        numbers: atomic numbers.
+    """
+    receivers, order = receivers.sort(stable=True)
+    per_atom = torch.bincount(receivers, minlength=numbers.shape[0])
+    width = max(1, int(per_atom.max()))
+    first = per_atom.cumsum(0) - per_atom
+    places = torch.arange(receivers.shape[0], device=receivers.device)
+    slots = places - first.index_select(0, receivers)
+    vectors = vectors.index_select(0, order)
+    return Edges(
+        vectors=vectors,
+        lengths=torch.linalg.vector_norm(vectors, dim=-1),
+        senders=senders.index_select(0, order),
+        receivers=receivers,
+        numbers=numbers,
+        mask=torch.arange(width, device=places.device) < per_atom.unsqueeze(1),
+        filled=receivers * width + slots,
+        compact=not vectors.is_cuda,
+    )
+
+
 @dataclass(frozen=True)
 class Architecture:
     """What all architectures have to choose; the fields are their entry in a file.

@@ -22,6 +22,8 @@ from crack_md.models.force_field import (
     ModelMetadata,
     with_products_in,
 )
+from crack_md.models.harmonics import DensityProducts, unroll
+from crack_md.models.network import edges_from_list
 from tests.factories import graph_of, oxygen_slab, tiny_config, tiny_model, water
 
 ACE = {"name": "ace", "cutoff": 4.0, "channels": 8, "hidden_channels": 16}
@@ -378,3 +380,52 @@ def test_unknown_options_in_a_file_are_one_line(name: str, tmp_path: Path) -> No
 def test_small_products_are_not_lowered(name: str) -> None:
     with pytest.raises(ConfigError, match="too small to gain from bfloat16"):
         with_products_in(model_of(name), torch.bfloat16)
+
+
+def test_a_list_of_edges_in_any_order_gives_what_the_graph_gives(name: str) -> None:
+    model = model_of(name, std=2.0)
+    crowded = oxygen_slab()
+    crowded.positions[-1, 2] -= 0.5  # the repulsion counts, too
+    graph = graph_of(model, crowded, water(), ase.Atoms("Pt"))
+    with torch.no_grad():
+        expected = model(graph, stress=True)
+    edges = model.network.edges(graph)
+    order = torch.randperm(len(edges.senders), generator=torch.manual_seed(0))
+    listed = edges_from_list(
+        *(one[order] for one in (edges.vectors, edges.senders, edges.receivers)),
+        edges.numbers,
+    )
+    found = model.on_edges(listed)
+    torch.testing.assert_close(found.node_energy, expected.node_energy)
+    torch.testing.assert_close(found.forces, expected.forces)
+    torch.testing.assert_close(found.node_features, expected.node_features)
+    of_slab = listed.receivers < len(crowded)
+    virial = -(listed.vectors[of_slab].T @ found.slopes[of_slab])
+    stress = expected.stress[0]
+    torch.testing.assert_close(-virial / crowded.cell.volume, stress)
+
+
+@pytest.mark.parametrize("forces", ["direct", "gradient"])
+def test_strict_models_take_a_list_of_edges(forces: str) -> None:
+    model = tiny_model(neighbors="strict", forces=forces)
+    graph = graph_of(model, oxygen_slab(), water())
+    edges = model.network.edges(graph)
+    listed = edges_from_list(
+        edges.vectors, edges.senders, edges.receivers, edges.numbers
+    )
+    with torch.no_grad():
+        expected = model(graph)
+    found = model.on_edges(listed)
+    torch.testing.assert_close(found.node_energy, expected.node_energy)
+    torch.testing.assert_close(found.forces, expected.forces)
+    assert (found.slopes == 0).all() == (forces == "direct")
+
+
+@pytest.mark.parametrize("lmax", [1, 2, 3])
+def test_products_that_are_written_out_are_the_same(lmax: int) -> None:
+    products = DensityProducts(lmax, 3).double()
+    random = torch.Generator().manual_seed(lmax)
+    density = torch.randn((lmax + 1) ** 2, 4, 3, generator=random).double()
+    expected = products(density)
+    unroll(products)
+    torch.testing.assert_close(products(density), expected)

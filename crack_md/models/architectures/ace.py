@@ -103,12 +103,14 @@ class Density(nn.Module):
 
     def forward(
         self,
-        features: Float[Tensor, "edge feature"],
+        basis: Float[Tensor, "atom slot basis"],
+        weights: Float[Tensor, "atom slot weight"],
         harmonics: Float[Tensor, "atom slot coefficient"],
         edges: Edges,
     ) -> Float[Tensor, "coefficient atom channel"]:
         """Return the density around every atom."""
-        raw = torch.bmm(harmonics.transpose(1, 2), edges.to_table(features))
+        features = (basis.unsqueeze(-1) * weights.unsqueeze(-2)).flatten(2)
+        raw = torch.bmm(harmonics.transpose(1, 2), features)
         weight = self.weight.index_select(0, self.degree)
         density = torch.bmm(raw.transpose(0, 1), weight)
         return density * self.receiver.index_select(0, edges.numbers)
@@ -183,28 +185,20 @@ class Ace(Network):
     ) -> NetworkOutput:
         """Return raw energies and features; there are no frames and no parts."""
         config, senders = self.config, edges.senders
-        basis = self.basis(edges.lengths)
         directions = edges.vectors / edges.lengths.unsqueeze(-1)
         harmonics = edges.to_table(self.harmonics(directions))
+        basis = edges.to_table(self.basis(edges.lengths))
         elements = edges.numbers.index_select(0, senders)
-        near = _outer(
-            basis[:, : config.n_bessel], self.sender.index_select(0, elements)
-        )
-        first = bounded(self.density_1(near, harmonics, edges))
+        known = edges.to_table(self.sender.index_select(0, elements))
+        first = self.density_1(basis[..., : config.n_bessel], known, harmonics, edges)
+        first = bounded(first)
         features, energy = self.readout_1(self.products_1(first), edges)
         sent = self.message(features) * self.sender_2.index_select(0, edges.numbers)
-        near = _outer(
-            basis[:, : config.n_bessel_messages], sent.index_select(0, senders)
-        )
-        second = self.density_2(near, harmonics, edges)
+        heard = edges.to_table(sent.index_select(0, senders))
+        basis = basis[..., : config.n_bessel_messages]
+        second = self.density_2(basis, heard, harmonics, edges)
         carried = self.carried.index_select(0, self.density_1.degree)
         second = bounded(second + torch.bmm(first, carried))
         invariants = torch.cat([self.products_2(second), features], dim=-1)
         features, more = self.readout_2(invariants, edges)
         return NetworkOutput(energy + more, None, features.unsqueeze(1))
-
-
-def _outer(
-    first: Float[Tensor, "edge a"], second: Float[Tensor, "edge b"]
-) -> Float[Tensor, "edge ab"]:
-    return (first.unsqueeze(-1) * second.unsqueeze(-2)).flatten(1)
