@@ -60,10 +60,27 @@ def edge_vectors(graph: AtomGraph) -> Float[Tensor, "atom slot 3"]:
     the model afterwards.
     """
     # every row of the table uses its atom's cell
-    shift = exact_product(graph.cell_shift, graph.cell[graph.batch].unsqueeze(1))
-    sender = graph.positions[graph.neighbors]
-    vectors = sender + shift - graph.positions.unsqueeze(1)
+    cells = graph.cell.index_select(0, graph.batch).unsqueeze(1)
+    shift = exact_product(graph.cell_shift, cells)
+    sender = graph.positions.index_select(0, graph.neighbors.flatten())
+    vectors = sender.view(shift.shape) + shift - graph.positions.unsqueeze(1)
     return vectors.to(graph.cell_shift.dtype)
+
+
+def pair_vectors(
+    graph: AtomGraph,
+    senders: Int[Tensor, " edge"],
+    receivers: Int[Tensor, " edge"],
+    cell_shifts: Float[Tensor, "edge 3"],
+) -> Float[Tensor, "edge 3"]:
+    """Return the same numbers for some edges of a graph."""
+    cells = graph.cell
+    if graph.n_structures > 1:
+        cells = cells.index_select(0, graph.batch.index_select(0, receivers))
+    shift = exact_product(cell_shifts, cells)
+    sender = graph.positions.index_select(0, senders)
+    vectors = sender + shift - graph.positions.index_select(0, receivers)
+    return vectors.to(cell_shifts.dtype)
 
 
 def exact_product(
@@ -74,7 +91,9 @@ def exact_product(
     It is no `matmul`, whose factors a GPU may round to TF32, and autocast to bfloat16:
     a lattice vector of 20 Å would be 0.01 Å or 0.1 Å off.
     """
-    return (vectors.unsqueeze(-1) * matrices).sum(dim=-2)
+    parts = vectors.unsqueeze(-1).unbind(dim=-2)
+    rows = matrices.unbind(dim=-2)
+    return parts[0] * rows[0] + parts[1] * rows[1] + parts[2] * rows[2]
 
 
 def atoms_per_structure(graph: AtomGraph) -> Int[Tensor, " structure"]:
@@ -105,6 +124,8 @@ def graph_to(
 
 def batch_graphs(graphs: Sequence[AtomGraph]) -> AtomGraph:
     """Return one graph of all structures; rows are padded to the widest table."""
+    if len(graphs) == 1:
+        return graphs[0]
     width = max(graph.neighbors.shape[1] for graph in graphs)
     first_atom, first_structure = 0, 0
     padded = []

@@ -30,6 +30,14 @@ def _fast_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("crack_md.models.precision.slowdown", lambda _device: 0.5)
 
 
+@pytest.fixture(autouse=True)
+def packages_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return where compiled code goes, and look for none that the user has."""
+    folder = tmp_path / "compiled"
+    monkeypatch.setattr("crack_md.calculators.packages.packages_folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def references() -> Path:
     """Return the folder of golden files and real data, or skip."""

@@ -14,8 +14,9 @@ from ase.data import chemical_symbols
 from jaxtyping import Float
 
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
-from crack_md.calculators.engine import Compile, build_engine
-from crack_md.calculators.evaluator import BatchEvaluator, Engine, GraphBuilders
+from crack_md.calculators.engine import Compile
+from crack_md.calculators.evaluator import BatchEvaluator, GraphBuilders
+from crack_md.calculators.packaged import Engine, build_engine
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.domain import FeatureStatistics
@@ -158,9 +159,11 @@ class CrackCalculator(Calculator):
             to 5 meV/Å (0.2 % of larger ones), in half the time where the CPU knows the
             format; where it does not, float32 is used, with a warning. "tf32" rounds
             less, on GPUs, while a call lasts.
-        compile: "auto" compiles the model on a GPU. The first call of every size takes
-            a minute or more, and is checked against the plain model; `start_up_s` and
-            the messages of the logger ``crack_md`` say how long it took.
+        compile: "auto" compiles the model on a GPU, and takes the compiled code that
+            ``crack-md compile`` has left on a CPU. There True compiles once for all
+            structures, in a minute or more; on a GPU so long does the first call of
+            every size. Code is checked against the plain model; `start_up_s` and the
+            messages of the logger ``crack_md`` say how long it took.
         skin: how much farther than needed candidates for neighbors are sought, in Å,
             so that they serve until atoms have moved by about half of that; 0 searches
             in every call. Results are the same, bit for bit.
@@ -244,6 +247,16 @@ class CrackCalculator(Calculator):
         """Return one property; safe to call from several threads."""
         with self._lock:
             return super().get_property(name, atoms, allow_calculation)  # type: ignore[no-untyped-call]
+
+    def check_state(self, atoms: ase.Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what changed since the last call; moved atoms are reason enough.
+
+        ASE would compare all else as well, which takes longer than a small step.
+        """
+        last = self.atoms
+        if last is not None and not np.array_equal(last.positions, atoms.positions):
+            return ["positions"]
+        return super().check_state(atoms, tol)  # type: ignore[no-untyped-call]
 
     def calculate(
         self,

@@ -79,7 +79,7 @@ class EagerEngine:
         self.start_up_s: dict[Shape, float] = {}
         """Empty: nothing is compiled."""
         if model.device.type == "cpu":
-            _keep_freed_memory()
+            keep_freed_memory()
 
     def __call__(self, graph: AtomGraph, *, stress: bool = False) -> Prediction:
         """Return energies, forces and features of all structures."""
@@ -172,18 +172,14 @@ class CompiledEngine:
     def _start(self, graph: AtomGraph, shape: Shape) -> None:
         """Compile for a shape, and check the result."""
         begin = time.perf_counter()
-        random = torch.Generator().manual_seed(0)
-        moved = torch.randn(graph.positions.shape, generator=random)
-        graph = graph._replace(
-            positions=graph.positions + RATTLE_A * moved.to(graph.positions)
-        )
+        graph = rattled(graph)
         try:
-            with _quiet(), torch._dynamo.config.patch(recompile_limit=MAX_SHAPES):
+            with quiet(), torch._dynamo.config.patch(recompile_limit=MAX_SHAPES):
                 answer = self._evaluate(graph, shape)
         except torch.OutOfMemoryError:
             raise  # a smaller batch may do
         except Exception as error:  # every part of the compiler has its own
-            self._give_up(f"cannot be compiled ({_brief(error)})")
+            self._give_up(f"cannot be compiled ({brief(error)})")
             return
         difference = difference_of(answer, self.model(graph))
         if not difference < largest_difference(self.model):
@@ -213,16 +209,7 @@ class CompiledEngine:
         return partial(CompiledEngine, backend=self.backend), (self.model,)
 
 
-def build_engine(
-    model: ForceField, compile_: Compile = "auto"
-) -> EagerEngine | CompiledEngine:
-    """Return the engine for a model: "auto" compiles on a GPU."""
-    if compile_ == "auto":
-        compile_ = model.device.type == "cuda"
-    return CompiledEngine(model) if compile_ else EagerEngine(model)
-
-
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Let the C library of Linux keep what is freed (mallopt(3)).
 
     Before, each call of a model gives some hundred MB back and gets them again page by
@@ -255,7 +242,7 @@ def _rounded(value: float, step: int) -> int:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the compiler's own warnings from users: what matters is checked here."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -275,6 +262,16 @@ def _without_padding(answer: Prediction, graph: AtomGraph) -> Prediction:
     )
 
 
-def _brief(error: Exception) -> str:
+def rattled(graph: AtomGraph) -> AtomGraph:
+    """Return a graph whose atoms have moved a little, always in the same way."""
+    random = torch.Generator().manual_seed(0)
+    moved = torch.randn(graph.positions.shape, generator=random)
+    return graph._replace(
+        positions=graph.positions + RATTLE_A * moved.to(graph.positions)
+    )
+
+
+def brief(error: Exception) -> str:
+    """Return the kind and the first line of an error."""
     lines = str(error).strip().splitlines() or [""]
     return f"{type(error).__name__}: {lines[0][:200]}"

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
-from crack_md.calculators.engine import CompiledEngine, EagerEngine
+from crack_md.calculators.packaged import Engine
 from crack_md.errors import (
     ConfigError,
     CrackError,
@@ -117,10 +117,10 @@ def joined_results(members: Sequence[Arrays | Exception]) -> Results | Exception
         if isinstance(member, Exception):
             return member
         arrays.append(member)
-    results: Results = {
-        name: np.mean([m[name] for m in arrays if name in m], axis=0)
-        for name in arrays[0]
-    }
+    results: Results = dict(arrays[0])
+    if len(arrays) > 1:
+        for name in arrays[0]:
+            results[name] = np.mean([m[name] for m in arrays if name in m], axis=0)
     if "domain_distance" in results:
         results["domain_distance"] = float(results["domain_distance"])
     results["energy"] = float(results["energy"])
@@ -208,7 +208,6 @@ class NearWatch:
         )
 
 
-Engine = EagerEngine | CompiledEngine
 GraphBuilders = dict[NeighborRule, Callable[[ase.Atoms], AtomGraph]]
 
 

@@ -1,4 +1,4 @@
-"""``crack-md bench`` and ``score``: how fast a model is, and how far from DFT."""
+"""``crack-md bench``, ``compile``, ``score``: how fast a model is, how far from DFT."""
 
 import dataclasses
 import json
@@ -68,7 +68,10 @@ def bench(
     dtype: Annotated[Dtype, typer.Option(help="Precision.")] = "float32",
     compile_: Annotated[
         bool | None,
-        typer.Option("--compile/--no-compile", help="Default: compiled on a GPU."),
+        typer.Option(
+            "--compile/--no-compile",
+            help="Default: on a GPU, and where crack-md compile has left code.",
+        ),
     ] = None,
     atoms: Annotated[
         str, typer.Option(help="Sizes of the default slabs.")
@@ -130,10 +133,51 @@ def bench(
     console.print(", ".join(f"{name} {value}" for name, value in machine.items()))
 
 
+def compile_model(
+    model: Annotated[
+        str, typer.Argument(help="Model file, or 'default' for the packaged student.")
+    ],
+    *,
+    dtype: Annotated[Dtype, typer.Option(help="Precision.")] = "float32",
+) -> None:
+    """Compile a model for this processor, once for structures of any size.
+
+    Calculators and commands on a CPU take the code from then on. It takes a minute or
+    more, and a C++ compiler. Exit code 2: it cannot be compiled, or answers otherwise.
+    """
+    import torch
+
+    from crack_md.bench.timing import seconds_per_call, summary
+    from crack_md.calculators.crack import load_members
+    from crack_md.calculators.packaged import (
+        PackagedEngine,
+        package_of,
+        sample_graphs,
+    )
+    from crack_md.calculators.packages import package_path
+
+    (loaded,) = load_members([model], torch.device("cpu"), dtype)
+    package_of(loaded)
+    threads = torch.get_num_threads()
+    typer.echo(
+        f"compiled for {threads} thread{'s' * (threads > 1)}, and checked: "
+        f"{package_path(loaded)}"
+    )
+    for graph in sample_graphs(loaded):
+        calls = [partial(one, graph) for one in (loaded, PackagedEngine(loaded))]
+        for call in calls:
+            call()
+        plain, compiled = (summary(seconds_per_call(c, 5)).low_s * 1e3 for c in calls)
+        typer.echo(
+            f"{graph.n_atoms} atoms: {compiled:.2f} ms instead of {plain:.2f} ms"
+        )
+
+
 def register(app: typer.Typer) -> None:
-    """Add the command of this module to the command line."""
+    """Add the commands of this module to the command line."""
     app.command()(bench)
     app.command()(score)
+    app.command("compile")(compile_model)
 
 
 def _rows(

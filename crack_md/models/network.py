@@ -29,7 +29,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crack_md.errors import ConfigError
-from crack_md.graph import AtomGraph, edge_vectors
+from crack_md.graph import AtomGraph, edge_vectors, pair_vectors
 from crack_md.models.precision import ExactConstants
 from crack_md.models.short_range import ShortRange, ShortRangeKind, switch_off
 from crack_md.neighbors import NeighborRule, SmoothNeighbors
@@ -300,19 +300,24 @@ class Network(ExactConstants):
         """Return the edges of a graph; `forward` explains ``compact``."""
         if compact is None:
             compact = not (graph.mask.is_cuda or torch.compiler.is_compiling())
+        senders, n_slots = graph.neighbors.flatten(), graph.mask.shape[1]
         filled = graph.mask.flatten().nonzero().squeeze(-1) if compact else None
         if filled is not None and filled.shape[0] == graph.mask.numel():
             filled = None  # nothing is empty, as nearly always under the strict rule
-        vectors = edge_vectors(graph)
-        vectors = torch.where(graph.mask.unsqueeze(-1), vectors, self.filler)
-        slots = torch.arange(graph.mask.numel(), device=graph.mask.device)
-        slots = slots if filled is None else filled
-        vectors = vectors.flatten(0, 1).index_select(0, slots)
+        if filled is None:
+            receivers = torch.arange(senders.shape[0], device=senders.device) // n_slots
+            vectors = torch.where(
+                graph.mask.unsqueeze(-1), edge_vectors(graph), self.filler
+            ).flatten(0, 1)
+        else:
+            senders, receivers = senders.index_select(0, filled), filled // n_slots
+            shifts = graph.cell_shift.flatten(0, 1).index_select(0, filled)
+            vectors = pair_vectors(graph, senders, receivers, shifts)
         return Edges(
             vectors=vectors,
             lengths=torch.linalg.vector_norm(vectors, dim=-1),
-            senders=graph.neighbors.flatten().index_select(0, slots),
-            receivers=slots // graph.mask.shape[1],
+            senders=senders,
+            receivers=receivers,
             numbers=graph.atomic_numbers,
             mask=graph.mask,
             filled=filled,
@@ -329,8 +334,8 @@ class Network(ExactConstants):
         """Return the outputs for given edges; `forward` explains the options."""
         raise NotImplementedError
 
-    def is_large(self, edges: Edges) -> bool:
-        """Return whether the edges are too many to be worked on in one piece."""
+    def is_large(self, mask: Bool[Tensor, "atom slot"]) -> bool:
+        """Return whether a table has too many edges to be worked on in one piece."""
         return False
 
     def lower_products(self, dtype: torch.dtype) -> None:

@@ -2,7 +2,6 @@
 
 import copy
 import pickle
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,6 @@ from crack_md import CrackCalculator
 from crack_md.calculators.engine import (
     CompiledEngine,
     bucket_of,
-    build_engine,
     largest_difference,
 )
 from crack_md.graph import batch_graphs, padded_graph
@@ -219,21 +217,3 @@ def test_copies_and_pickles_compile_for_themselves() -> None:
     loaded = pickle.loads(pickle.dumps(calculator))
     assert isinstance(loaded.engines[0], CompiledEngine)
     assert loaded.engines[0].n_compiled == 0
-
-
-def test_a_cpu_is_left_alone_unless_asked() -> None:
-    model = tiny_model()
-    assert not isinstance(build_engine(model, "auto"), CompiledEngine)
-    assert isinstance(build_engine(model, compile_=True), CompiledEngine)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("c++") is None, reason="no C++ compiler")
-def test_generated_code_agrees_with_the_model() -> None:
-    model = tiny_model(dtype=torch.float32, num_layers=1)
-    plain, compiled = oxygen_slab(), oxygen_slab()
-    plain.calc = CrackCalculator(model)
-    compiled.calc = CrackCalculator(model, compile=True)
-    np.testing.assert_allclose(compiled.get_forces(), plain.get_forces(), atol=1e-4)
-    assert compiled.calc.engines[0].n_compiled == 1, "it fell back"
-    np.testing.assert_allclose(compiled.get_stress(), plain.get_stress(), atol=1e-6)

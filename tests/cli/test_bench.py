@@ -1,6 +1,7 @@
 """``crack-md bench`` as a user runs it."""
 
 import json
+import re
 from pathlib import Path
 
 import ase.io
@@ -9,17 +10,19 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
+from crack_md.calculators import packaged
 from crack_md.cli.bench import register
-from crack_md.errors import ConfigError, StructureError
+from crack_md.errors import ConfigError, CrackError, StructureError
 from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ModelMetadata
+from tests.calculators.test_packages import stand_in
 from tests.factories import oxygen_slab, tiny_model, water
 
 
-def run(*arguments: object) -> Result:
+def run(*arguments: object, command: str = "bench") -> Result:
     app = typer.Typer()
     register(app)
-    words = [str(argument) for argument in arguments]
+    words = [command, *(str(argument) for argument in arguments)]
     result = CliRunner().invoke(app, words, env={"COLUMNS": "100"})
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -73,3 +76,26 @@ def test_what_cannot_be_measured_is_said_in_one_line(tmp_path: Path) -> None:
     ase.io.write(tmp_path / "slab.traj", oxygen_slab())
     with pytest.raises(StructureError, match=r"does not know Pt"):
         run(tmp_path / "water.pt", tmp_path / "slab.traj")
+
+
+def test_compile_says_where_the_code_is_and_what_it_brings(
+    student: Path, packages_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packaged, "package_of", stand_in)
+    result = run(student, command="compile")
+    first, *rest = result.stdout.splitlines()
+    assert f"and checked: {packages_folder}/" in first
+    line = r"(30|12) atoms: [\d.]+ ms instead of [\d.]+ ms"
+    assert len(rest) == 2
+    assert all(re.fullmatch(line, one) for one in rest), rest
+
+
+def test_what_cannot_be_compiled_is_one_line(
+    student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C++ compiler found\nand a page of advice")
+
+    monkeypatch.setattr(packaged, "_compile", fail)
+    with pytest.raises(CrackError, match=r"cannot be compiled \(RuntimeError: no C"):
+        run(student, command="compile")

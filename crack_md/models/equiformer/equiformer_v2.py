@@ -288,10 +288,10 @@ class EquiformerV2(Network):
         )
         return table._replace(rotation_back=table.to_table(rotation).flatten(1, 2))
 
-    def is_large(self, edges: Edges) -> bool:
+    def is_large(self, mask: Bool[Tensor, "atom slot"]) -> bool:
         """Return whether one piece of work would take more than `WHOLE_BYTES`."""
-        row = row_bytes(edges.mask, self.config, edges.vectors.dtype)
-        return edges.n_atoms * row > WHOLE_BYTES
+        row = row_bytes(mask, self.config, self.sphere_embedding.weight.dtype)
+        return mask.shape[0] * row > WHOLE_BYTES
 
     def lower_products(self, dtype: torch.dtype) -> None:
         """Let SO(2) convolutions and networks on grids compute in a lower precision.

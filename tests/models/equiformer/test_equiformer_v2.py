@@ -144,10 +144,10 @@ def test_gradients_come_from_parts_evaluated_twice(
     monkeypatch.setattr(equiformer_module, "CHUNK_BYTES", {"cpu": 1})
     model(graph, stress=True)
     assert seen == [slice(0, graph.n_atoms)], "small structures are one piece"
-    assert not model.network.is_large(model.network.edges(graph))
+    assert not model.network.is_large(graph.mask)
     seen.clear()
     monkeypatch.setattr(equiformer_module, "WHOLE_BYTES", 1)
-    assert model.network.is_large(model.network.edges(graph))
+    assert model.network.is_large(graph.mask)
     found = model(graph, stress=True)
     rows = [slice(atom, atom + 1) for atom in range(graph.n_atoms)]
     assert sorted(seen, key=lambda row: row.start) == sorted(

@@ -1,0 +1,185 @@
+"""What compiled code brings on one core, beside the model itself and an old commit.
+
+    git worktree add ../before 965fec0
+    python benchmarks/cpu_engine.py --before ../before --write docs/performance.md
+
+Every engine is a process of its own; they are called in turn, round after round, with
+all atoms moved before each call. Times are CPU time of one thread, from positions in
+ASE to energy and forces, so that other work on the machine counts little.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.build import add_adsorbate, fcc111
+
+ROOT = Path(__file__).parents[1]
+LAYERS = {46: (3, 3, 5), 211: (5, 6, 7), 1001: (10, 10, 10), 2001: (10, 10, 20)}
+LAYERS |= {5001: (10, 25, 20)}
+"""Atoms of Pt(111) by the number of all atoms, with one O."""
+BEGIN, END = "<!-- cpu-engine: begin -->", "<!-- cpu-engine: end -->"
+MODELS = ("noble-2026-11", "orr-2026-11b")
+BEFORE, EAGER, COMPILED = "before", "eager", "compiled"
+
+
+def slab(n_atoms: int) -> Atoms:
+    """Return O on the fcc site of a rattled Pt(111) slab."""
+    atoms = fcc111("Pt", LAYERS[n_atoms], vacuum=10.0, periodic=True)
+    add_adsorbate(atoms, "O", 1.2, "fcc")
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def work(model: str, *, compiled: bool) -> None:
+    """Answer lines of atoms and calls with CPU seconds of every call, and forces."""
+    import torch
+
+    torch.set_num_threads(1)
+    from crack_md import CrackCalculator
+
+    file = ROOT / "crack_md" / "resources" / f"{model}.pt"
+    calculator = CrackCalculator(str(file), device="cpu", compile=compiled)
+    structures: dict[int, Atoms] = {}
+    for line in sys.stdin:
+        n_atoms, n_calls = map(int, line.split())
+        known = n_atoms in structures
+        atoms = structures.setdefault(n_atoms, slab(n_atoms))
+        atoms.calc = calculator
+        random = np.random.default_rng(0)
+        first = atoms.get_forces() if not known else None
+        seconds = []
+        for _ in range(n_calls):
+            atoms.positions += 0.001 * random.normal(size=(n_atoms, 3))
+            begin = time.process_time()
+            atoms.get_forces()
+            seconds.append(time.process_time() - begin)
+        answer = {
+            "seconds": seconds,
+            "forces": None if first is None else first.tolist(),
+        }
+        print(json.dumps(answer), flush=True)
+
+
+class Contestant:
+    """A process that answers for one engine and model."""
+
+    def __init__(self, tree: Path, model: str, *, compiled: bool) -> None:
+        options = [model, "--compile"] if compiled else [model]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--worker", *options],
+            env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, n_atoms: int, n_calls: int) -> dict[str, Any]:
+        """Return the answer of `work`."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{n_atoms} {n_calls}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+Times = dict[tuple[str, str, int], list[float]]
+"""Median seconds of every round, by model, engine and atoms."""
+
+
+def measure(before: Path, sizes: list[int], rounds: int) -> tuple[Times, list[str]]:
+    """Return times, and how far forces of engines are apart."""
+    times: Times = {}
+    notes = []
+    for model in MODELS:
+        engines = {
+            EAGER: Contestant(ROOT, model, compiled=False),
+            COMPILED: Contestant(ROOT, model, compiled=True),
+        }
+        if model == MODELS[0]:
+            engines = {BEFORE: Contestant(before, model, compiled=False), **engines}
+        for n_atoms in sizes:
+            if n_atoms > 211 and model == MODELS[0]:
+                continue
+            forces = {}
+            for turn in range(rounds + 1):
+                for name, engine in engines.items():
+                    if n_atoms > 1001 and name != COMPILED:
+                        continue
+                    answer = engine.ask(n_atoms, 5 if n_atoms < 500 else 2)
+                    if turn == 0:  # warms up, and tells the forces
+                        forces[name] = np.array(answer["forces"])
+                        continue
+                    seconds = median(answer["seconds"])
+                    times.setdefault((model, name, n_atoms), []).append(seconds)
+                    print(model, name, n_atoms, f"{1e3 * seconds:.2f} ms", flush=True)
+            far = [np.abs(one - forces[COMPILED]).max() for one in forces.values()]
+            notes.append(f"{model}, {n_atoms} atoms: {max(far):.1e}")
+    return times, notes
+
+
+def table_of(times: Times, notes: list[str]) -> str:
+    """Return the table in Markdown."""
+    rows = [
+        "| model | engine | atoms | ms | ms/atom | × before | × eager |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for (model, name, n_atoms), found in times.items():
+        ratios = []
+        for other in (BEFORE, EAGER):
+            reference = times.get((model, other, n_atoms))
+            pairs = zip(reference or [], found, strict=bool(reference))
+            quotients = sorted(one / two for one, two in pairs)
+            ratios.append(
+                f"{median(quotients):.2f} ({quotients[0]:.2f}–{quotients[-1]:.2f})"
+                if quotients and other != name
+                else ""
+            )
+        milliseconds = 1e3 * median(found)
+        rows.append(
+            f"| {model} | {name} | {n_atoms} | {milliseconds:.2f} | "
+            f"{milliseconds / n_atoms:.4f} | {' | '.join(ratios)} |"
+        )
+    ends = "Largest difference of forces of the engines, eV/Å: " + "; ".join(notes)
+    return "\n".join([*rows, "", ends + "."])
+
+
+def main() -> None:
+    """Measure, print the table and write it where that is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--before", type=Path, help="Tree of the commit before.")
+    parser.add_argument("--atoms", type=int, nargs="+", default=list(LAYERS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, help="Document that has the markers.")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker, compiled=options.compile)
+        return
+    if options.before is None:
+        parser.error("name the tree of the commit before with --before")
+    times, notes = measure(options.before.resolve(), options.atoms, options.rounds)
+    table = table_of(times, notes)
+    print(table)
+    if options.write is not None:
+        text = options.write.read_text()
+        head, rest = text.split(BEGIN)
+        machine = f"{time.strftime('%Y-%m-%d')}, {platform.machine()}, one thread."
+        _, tail = rest.split(END)
+        options.write.write_text(
+            f"{head}{BEGIN}\n\n{machine}\n\n{table}\n\n{END}{tail}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Packages are made, kept and opened, and the engine that runs on them.
+
+A package takes a minute or more. It is compared with its model on structures of several
+sizes when it is made, and on the first structure of every process.
+"""
+
+import copy
+import logging
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import ase
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor
+
+from crack_md.calculators.engine import (
+    Compile,
+    CompiledEngine,
+    EagerEngine,
+    brief,
+    keep_freed_memory,
+    quiet,
+    rattled,
+)
+from crack_md.calculators.packages import (
+    PREFIX,
+    Package,
+    check_package,
+    conditions_of,
+    evaluate_package,
+    inputs_of,
+    open_package,
+    package_path,
+)
+from crack_md.errors import CheckpointError, CrackError
+from crack_md.files import write_atomically
+from crack_md.graph import AtomGraph, batch_graphs
+from crack_md.models.force_field import ForceField, Prediction
+from crack_md.models.harmonics import unroll
+from crack_md.models.network import Edges
+from crack_md.neighbors import build_graph
+
+log = logging.getLogger(__name__)
+
+SPACING = 0.55
+"""Of atoms in the structures of the check, in cutoffs: some 40 neighbors."""
+INLINED = 10
+"""Operations that are carried out again in every loop rather than stored (30 in
+PyTorch): radial functions are cheaper to store."""
+FEWEST = 2
+"""Atoms, slots and edges that compiled code is made for; the model serves fewer."""
+
+
+def package_of(model: ForceField) -> Package:
+    """Return the package of a model, which is compiled if there is none yet.
+
+    Another process that compiles the same one is waited for.
+
+    Raises:
+        CrackError: the compiler fails, its code differs from the model, or the folder
+            of packages cannot be written.
+    """
+    path = package_path(model)
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        raise CrackError(
+            f"no compiled code can be kept in '{path.parent}' ({brief(error)}); set "
+            "XDG_CACHE_HOME to a folder that is writable"
+        ) from error
+    try:
+        if path.exists():
+            try:
+                package = open_package(path, model)
+                log.info("compiled code of the model is taken from %s", path)
+                return package
+            except CheckpointError as error:
+                log.warning("%s", error)
+        return build_package(model, path)
+    finally:
+        lock.release()
+
+
+def build_package(model: ForceField, path: Path) -> Package:
+    """Compile a model, check the code and return it.
+
+    Args:
+        model: in eval mode, on the CPU.
+        path: of the package; it appears complete and checked, or not at all.
+
+    Raises:
+        CrackError: the compiler fails, or its code differs from the model.
+    """
+    begin = time.perf_counter()
+    graphs = sample_graphs(model)
+    with quiet(), tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / path.name
+        try:
+            _compile(model, graphs[0], file)
+        except Exception as error:  # every part of the compiler has its own
+            raise CrackError(
+                f"the model cannot be compiled ({brief(error)})"
+            ) from error
+        package = open_package(file, model)
+        for graph in (*graphs, batch_graphs(graphs)):
+            check_package(package, model, graph)
+        write_atomically(path, file.read_bytes())
+    log.info("compiled for any structure in %.1f s", time.perf_counter() - begin)
+    return package
+
+
+def sample_graphs(model: ForceField) -> list[AtomGraph]:
+    """Return rattled crystals of the model's elements, of several sizes.
+
+    Skew, and periodic in two or in three directions: rows of their tables differ.
+    """
+    elements = model.metadata.elements
+    spacing = SPACING * model.network.config.cutoff
+    graphs = []
+    for repeat, periodic in (((2, 3, 5), (True, True, False)), ((3, 2, 2), True)):
+        cell = spacing * np.array([[1, 0, 0], [0.1, 1, 0], [0.05, -0.1, 1]])
+        atoms = ase.Atoms("X", cell=cell, pbc=True) * repeat
+        atoms.numbers = np.resize(elements, len(atoms))
+        atoms.pbc = periodic
+        atoms.rattle(0.05 * spacing, seed=len(atoms))
+        graphs.append(build_graph(atoms, model.rule, dtype=model.dtype))
+    return graphs
+
+
+def _compile(model: ForceField, graph: AtomGraph, path: Path) -> None:
+    # imported here: they take longer than all else at start-up
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    model = copy.deepcopy(model).requires_grad_(requires_grad=False)
+    unroll(model)
+
+    def evaluate(
+        vectors: Tensor,
+        senders: Tensor,
+        receivers: Tensor,
+        numbers: Tensor,
+        filled: Tensor,
+        mask: Tensor,
+    ) -> tuple[Tensor, ...]:
+        edges = Edges(
+            vectors, vectors, senders, receivers, numbers, mask, filled, compact=False
+        )
+        return tuple(model.on_edges(edges))
+
+    inputs = inputs_of(model.network.edges(graph, compact=True))
+    # autograd is traced through: what is compiled has the derivatives written out
+    traced = make_fx(evaluate, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+        *inputs
+    )
+    free = torch.export.Dim.AUTO
+    shapes = ({0: free},) * 5 + ({0: free, 1: free},)
+    program = torch.export.export(traced, inputs, dynamic_shapes=shapes)
+    metadata = {PREFIX + name: one for name, one in conditions_of(model).items()}
+    torch._inductor.aoti_compile_and_package(
+        program,
+        package_path=str(path),
+        inductor_configs={
+            "aot_inductor.metadata": metadata,
+            "realize_opcount_threshold": INLINED,
+            "cpp.dynamic_threads": torch.get_num_threads() > 1,
+        },
+    )
+
+
+class PackagedEngine:
+    """Evaluates a model by its package, which is made where there is none yet.
+
+    The first call of a process compares the package with the model on the structure
+    that it is given, rattled. Where compiling fails, or results differ, the model
+    serves from then on, with a warning; so it does, without one, for structures of
+    less than two atoms or edges, and for those whose edges are worked on in parts.
+
+    Args:
+        model: in eval mode, on the CPU.
+    """
+
+    def __init__(self, model: ForceField) -> None:
+        self.model = model
+        self.start_up_s: dict[str, float] = {}
+        """Seconds that the package took, until its first answer."""
+        self._package: Package | None = None
+        self._given_up = False
+        keep_freed_memory()
+
+    @property
+    def n_compiled(self) -> int:
+        """Return how many packages serve: one for all structures."""
+        return len(self.start_up_s)
+
+    def __call__(self, graph: AtomGraph, *, stress: bool = False) -> Prediction:
+        """Return energies, forces and features of all structures."""
+        network = self.model.network
+        small = min(graph.mask.shape) < FEWEST
+        if self._given_up or small or network.is_large(graph.mask):
+            return self.model(graph, stress=stress)
+        edges = network.edges(graph, compact=True)
+        if len(edges.senders) >= FEWEST:
+            package = self._package or self._start(graph)
+            if package is not None:
+                return evaluate_package(
+                    package, self.model, graph, edges, stress=stress
+                )
+        return self.model(graph, stress=stress)
+
+    def _start(self, graph: AtomGraph) -> Package | None:
+        begin = time.perf_counter()
+        try:
+            package = package_of(self.model)
+            check_package(package, self.model, rattled(graph))
+        except CrackError as error:
+            self._given_up = True
+            warnings.warn(
+                f"{error}; it goes on uncompiled, with the same results", stacklevel=2
+            )
+            return None
+        self._package = package
+        self.start_up_s["edges"] = time.perf_counter() - begin
+        return package
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "PackagedEngine":
+        """Return a new engine, which opens the package for itself."""
+        return PackagedEngine(copy.deepcopy(self.model, memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the model alone."""
+        return PackagedEngine, (self.model,)
+
+
+Engine = EagerEngine | CompiledEngine | PackagedEngine
+
+
+def build_engine(model: ForceField, compile_: Compile = "auto") -> Engine:
+    """Return the engine for a model.
+
+    On a GPU code is compiled for few fixed shapes, on a CPU for edges of any structure.
+    "auto" compiles on a GPU; on a CPU it takes a package that is there.
+    """
+    on_gpu = model.device.type == "cuda"
+    if compile_ == "auto":
+        compile_ = on_gpu or package_path(model).exists()
+    if not compile_:
+        return EagerEngine(model)
+    return CompiledEngine(model) if on_gpu else PackagedEngine(model)
