@@ -103,7 +103,9 @@ def build_package(model: ForceField, path: Path) -> Package:
     with quiet(), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / path.name
         try:
-            _compile(model, graphs[0], file)
+            # sizes that are equal by chance would be taken for one and the same
+            unlike = (g for g in graphs if len(set(g.mask.shape)) == 2)
+            _compile(model, next(unlike), file)
         except Exception as error:  # every part of the compiler has its own
             raise CrackError(
                 f"the model cannot be compiled ({brief(error)})"
