@@ -19,6 +19,7 @@ import typer
 from crack_md.cli import (
     bench,
     data,
+    export,
     md,
     models,
     phonons,
@@ -56,6 +57,7 @@ GROUPS = (
     training,
     data,
     models,
+    export,
     bench,
     sample,
 )
