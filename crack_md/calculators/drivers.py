@@ -19,6 +19,8 @@ from jaxtyping import Float
 from crack_md.calculators.batched import Trajectory
 from crack_md.calculators.crack import CrackCalculator
 from crack_md.errors import ConfigError, MissingDependencyError, StructureError
+from crack_md.models.force_field import ForceField
+from crack_md.neighbors import StrictNeighbors
 
 
 class Answer(NamedTuple):
@@ -30,6 +32,30 @@ class Answer(NamedTuple):
     """eV/Å."""
     virial: Float[np.ndarray, "3 3"]
     """−∂E/∂strain in eV: minus the stress times the volume."""
+
+
+def check_sum_over_atoms(model: ForceField, host: str) -> None:
+    """Refuse models that are more than energies of atoms inside a cutoff.
+
+    Raises:
+        ConfigError: with all reasons why it does not fit the host.
+    """
+    reasons = []
+    if isinstance(model.rule, StrictNeighbors):
+        reasons.append(
+            f"it keeps the {model.rule.count} nearest neighbors, where {host} gives "
+            "all inside a cutoff"
+        )
+    if model.metadata.energy_reference != "total":
+        reasons.append("it predicts adsorption energies, not total ones")
+    if model.forces != "gradient":
+        reasons.append("its forces are direct, no slope of its energy")
+    if reasons:
+        raise ConfigError(
+            f"the model does not fit {host}: {'; '.join(reasons)}; use a total-energy "
+            "model of smooth neighbors with gradient forces, such as 'default', or "
+            "CrackCalculator"
+        )
 
 
 class HostedModel:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from crack_md.calculators.crack import DTYPES
+from crack_md.calculators.drivers import check_sum_over_atoms
 from crack_md.calculators.engine import AGREEMENT
 from crack_md.errors import ConfigError, CrackError, MissingDependencyError
 from crack_md.files import write_atomically
@@ -29,7 +30,7 @@ from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField
 from crack_md.models.network import Edges
 from crack_md.models.precision import ExactConstants
-from crack_md.neighbors import SmoothNeighbors, build_graph
+from crack_md.neighbors import build_graph
 
 try:
     from metatensor.torch import Labels, TensorBlock, TensorMap
@@ -97,32 +98,14 @@ def check_exportable(model: ForceField) -> None:
     """Refuse models that are no sum over atoms whose slope is the force.
 
     Raises:
-        ConfigError: with all reasons.
+        ConfigError: with the reasons.
     """
-    reasons = []
-    if not isinstance(model.rule, SmoothNeighbors):
-        reasons.append(
-            f"it keeps the {model.rule.count} nearest neighbors, and engines give all "
-            "inside a cutoff"
-        )
-    if model.metadata.energy_reference != "total":
-        reasons.append(
-            "it predicts adsorption energies, and engines want total energies"
-        )
-    if model.forces != "gradient":
-        reasons.append(
-            "its forces are direct, and engines take them from the energy's slope"
-        )
+    check_sum_over_atoms(model, "metatomic")
     if model.scale.mean:
-        reasons.append(
-            f"{model.scale.mean:g} eV of each structure belong to none of its atoms, "
-            "and engines add up atoms"
-        )
-    if reasons:
         raise ConfigError(
-            f"the model cannot be exported for metatomic: {'; '.join(reasons)}; use a "
-            "total-energy model of smooth neighbors with gradient forces, such as "
-            "'default'"
+            f"the model does not fit metatomic: {model.scale.mean:g} eV of each "
+            "structure belong to none of its atoms, and engines add up atoms; use "
+            "CrackCalculator, or train with references of elements"
         )
 
 
