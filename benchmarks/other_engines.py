@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import ase.io
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from ase import units
 from ase.build import add_adsorbate, fcc111
+from ase.calculators.calculator import Calculator
 from ase.md.velocitydistribution import Stationary
 from ase.md.verlet import VelocityVerlet
 
@@ -83,10 +85,12 @@ def slab() -> ase.Atoms:
     return atoms
 
 
-def ase_engine(dtype: Any) -> Engine:
-    """Return the student under ASE's velocity Verlet."""
+def ase_engine(
+    dtype: Any, calculator: Calculator | None = None, name: str = "ASE"
+) -> Engine:
+    """Return the student, or what is given in its place, under ASE's dynamics."""
     atoms = slab()
-    atoms.calc = CrackCalculator(dtype=dtype)
+    atoms.calc = calculator or CrackCalculator(dtype=dtype)
     dynamics = VelocityVerlet(atoms, timestep=units.fs)
 
     def state() -> State:
@@ -98,7 +102,7 @@ def ase_engine(dtype: Any) -> Engine:
             atoms.get_total_energy(),
         )
 
-    return Engine("ASE", lambda steps: dynamics.run(steps), state)
+    return Engine(name, lambda steps: dynamics.run(steps), state)
 
 
 def lammps_engine(dtype: Any) -> Engine:
@@ -160,7 +164,55 @@ def ipi_engine(dtype: Any) -> Engine:
     )
 
 
-ENGINES = {"lammps": lammps_engine, "ipi": ipi_engine}
+def metatomic_engine(dtype: Any) -> Engine:
+    """Return the student as a file of metatomic, in its ASE calculator."""
+    from metatomic_ase import MetatomicCalculator
+
+    from crack_md.calculators.metatomic import export
+
+    file = Path(f"metatomic-{dtype}.pt")
+    export("default", file, dtype=dtype)
+    return ase_engine(dtype, MetatomicCalculator(file, device="cpu"), "metatomic")
+
+
+def torchsim_engine(dtype: Any) -> Engine:
+    """Return the student in torch-sim."""
+    import torch_sim
+    from torch_sim.integrators import nve_init, nve_step
+
+    from crack_md.calculators.torchsim import CrackModel
+
+    atoms = slab()
+    model = CrackModel(CrackCalculator(dtype=dtype))
+    start = torch_sim.initialize_state(atoms, model.device, model.dtype)
+    now = nve_init(start, model, kT=0.0)
+    now.momenta = torch.from_numpy(atoms.get_momenta())
+    step = torch.tensor(units.fs, dtype=torch.float64)
+
+    def run(steps: int) -> None:
+        nonlocal now
+        for _ in range(steps):
+            now = nve_step(now, model, dt=step)
+
+    def state() -> State:
+        virial = -model(now)["stress"][0].numpy() * atoms.get_volume()
+        kinetic = (now.momenta**2).sum(dim=1) / (2 * now.masses)
+        return State(
+            now.energy.item(),
+            now.forces.numpy(),
+            virial[[0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]],
+            float(now.energy.item() + kinetic.sum()),
+        )
+
+    return Engine("torch-sim", run, state)
+
+
+ENGINES = {
+    "lammps": lammps_engine,
+    "ipi": ipi_engine,
+    "metatomic-torch": metatomic_engine,
+    "torch-sim-atomistic": torchsim_engine,
+}
 
 
 def print_static(engines: list[Engine]) -> None:

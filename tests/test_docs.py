@@ -1,7 +1,9 @@
 """Every example of the documentation runs, and every command in it exists."""
 
+import ast
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,8 @@ from crack_md.training.config import check_config
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
+TOOLS = "docs/tools.md"
+"""Its examples need packages of their own."""
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -69,10 +73,20 @@ def test_python_example_runs(
 ):
     if "CrackCalculator()" in block.code and not model_names():
         pytest.skip("this tree has no packaged student")
+    if block.document == TOOLS:
+        _skip_without_tools(block.code)
     monkeypatch.chdir(tmp_path)
     padding = "\n" * (block.line - 1)  # tracebacks then name the document's line
     code = compile(padding + block.code, str(ROOT / block.document), "exec")
     exec(code, {"__name__": "__main__"})
+
+
+def _skip_without_tools(code: str) -> None:
+    for statement in ast.walk(ast.parse(code)):
+        if isinstance(statement, ast.ImportFrom) and statement.module is not None:
+            package = statement.module.partition(".")[0]
+            if find_spec(package) is None:
+                pytest.skip(f"needs {package} (make engines)")
 
 
 @pytest.mark.parametrize("block", blocks("yaml"), ids=str)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ase
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -281,3 +282,51 @@ def test_the_command_writes_a_file_and_says_what_is_left_out(
     assert "unlike the training data are not in it" in ran.stdout
     calculator = MetatomicCalculator("student-metatomic.pt", device="cpu")
     assert calculator.metadata().name.startswith("crack-md ")
+
+
+IPI_INPUT = """
+<simulation verbosity="quiet" safe_stride="1000">
+  <output prefix="out"/>
+  <ffdirect name="crack">
+    <pes>metatomic</pes>
+    <parameters>{template: start.xyz, model: exported.pt}</parameters>
+  </ffdirect>
+  <system>
+    <initialize nbeads="1"><file mode="ase">start.xyz</file></initialize>
+    <forces><force forcefield="crack"/></forces>
+    <ensemble/>
+    <motion mode="dynamics">
+      <dynamics mode="nve"><timestep units="femtosecond">0.5</timestep></dynamics>
+    </motion>
+  </system>
+</simulation>
+"""
+
+
+@pytest.mark.filterwarnings("ignore")  # of i-PI's own modules
+def test_the_driver_of_ipi_for_metatomic_is_as_ase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ipi", reason="needs i-PI (make engines)")
+    from ipi.scripting.interactive import InteractiveSimulation
+
+    monkeypatch.chdir(tmp_path)
+    model, atoms = model_of("ace"), oxygen_slab()
+    exported(model, tmp_path)
+    atoms.info.clear()  # what extxyz cannot hold
+    ase.io.write("start.xyz", atoms, columns=["symbols", "positions"])
+    run = InteractiveSimulation(IPI_INPUT)
+    run.set_structures(atoms)
+    run.run(3, write_outputs=False)
+    atoms = run.get_structures()
+    atoms.pbc = True
+    atoms.calc = CrackCalculator(model, dtype="float64")
+    potential = float(run.properties("potential"))
+    # i-PI's electronvolt differs from ASE's in the eighth digit
+    assert potential == pytest.approx(atoms.get_potential_energy(), rel=2e-7)
+    forces = np.reshape(run.syslist[0].forces.f, (-1, 3)) * units.Hartree / units.Bohr
+    np.testing.assert_allclose(forces, atoms.get_forces(), atol=1e-6)
+    virial = np.asarray(run.syslist[0].forces.vir) * units.Hartree
+    expected = -atoms.get_stress(voigt=False) * atoms.get_volume()
+    # i-PI keeps the upper triangle
+    np.testing.assert_allclose(np.triu(virial), np.triu(expected), atol=1e-5)
