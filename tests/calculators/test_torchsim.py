@@ -1,5 +1,6 @@
 """torch-sim's own checks, and its dynamics and relaxations against ASE's."""
 
+from pathlib import Path
 from typing import Any
 
 import ase
@@ -13,6 +14,7 @@ from ase.optimize import FIRE
 
 from crack_md import CrackCalculator
 from crack_md.errors import ConfigError, StructureError
+from crack_md.models.checkpoint import save_model
 from crack_md.models.force_field import ModelMetadata
 from crack_md.models.registry import model_names
 from tests.factories import ELEMENTS, oxygen_slab, tiny_model
@@ -215,3 +217,21 @@ def test_models_that_do_not_fit_are_refused(
 def test_committees_are_refused() -> None:
     with pytest.raises(ConfigError, match="a committee of 2 models"):
         CrackModel(CrackCalculator([tiny_model(), tiny_model(seed=1)]))
+
+
+@pytest.mark.filterwarnings("ignore")  # of metatomic about TorchScript and its inputs
+def test_exported_files_run_in_the_model_of_metatomic(tmp_path: Path) -> None:
+    pytest.importorskip("metatomic_torchsim", reason="needs metatomic-torchsim")
+    from metatomic_torchsim import MetatomicModel
+
+    from crack_md.calculators.metatomic import export
+
+    model = model_of("ace")
+    save_model(model, tmp_path / "student.pt")
+    export(tmp_path / "student.pt", tmp_path / "exported.pt", dtype="float64")
+    calculator = CrackCalculator(model, dtype="float64")
+    hosted = MetatomicModel(model=tmp_path / "exported.pt", device=CPU)
+    state = ts.initialize_state([oxygen_slab(), bulk("Pt")], CPU, torch.float64)
+    one, other = hosted(state), CrackModel(calculator)(state)
+    for name in ("energy", "forces", "stress"):
+        torch.testing.assert_close(one[name], other[name], atol=1e-9, rtol=1e-9)
