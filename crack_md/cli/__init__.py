@@ -19,7 +19,6 @@ import typer
 from crack_md.cli import (
     bench,
     data,
-    export,
     md,
     models,
     phonons,
@@ -57,7 +56,6 @@ GROUPS = (
     training,
     data,
     models,
-    export,
     bench,
     sample,
 )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import crack_md.calculators
-from crack_md.cli.export import export
+from crack_md.cli.models import export
 from crack_md.errors import ConfigError, MissingDependencyError
 from crack_md.models.checkpoint import save_model
 from tests.factories import tiny_model
