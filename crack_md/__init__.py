@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crack_md.api.scoring import score
     from crack_md.api.screening import screen
     from crack_md.api.surfaces import make_surfaces
+    from crack_md.bench.doctor import check_installation
     from crack_md.calculators import CrackCalculator
     from crack_md.models.checkpoint import load_model
 
@@ -26,6 +27,7 @@ __all__ = [
     "CrackCalculator",
     "CrackError",
     "__version__",
+    "check_installation",
     "check_sampling",
     "compute_phonons",
     "load_model",
@@ -58,6 +60,7 @@ __getattr__ = load_lazily(
     __name__,
     {
         "CrackCalculator": "calculators",
+        "check_installation": "bench.doctor",
         "check_sampling": "api.runs",
         "compute_phonons": "api.runs",
         "load_model": "models.checkpoint",

@@ -1,4 +1,4 @@
-"""``crack-md bench``, ``compile``, ``score``: how fast a model is, how far from DFT."""
+"""About this machine and models: ``bench``, ``compile``, ``score``, ``doctor``."""
 
 import dataclasses
 import json
@@ -22,6 +22,7 @@ from crack_md.cli.common import (
     build_table,
     explain_interruption,
     explain_left_out,
+    print_facts,
 )
 from crack_md.cli.rank import MODEL_HELP, load_named
 from crack_md.errors import (
@@ -178,6 +179,36 @@ def register(app: typer.Typer) -> None:
     app.command()(bench)
     app.command()(score)
     app.command("compile")(compile_model)
+    app.command()(doctor)
+
+
+def doctor(
+    *,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
+) -> None:
+    """Check this installation: versions, devices, extras, and what models compute.
+
+    Every packaged model computes O on Pt(111) and is compared with the numbers that it
+    gave when it was made. Exit code 1: something is broken; missing extras are not.
+    """
+    from crack_md.bench.doctor import check_installation
+
+    findings = check_installation()
+    broken = [one for one in findings if one.fault]
+    if as_json:
+        rows = [dataclasses.asdict(one) for one in findings]
+        content = {"whole": not broken, "findings": rows}
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        facts = {one.name: one.value for one in findings}
+        end = f"{len(broken)} broken" if broken else "nothing is broken"
+        print_facts(facts, end)
+    for one in broken:
+        typer.echo(f"broken: {one.name}: {' '.join(one.fault.split())}", err=True)
+    if broken:
+        raise typer.Exit(FAILED)
 
 
 def _rows(

@@ -2,7 +2,9 @@
 
 import contextlib
 import errno
+import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,6 +35,7 @@ COMMANDS = [
     "domain",
     "distil",
     "pack",
+    "doctor",
 ]
 
 
@@ -107,6 +110,32 @@ def test_bad_input_is_one_line_and_code_two(
     captured = capsys.readouterr()
     assert captured.err == "error: the file 'a.db' is empty\n"
     assert captured.out == ""
+
+
+def test_shells_complete_commands_and_options():
+    assert completed("crack-md sc", word=1) == ["screen"]
+    assert completed("crack-md screen --max-si", word=2) == ["--max-sites"]
+
+
+def completed(typed: str, *, word: int) -> list[str]:
+    """Return what the command line offers bash for a word of what was typed."""
+    variables = {
+        "_CRACK_MD_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(word),
+    }
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from crack_md.cli import app; app(prog_name='crack-md')",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **variables},
+    )
+    return done.stdout.split()
 
 
 def test_missing_file_end_to_end(
