@@ -3,6 +3,8 @@
 SHELL := /bin/sh
 VENV := .venv
 ENGINES := .engines
+DOCS := .docs
+RELEASE := .release
 BIN := $(VENV)/bin
 # Of the environment whose mark is made.
 PIP = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check
@@ -17,12 +19,14 @@ DEMO_FOLDER := runs/demo
 TOOLS := sella==2.6.0 matcalc==0.7.0 quacc==1.8.2 janus-core==0.9.8 atomate2==0.1.5
 # A second way into torch-sim, for exported files.
 METATOMIC_TORCHSIM := 'metatomic-torchsim==0.1.7; python_version >= "3.12"'
+# More interpreters for `make release`, beside those in PATH.
+PYTHONS ?=
 # Options of benchmarks/speed.py in `make bench`.
 SPEED ?=
 # Packages whose array shapes are checked when the tests run a second time.
 SHAPED := crack_md.graph,crack_md.neighbors,crack_md.models,crack_md.training
 
-.PHONY: help env demo test check bench engines soak peers clean
+.PHONY: help env demo test check docs release bench engines soak peers clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -43,6 +47,13 @@ check: $(VENV)/.dev ## Format, lint, types, and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+docs: $(DOCS)/.installed ## Build the site into build/site and run its notebooks, in .docs.
+	$(DOCS)/bin/python -m sphinx -W --keep-going -q -b html docs build/site
+	@echo "open build/site/index.html"
+
+release: $(RELEASE)/.installed ## Check wheel and source archive in empty environments; PYTHONS="..." adds some.
+	$(RELEASE)/bin/python -m tests.release $(foreach p,$(PYTHONS),--python $(p))
 
 bench: $(VENV)/.dev ## Measure speed, losses and the packaged student: hours; SPEED=--quick takes less.
 	$(BIN)/python benchmarks/blocks.py --model 22M --dtype float32 bfloat16
@@ -72,7 +83,7 @@ peers: ## Make the environments of the peers that bench compares with, in .peers
 	PYTHON="$(PYTHON)" benchmarks/peers/install.sh
 
 clean: ## Remove .venv and everything that was built.
-	rm -rf $(VENV) $(ENGINES) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ENGINES) $(DOCS) $(RELEASE) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 %/.torch:
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; name one with: make PYTHON=/path/to/python"; exit 2; }
@@ -94,6 +105,16 @@ $(VENV)/.core: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.core
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(DOCS)/.installed: $(DOCS)/.torch pyproject.toml
+	$(PIP) --editable '.[docs,phonons]'
+	@touch $@
+
+# Archives, a bill of materials, licences of other environments, versions.
+$(RELEASE)/.installed:
+	$(PYTHON) -m venv $(RELEASE)
+	$(PIP) 'build>=1.2' 'cyclonedx-bom>=4.6' 'pip-licenses>=5' 'packaging>=22'
 	@touch $@
 
 $(ENGINES)/.installed: $(ENGINES)/.torch pyproject.toml

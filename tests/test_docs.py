@@ -59,6 +59,10 @@ def command_lines() -> list[tuple[str, str]]:
     for block in blocks("sh"):
         commands = block.code.replace("\\\n", " ").splitlines()
         lines += [(str(block), c) for c in commands if c.startswith("crack-md ")]
+    for path in ROOT.glob("examples/slurm/*.sh"):
+        text = re.sub(r'"?\$\w+"?', "1", path.read_text().replace("\\\n", " "))
+        commands = re.findall(r"^(?:srun )?(crack-md .+)", text, re.MULTILINE)
+        lines += [(path.name, command) for command in commands]
     return sorted(set(lines))
 
 

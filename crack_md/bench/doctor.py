@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from crack_md.errors import CrackError
 
 PACKAGE = "crack-md"
-NOT_FOR_USERS = frozenset({"all", "dev", "docs", "peers", "release"})
+NOT_FOR_USERS = frozenset({"all", "dev", "docs", "peers"})
 """Extras for work on the package itself."""
 INSTRUCTIONS = ("amx_bf16", "asimd", "avx2", "avx512_bf16", "avx512f", "bf16")
 """What PyTorch's kernels make use of, as Linux names it on x86 and on ARM."""

@@ -98,18 +98,15 @@ def _divided(
     """Return training and validation frames of a set without splits, and say so.
 
     One group in twenty is for validation, one at least; which ones depends on the names
-    of the groups alone.
+    of the groups alone. Frames of a single group are taken for a trajectory, whose last
+    twentieth is least like the others.
     """
     if apart is not None or not structures:
         return structures, ()
     order = sorted({one.group for one in structures}, key=draw)
-    chosen = set(order[: math.ceil(UNSPLIT_SHARE * len(order))])
     if len(order) == 1:
-        raise DataError(
-            f"{config.data.path} has no splits, and all its structures are one group "
-            f"({order[0]}), which is not divided; name their splits or groups, give "
-            "data.validation, or let crack-md label choose (--val)"
-        )
+        return _end_apart(structures, config)
+    chosen = set(order[: math.ceil(UNSPLIT_SHARE * len(order))])
     validation = tuple(one for one in structures if one.group in chosen)
     warnings.warn(
         f"{config.data.path} has no splits: {len(validation)} of {len(structures)} "
@@ -117,6 +114,26 @@ def _divided(
         stacklevel=3,
     )
     return tuple(one for one in structures if one.group not in chosen), validation
+
+
+def _end_apart(
+    structures: Structures, config: TrainConfig
+) -> tuple[Structures, Structures]:
+    """Return the frames of one group without its last ones, and these."""
+    n_validation = math.ceil(UNSPLIT_SHARE * len(structures))
+    if n_validation == len(structures):
+        raise DataError(
+            f"{config.data.path} has one structure and no splits, so nothing is "
+            "left to validate on; add structures, or name a set of data.validation"
+        )
+    warnings.warn(
+        f"{config.data.path} has no splits, and all its structures are one group "
+        f"({structures[0].group}): the last {n_validation} of {len(structures)} are "
+        "for validation; frames of one trajectory are alike, so errors on them "
+        "flatter. Name groups or splits, or data.validation, to measure unseen systems",
+        stacklevel=4,
+    )
+    return structures[:-n_validation], structures[-n_validation:]
 
 
 def _with_replay(

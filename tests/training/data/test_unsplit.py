@@ -39,9 +39,21 @@ def test_one_group_in_twenty_is_for_validation(
     assert not groups[0] & groups[1]
 
 
-def test_one_group_is_not_divided(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"all its structures are one group \(water\)"):
-        data_of(unsplit(4, "water"), tmp_path)
+@pytest.mark.parametrize(("n_frames", "n_validation"), [(4, 1), (41, 3)])
+def test_the_end_of_one_trajectory_is_for_validation(
+    tmp_path: Path, n_frames: int, n_validation: int
+) -> None:
+    frames = unsplit(n_frames, "water")
+    with pytest.warns(UserWarning, match=f"the last {n_validation} of {n_frames}"):
+        data = data_of(frames, tmp_path)
+    kept = [one.energy for one in (*data.train, *data.validation)]
+    assert kept == pytest.approx([one.energy for one in frames])
+    assert len(data.validation) == n_validation
+
+
+def test_one_structure_leaves_nothing_to_validate_on(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="one structure and no splits"):
+        data_of(unsplit(1, "water"), tmp_path)
 
 
 def test_structures_that_lack_a_split_are_counted(tmp_path: Path) -> None:
