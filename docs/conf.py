@@ -4,7 +4,7 @@ from crack_md import __version__
 
 project = "crack-md"
 author = "the crack-md developers"
-copyright = f"2026, {author}"  # noqa: A001  Sphinx calls it so
+copyright = f"2026, {author}"
 release = version = __version__
 
 extensions = [
@@ -22,6 +22,9 @@ html_theme_options = {"navigation_with_keys": True}
 # GitHub's anchors, so that the pages work there and here
 myst_heading_anchors = 3
 myst_enable_extensions = ["amsmath", "dollarmath"]
+
+# generated tables keep the level of the page that they were made for
+suppress_warnings = ["myst.header"]
 
 # docstrings are written with single backquotes around names
 default_role = "code"

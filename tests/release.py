@@ -139,7 +139,7 @@ def _used(command: Path, name: str, home: Path) -> Iterator[Check]:
         for one in (json.loads(done.stdout)["findings"] if done.stdout else ())
         if one["fault"]
     ]
-    note = "; ".join(broken) or last_line(done)
+    note = "; ".join(broken) or (last_line(done) if done.returncode else "whole")
     yield Check(f"{name}: doctor", done.returncode == 0, note)
     slabs = ROOT / "examples" / "surfaces.db"
     some = ["--select", "id=1", "--max-sites", "1", "--out", home / "screening"]
@@ -194,7 +194,7 @@ def _run(
 
 def last_line(done: subprocess.CompletedProcess[str]) -> str:
     """Return what a command said last: of its errors where it failed."""
-    text = done.stderr if done.returncode else done.stdout
+    text = done.stderr if done.returncode else done.stdout or done.stderr
     lines = [line for line in text.splitlines() if line.strip()]
     return lines[-1].strip() if lines else "ended without a word"
 
