@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from typer import BadParameter
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -47,7 +48,10 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def command_lines() -> list[tuple[str, str]]:
-    """Return (place, command line) of every ``crack-md`` that a reader may type."""
+    """Return (place, command line) of every ``crack-md`` that a reader may type.
+
+    Mentions in a sentence end with an ellipsis: they may leave arguments out.
+    """
     typed = re.compile(
         r"^(?: {4}|#     )(crack-md .+)|`(crack-md [^`]+)`", re.MULTILINE
     )
@@ -55,7 +59,9 @@ def command_lines() -> list[tuple[str, str]]:
     for path in [*DOCUMENTS, *ROOT.glob("configs/*.yaml")]:
         text = re.sub(r"\\\n#?", " ", path.read_text(encoding="utf-8"))
         name = str(path.relative_to(ROOT))
-        lines += [(name, match[1] or match[2]) for match in typed.finditer(text)]
+        lines += [
+            (name, match[1] or match[2] + " ...") for match in typed.finditer(text)
+        ]
     for block in blocks("sh"):
         commands = block.code.replace("\\\n", " ").splitlines()
         lines += [(str(block), c) for c in commands if c.startswith("crack-md ")]
@@ -101,8 +107,22 @@ def test_yaml_example_is_a_part_of_a_recipe(block: Block):
 
 @pytest.mark.parametrize(("place", "line"), command_lines())
 def test_command_line_is_accepted(place: str, line: str):
-    _, name, *arguments = shlex.split(line, comments=True)
+    _, name, *arguments = shlex.split(line.removesuffix(" ..."), comments=True)
     group = get_command(app)
     assert isinstance(group, TyperGroup)
-    # parsing alone: nothing runs, and files need not exist
-    group.commands[name].make_context(name, arguments)
+    command = group if name.startswith("--") else group.commands[name]
+    if line.endswith(" ..."):
+        known = {option for one in command.params for option in one.opts}
+        known |= {option for one in command.params for option in one.secondary_opts}
+        assert {word for word in (name, *arguments) if word.startswith("--")} <= known
+    elif command is not group:
+        # parsing alone: nothing runs, and files need not exist
+        command.make_context(name, arguments)
+
+
+def test_mentions_in_sentences_are_held_to_their_options():
+    test_command_line_is_accepted("a page", "crack-md md --audit ...")
+    with pytest.raises(AssertionError):
+        test_command_line_is_accepted("a page", "crack-md md --no-such ...")
+    with pytest.raises(BadParameter):
+        test_command_line_is_accepted("a page", "crack-md md --audit")
