@@ -31,6 +31,16 @@ def test_scripts_of_slurm_are_bash(script: Path) -> None:
     assert script.read_text().startswith("#!/bin/bash\n# ")
 
 
+def test_shapes_are_of_arrays_not_of_aliases() -> None:
+    """NumPy 2.5's ``NDArray`` is a type alias, which jaxtyping takes for no class."""
+    for path in (ROOT / "crack_md").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        aliases = re.findall(r"^(\w+) = NDArray\b", source, re.MULTILINE)
+        names = "|".join(["NDArray", *aliases])
+        wrong = re.findall(rf"\b(?:Float|Int|Bool|Shaped)\[(?:{names})\b", source)
+        assert wrong == [], path.name
+
+
 def test_image_copies_what_is_there() -> None:
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     named = [

@@ -3,7 +3,6 @@
 import numpy as np
 from ase.data import covalent_radii
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
 BOND_FACTOR = 1.25
 """A bond is shorter than this times the sum of covalent radii: O–H 0.97 of 1.21 Å, but
@@ -12,11 +11,11 @@ BLOW_UP_A = 0.5
 """A molecule has come apart where a bond is so far off its mean, as in Fu et al.,
 "Forces are not enough", arXiv:2210.07237."""
 
-Frames = Float[NDArray[np.float64], "frame atom 3"]
-Bonds = Int[NDArray[np.int64], "bond 2"]
+Frames = Float[np.ndarray, "frame atom 3"]
+Bonds = Int[np.ndarray, "bond 2"]
 
 
-def bonded_pairs(numbers: Int[NDArray[np.int64], " atom"], frames: Frames) -> Bonds:
+def bonded_pairs(numbers: Int[np.ndarray, " atom"], frames: Frames) -> Bonds:
     """Return the pairs i < j whose median distance is that of a bond, ascending."""
     radii = covalent_radii[numbers]
     first, second = np.triu_indices(len(numbers), k=1)
@@ -26,18 +25,18 @@ def bonded_pairs(numbers: Int[NDArray[np.int64], " atom"], frames: Frames) -> Bo
 
 
 def distances(
-    frames: Frames, pairs: Int[NDArray[np.int64], "pair 2"]
-) -> Float[NDArray[np.float64], "frame pair"]:
+    frames: Frames, pairs: Int[np.ndarray, "pair 2"]
+) -> Float[np.ndarray, "frame pair"]:
     """Return the distances of pairs of atoms in every frame, in Å."""
     vectors = frames[:, pairs[:, 0]] - frames[:, pairs[:, 1]]
     return np.linalg.norm(vectors, axis=-1)
 
 
 def broken_bond(
-    frame: Float[NDArray[np.float64], "atom 3"],
+    frame: Float[np.ndarray, "atom 3"],
     bonds: Bonds,
-    means: Float[NDArray[np.float64], " bond"],
-    most: float | Float[NDArray[np.float64], " bond"] = BLOW_UP_A,
+    means: Float[np.ndarray, " bond"],
+    most: float | Float[np.ndarray, " bond"] = BLOW_UP_A,
 ) -> str | None:
     """Return which bond of a structure has come apart, or None.
 

@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
-from numpy.typing import NDArray
 
 from crack_md.plots.style import BLUE, GRID, INK, MUTED, ORANGE, png, style
 from crack_md.workflows.md.residence import FIT_FROM, FIT_TO, Diffusion, Residence, Stay
@@ -23,12 +22,10 @@ MARGIN_A = 2.2
 LAYER_A = 1.2
 LAYERS = 2
 
-Array = NDArray[np.float64]
-
 
 def residence_png(
     slab: Atoms,
-    path: Float[Array, "frame 2"],
+    path: Float[np.ndarray, "frame 2"],
     residence: Residence,
     diffusion: Diffusion,
     *,
@@ -57,7 +54,7 @@ def residence_png(
 
 
 def draw_path_over_slab(
-    axes: Axes, slab: Atoms, path: Float[Array, "frame 2"], duration_ps: float
+    axes: Axes, slab: Atoms, path: Float[np.ndarray, "frame 2"], duration_ps: float
 ) -> None:
     """Draw the surface from above and the path on it, from dark to bright in time."""
     low, high = path.min(axis=0) - MARGIN_A, path.max(axis=0) + MARGIN_A

@@ -25,7 +25,9 @@ Array = NDArray[np.float64]
 BAND_SIGMAS = 2.0
 
 
-def density(counts: Float[Array, "group bin"], edges: Array) -> tuple[Array, Array]:
+def density(
+    counts: Float[np.ndarray, "group bin"], edges: Array
+) -> tuple[Array, Array]:
     """Return a probability density and its standard error from the groups."""
     width = np.diff(edges)
     by_group = counts / counts.sum(axis=1, keepdims=True) / width
@@ -34,7 +36,7 @@ def density(counts: Float[Array, "group bin"], edges: Array) -> tuple[Array, Arr
 
 
 def profile(
-    counts: Float[Array, "group bin"], temperature_K: float
+    counts: Float[np.ndarray, "group bin"], temperature_K: float
 ) -> tuple[Array, Array]:
     """Return F in eV and its standard error kT σ_p/p, from the groups."""
     F = free_energy(counts.sum(axis=0), temperature_K)
@@ -49,7 +51,7 @@ def around(middle: Array, error: Array) -> tuple[Array, Array]:
     return middle - BAND_SIGMAS * error, middle + BAND_SIGMAS * error
 
 
-def running(energies: Float[Array, "chain frame"]) -> tuple[Array, Array, Array]:
+def running(energies: Float[np.ndarray, "chain frame"]) -> tuple[Array, Array, Array]:
     """Return the mean over chains and its ± 2σ, smoothed over a fortieth of the run."""
     width = max(1, energies.shape[1] // 40)
     kernel = np.ones(width)

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from crack_md.calculators.engine import EagerEngine
@@ -46,7 +45,7 @@ from crack_md.training.losses.crmse import NAME, CrmseConfig
 SPREADS = 6.0
 """Energies so many standard deviations above the mean come once in 1e9 frames."""
 
-Atomic = Float[NDArray[np.float64], "atom 3"]
+Atomic = Float[np.ndarray, "atom 3"]
 
 
 def kind_of(frame: LabelledStructure) -> Hashable:
@@ -60,7 +59,7 @@ class ChainBounds:
 
     bonds: Bonds
     """None in periodic structures, where atoms change places."""
-    bond_means: Float[NDArray[np.float64], " bond"]
+    bond_means: Float[np.ndarray, " bond"]
     """Å."""
     energy_mean: float
     """eV, of the data."""
@@ -126,7 +125,7 @@ class StudentForces:
             for atoms, end in zip(structures, ends, strict=True)
         ]
 
-    def forces(self, positions: Float[NDArray[np.float64], "atom 3"]) -> ForceBatch:
+    def forces(self, positions: Float[np.ndarray, "atom 3"]) -> ForceBatch:
         """Return energies and forces, and which chains are out of bounds."""
         with evaluating(self._student):
             answer = self._forces.forces(positions)
@@ -207,7 +206,7 @@ class Chains:
         return self.replicas.structures()
 
     @property
-    def energies(self) -> Float[NDArray[np.float64], " chain"]:
+    def energies(self) -> Float[np.ndarray, " chain"]:
         """Return potential energies in eV, relative to the mean of their data."""
         return np.asarray(self.replicas.state.energies - self._mean)
 

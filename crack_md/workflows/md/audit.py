@@ -69,7 +69,7 @@ def force_asymmetry(
 
 def _random_basis(
     size: int, count: int, rng: np.random.Generator
-) -> Float[NDArray[np.float64], "coordinate direction"]:
+) -> Float[np.ndarray, "coordinate direction"]:
     if count >= size:
         return np.eye(size)
     basis, _ = np.linalg.qr(rng.standard_normal((size, count)))
@@ -78,10 +78,10 @@ def _random_basis(
 
 def _derivative(
     moved: Atoms,
-    origin: Float[NDArray[np.float64], "atom 3"],
-    direction: Float[NDArray[np.float64], " coordinate"],
+    origin: Float[np.ndarray, "atom 3"],
+    direction: Float[np.ndarray, " coordinate"],
     step: float,
-) -> Float[NDArray[np.float64], " coordinate"]:
+) -> Float[np.ndarray, " coordinate"]:
     """Return J·direction in eV/Å², to fourth order in the step."""
     total = np.zeros(origin.size)
     for factor, weight in STENCIL:

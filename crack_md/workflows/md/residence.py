@@ -21,15 +21,13 @@ CORE_SHARE = 0.6
 """Radius of a core, in half distances to the nearest other site."""
 HOLLOWS = ("fcc", "hcp", "hollow", "4fold")
 
-Array = NDArray[np.float64]
-
 
 @dataclass(frozen=True, eq=False)
 class Place:
     """One site of the cell: a member of a class of equal ones."""
 
     label: str
-    position: Float[Array, " 3"]
+    position: Float[np.ndarray, " 3"]
     """Å, in the structure that the sites were found in."""
     contacts: NDArray[np.int_]
     """Surface atoms whose motion it follows."""
@@ -71,7 +69,7 @@ class Residence:
     """The stays and hops of one adsorbate atom."""
 
     places: tuple[Place, ...]
-    occupied: Int[NDArray[np.int_], " frame"]
+    occupied: Int[np.ndarray, " frame"]
     """Place in every frame; −1 before the first core is entered."""
     stays: tuple[Stay, ...]
     """Longest first."""
@@ -164,7 +162,7 @@ def _nearest_distance(places: Sequence[Place], reference: Atoms) -> float:
 
 def _distances(
     frame: Atoms, places: Sequence[Place], reference: Atoms, adsorbate: int
-) -> Float[Array, " place"]:
+) -> Float[np.ndarray, " place"]:
     """Return the lateral distances in Å of the adsorbate from all places, now."""
     moved = frame.positions[: len(reference)] - reference.positions
     moved = lateral_vectors(moved, reference)
@@ -219,13 +217,15 @@ class Diffusion:
     coefficient_cm2_per_s: float
     error_cm2_per_s: float
     """Standard error over blocks of the trajectory."""
-    lag_fs: Float[Array, " lag"]
-    msd_A2: Float[Array, " lag"]
+    lag_fs: Float[np.ndarray, " lag"]
+    msd_A2: Float[np.ndarray, " lag"]
     """Mean over blocks."""
     n_blocks: int
 
 
-def surface_path(frames: Sequence[Atoms], *, adsorbate: int) -> Float[Array, "frame 2"]:
+def surface_path(
+    frames: Sequence[Atoms], *, adsorbate: int
+) -> Float[np.ndarray, "frame 2"]:
     """Return x and y in Å of an atom over the surface, through cell boundaries.
 
     The motion of all other atoms' center is taken off. Frames must be so close that
@@ -245,7 +245,7 @@ def surface_path(frames: Sequence[Atoms], *, adsorbate: int) -> Float[Array, "fr
 
 
 def diffusion_coefficient(
-    paths: Sequence[Float[Array, "frame 2"]],
+    paths: Sequence[Float[np.ndarray, "frame 2"]],
     *,
     time_per_frame_fs: float,
     blocks_per_path: int = 4,
@@ -286,8 +286,8 @@ def diffusion_coefficient(
 
 
 def _mean_square_displacement(
-    path: Float[Array, "frame 2"], lags: NDArray[np.int_]
-) -> Float[Array, " lag"]:
+    path: Float[np.ndarray, "frame 2"], lags: NDArray[np.int_]
+) -> Float[np.ndarray, " lag"]:
     return np.array(
         [((path[lag:] - path[:-lag]) ** 2).sum(axis=1).mean() for lag in lags]
     )

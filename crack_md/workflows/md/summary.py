@@ -94,7 +94,7 @@ FINAL_FILE = "final.extxyz"
 FINISHED = "finished"
 
 
-Series = Float[NDArray[np.float64], " time"]
+Series = Float[np.ndarray, " time"]
 
 
 class Line(NamedTuple):

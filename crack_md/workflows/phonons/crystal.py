@@ -19,7 +19,6 @@ from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.phonons.settings import (
     IMAGINARY_THZ,
     THZ_TO_PER_CM,
-    Array,
     DensityOfStates,
     ImaginaryMode,
     Phonons,
@@ -79,7 +78,7 @@ def displace_supercells(
     return phonon, [_ase_atoms(cell) for cell in supercells if cell is not None]
 
 
-def kinds_of_atoms(cell: Any) -> Int[NDArray[np.int64], " atom"]:
+def kinds_of_atoms(cell: Any) -> Int[np.ndarray, " atom"]:
     """Return a number for each kind of atom: an element of one mass.
 
     Isotopes vibrate differently, so that cells and zones which take them for the same
@@ -94,7 +93,7 @@ def has_isotopes(cell: Any) -> bool:
     return len(set(kinds_of_atoms(cell))) > len(set(cell.numbers))
 
 
-def _primitive_matrix(unitcell: Any) -> Float[Array, "3 3"]:
+def _primitive_matrix(unitcell: Any) -> Float[np.ndarray, "3 3"]:
     """Return the primitive cell in units of the cell, isotopes told apart."""
     from phonopy.structure.atoms import PhonopyAtoms
     from phonopy.structure.cells import guess_primitive_matrix
@@ -113,7 +112,7 @@ def compute_forces(
     *,
     folder: Path | None = None,
     report: Report | None = None,
-) -> list[Float[Array, "atom 3"]]:
+) -> list[Float[np.ndarray, "atom 3"]]:
     """Return forces in eV/Å on each supercell; those in the folder are not repeated.
 
     Raises:
@@ -144,7 +143,7 @@ def compute_forces(
     return forces
 
 
-def _stored(path: Path, n_atoms: int) -> Float[Array, "atom 3"]:
+def _stored(path: Path, n_atoms: int) -> Float[np.ndarray, "atom 3"]:
     try:
         found = np.asarray(np.load(path, allow_pickle=False))
         if found.shape != (n_atoms, 3) or not np.isfinite(found).all():
@@ -157,7 +156,7 @@ def _stored(path: Path, n_atoms: int) -> Float[Array, "atom 3"]:
     return found
 
 
-def _store(path: Path, forces: Float[Array, "atom 3"]) -> None:
+def _store(path: Path, forces: Float[np.ndarray, "atom 3"]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, forces)
     write_atomically(path, buffer.getvalue())
@@ -185,7 +184,10 @@ NAMES = {"GAMMA": "Γ", "SIGMA": "Σ", "DELTA": "Δ", "LAMBDA": "Λ"}
 
 
 def analyse(
-    phonon: Any, forces: Sequence[Array] | None, *, settings: PhononSettings
+    phonon: Any,
+    forces: Sequence[NDArray[np.float64]] | None,
+    *,
+    settings: PhononSettings,
 ) -> Phonons:
     """Return the phonons of a phonopy object and the forces on its supercells.
 
@@ -218,7 +220,7 @@ def analyse(
     )
 
 
-def force_constant_asymmetry(constants: Float[Array, "atom atom 3 3"]) -> float:
+def force_constant_asymmetry(constants: Float[np.ndarray, "atom atom 3 3"]) -> float:
     """Return ‖Φ − Φᵀ‖ / ‖Φ‖, zero for the second derivatives of an energy.
 
     Raises:
@@ -234,7 +236,7 @@ def force_constant_asymmetry(constants: Float[Array, "atom atom 3 3"]) -> float:
     return float(np.linalg.norm(constants - transposed)) / size
 
 
-def sum_rule_violation(constants: Float[Array, "atom atom 3 3"]) -> float:
+def sum_rule_violation(constants: Float[np.ndarray, "atom atom 3 3"]) -> float:
     """Return the largest |Σ_i Φ_ij| in eV/Å²; a shifted crystal feels no force."""
     return float(np.abs(constants.sum(axis=0)).max())
 
@@ -315,7 +317,7 @@ def _mesh(
     )
 
 
-def _to_commensurate(phonon: Any) -> Float[Array, "3 3"]:
+def _to_commensurate(phonon: Any) -> Float[np.ndarray, "3 3"]:
     """Return the matrix that makes integers of the q points the supercell holds."""
     to_supercell = np.array(phonon.supercell.cell) @ np.linalg.inv(
         phonon.primitive.cell
@@ -325,7 +327,7 @@ def _to_commensurate(phonon: Any) -> Float[Array, "3 3"]:
 
 def imaginary_modes(
     segments: Sequence[Segment],
-    to_commensurate: Float[Array, "3 3"],
+    to_commensurate: Float[np.ndarray, "3 3"],
     *,
     limit_THz: float = IMAGINARY_THZ,
 ) -> tuple[ImaginaryMode, ...]:

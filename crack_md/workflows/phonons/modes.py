@@ -9,12 +9,10 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Bool, Float
-from numpy.typing import NDArray
 
 from crack_md.errors import StructureError
 from crack_md.files import claim_folder, keep_conditions, package_versions, write_json
 from crack_md.structures import NONMETALS, structure_sha256
-from crack_md.workflows.phonons.settings import Array
 from crack_md.workflows.relax.relax import RelaxSettings, relax_atoms
 from crack_md.workflows.surfaces.slab import heights
 
@@ -29,9 +27,9 @@ class LocalModes:
     """Normal modes of the chosen atoms."""
 
     indices: tuple[int, ...]
-    energy_eV: Float[Array, " mode"]
+    energy_eV: Float[np.ndarray, " mode"]
     """ħω, negative for imaginary modes; ascending."""
-    vectors: Float[Array, "mode atom 3"]
+    vectors: Float[np.ndarray, "mode atom 3"]
     """Displacements, not weighted by mass, of length 1."""
     asymmetry: float
     """‖H − Hᵀ‖ / ‖H‖ before the Hessian is symmetrised."""
@@ -39,7 +37,7 @@ class LocalModes:
     """On the chosen atoms where they were displaced from."""
 
     @property
-    def wavenumber(self) -> Float[Array, " mode"]:
+    def wavenumber(self) -> Float[np.ndarray, " mode"]:
         """Return the frequencies in cm⁻¹, negative for imaginary ones."""
         return np.asarray(self.energy_eV / units.invcm)
 
@@ -86,8 +84,8 @@ def adsorbate_atoms(atoms: Atoms) -> tuple[int, ...]:
 
 
 def _foreign_on_top(
-    atoms: Atoms, height: Float[Array, " atom"]
-) -> Bool[NDArray[np.bool_], " atom"]:
+    atoms: Atoms, height: Float[np.ndarray, " atom"]
+) -> Bool[np.ndarray, " atom"]:
     """Return which atoms of the upper half are nonmetals that the lower one lacks."""
     low = height < 0.5 * (height.min() + height.max())
     return np.isin(atoms.numbers, sorted(NONMETALS - set(atoms.numbers[low]))) & ~low

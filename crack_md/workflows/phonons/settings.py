@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError, StructureError
 
@@ -14,8 +13,6 @@ MIN_LENGTH_A = 15.0
 THZ_TO_PER_CM = 1e12 / (units._c * 100.0)
 IMAGINARY_THZ = -0.01
 """Below this a mode is unstable; above, it is a zero with noise."""
-
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -96,28 +93,28 @@ class Segment:
     """One straight piece of the path through the Brillouin zone."""
 
     labels: tuple[str, str]
-    q: Float[Array, "point 3"]
-    distance: Float[Array, " point"]
+    q: Float[np.ndarray, "point 3"]
+    distance: Float[np.ndarray, " point"]
     """1/Å along the whole path."""
-    frequency_THz: Float[Array, "point branch"]
+    frequency_THz: Float[np.ndarray, "point branch"]
 
 
 @dataclass(frozen=True, eq=False)
 class DensityOfStates:
     """Density of states, in states per THz and primitive cell."""
 
-    frequency_THz: Float[Array, " bin"]
-    states_per_THz: Float[Array, " bin"]
+    frequency_THz: Float[np.ndarray, " bin"]
+    states_per_THz: Float[np.ndarray, " bin"]
 
 
 @dataclass(frozen=True, eq=False)
 class Thermodynamics:
     """Harmonic thermodynamics per primitive cell."""
 
-    temperature_K: Float[Array, " temperature"]
-    free_energy_eV: Float[Array, " temperature"]
-    entropy_eV_per_K: Float[Array, " temperature"]
-    heat_capacity_eV_per_K: Float[Array, " temperature"]
+    temperature_K: Float[np.ndarray, " temperature"]
+    free_energy_eV: Float[np.ndarray, " temperature"]
+    entropy_eV_per_K: Float[np.ndarray, " temperature"]
+    heat_capacity_eV_per_K: Float[np.ndarray, " temperature"]
     zero_point_energy_eV: float
 
 

@@ -71,7 +71,7 @@ class _InPlaneFilter(FrechetCellFilter):
         return forces
 
 
-Vectors = Float[NDArray[np.float64], "atom 3"]
+Vectors = Float[np.ndarray, "atom 3"]
 TOLERANCE = 0.02
 """Of the test, relative: cells are symmetric to about 0.01 Å in 3 Å."""
 SHOWN = 6
@@ -99,7 +99,7 @@ def hold_symmetry(atoms: Atoms, *, tolerance_A: float) -> None:
 
 
 def _require_invariant(
-    atoms: Atoms, symmetry: FixSymmetry, cell: Float[NDArray[np.float64], "3 3"]
+    atoms: Atoms, symmetry: FixSymmetry, cell: Float[np.ndarray, "3 3"]
 ) -> None:
     """Refuse constraints C that an operation U does not map onto themselves.
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 
 from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.sampling.chains import SampledChains
@@ -36,13 +35,13 @@ N_SEGMENTS = 4
 class SampleFrames:
     """What is compared with a reference: frames of a model, in chains."""
 
-    positions: Float[NDArray[np.floating], "chain frame atom 3"]
+    positions: Float[np.ndarray, "chain frame atom 3"]
     """Å."""
-    energies: Float[NDArray[np.float64], "chain frame"] | None
+    energies: Float[np.ndarray, "chain frame"] | None
     """eV, on the scale of the reference."""
-    counts: Bool[NDArray[np.bool_], "chain frame"]
+    counts: Bool[np.ndarray, "chain frame"]
     """Which frames count."""
-    whole: Bool[NDArray[np.bool_], " chain"]
+    whole: Bool[np.ndarray, " chain"]
     """Which chains never started again."""
 
     @classmethod
@@ -68,7 +67,7 @@ class SampleFrames:
         )
 
     @property
-    def groups(self) -> Int[NDArray[np.int64], " frame"]:
+    def groups(self) -> Int[np.ndarray, " frame"]:
         """Return the group of every frame that counts: some chains, or parts of one.
 
         Chains next to each other stay together: a difference between those that
@@ -118,7 +117,7 @@ def analyse(
     sample: SampleFrames,
     *,
     molecule: MoleculeTopology,
-    model_on_reference: Float[NDArray[np.float64], " evaluated"] | None = None,
+    model_on_reference: Float[np.ndarray, " evaluated"] | None = None,
     report: Report | None = None,
 ) -> Analysis:
     """Return distances, convergence and spurious frames of a sample.
@@ -195,9 +194,9 @@ def reference_convergence(
 
 
 def _energy_observables(
-    by_reference: Float[NDArray[np.float64], " frame"] | None,
-    by_model: Float[NDArray[np.float64], " evaluated"] | None,
-    of_sample: Float[NDArray[np.float64], " sample"] | None,
+    by_reference: Float[np.ndarray, " frame"] | None,
+    by_model: Float[np.ndarray, " evaluated"] | None,
+    of_sample: Float[np.ndarray, " sample"] | None,
 ) -> Iterator[Observable]:
     for name, energies in ((ENERGY, by_reference), (ENERGY_OF_MODEL, by_model)):
         if energies is not None and of_sample is not None:
@@ -225,8 +224,8 @@ def _sample_convergence(
 
 
 def _measure(
-    measure: Callable[[Float[NDArray[np.float64], "chain draw"]], float],
-    chains: Float[NDArray[np.float64], "chain draw"],
+    measure: Callable[[Float[np.ndarray, "chain draw"]], float],
+    chains: Float[np.ndarray, "chain draw"],
 ) -> float:
     """Return a measure of chains, NaN where there are none."""
     return measure(chains) if chains.size else float("nan")

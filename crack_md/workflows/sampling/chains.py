@@ -17,8 +17,8 @@ from crack_md.errors import ConfigError
 from crack_md.workflows.sampling.metrics import block_error
 from crack_md.workflows.sampling.temperature import Temperature
 
-Structures = Float[NDArray[np.float64], "chain atom 3"]
-RestartFrames = Float[NDArray[np.float64], "start atom 3"]
+Structures = Float[np.ndarray, "chain atom 3"]
+RestartFrames = Float[np.ndarray, "start atom 3"]
 MIN_CHAINS = 4
 MIN_FRAMES = 8
 
@@ -67,7 +67,7 @@ class ChainReplicas:
 
     def __init__(
         self,
-        numbers: Int[NDArray[np.int64], " atom"],
+        numbers: Int[np.ndarray, " atom"],
         starts: Structures,
         calculator: BaseCalculator,
         settings: LangevinSettings,
@@ -98,17 +98,17 @@ class ChainReplicas:
         return np.asarray(self._replicas.state.positions).reshape(self._shape)
 
     @property
-    def energies(self) -> Float[NDArray[np.float64], " chain"]:
+    def energies(self) -> Float[np.ndarray, " chain"]:
         """Return the potential energies in eV."""
         return np.asarray(self._replicas.state.energies)
 
     @property
-    def temperatures(self) -> Float[NDArray[np.float64], " chain"]:
+    def temperatures(self) -> Float[np.ndarray, " chain"]:
         """Return kinetic temperatures in K, over 3N degrees of freedom."""
         return np.asarray(self._replicas.temperatures)
 
     @property
-    def ages(self) -> Int[NDArray[np.int64], " chain"]:
+    def ages(self) -> Int[np.ndarray, " chain"]:
         """Return the steps since each chain started, or started again."""
         return np.asarray(self._replicas.state.steps_since_start)
 
@@ -206,23 +206,23 @@ class SampledChains:
     """Recorded frames of all chains; the first half of them started typically."""
 
     settings: SamplingSettings
-    positions: Float[NDArray[np.float32], "chain frame atom 3"]
+    positions: Float[np.ndarray, "chain frame atom 3"]
     """Å."""
-    energies: Float[NDArray[np.float64], "chain frame"]
+    energies: Float[np.ndarray, "chain frame"]
     """Potential energies by the model, eV."""
-    temperatures: Float[NDArray[np.float64], "chain frame"]
+    temperatures: Float[np.ndarray, "chain frame"]
     """Kinetic temperatures, K."""
-    ages: Int[NDArray[np.int64], "chain frame"]
+    ages: Int[np.ndarray, "chain frame"]
     """Steps since the chain started, or started again."""
     blow_ups: tuple[BlowUp, ...]
 
     @property
-    def counts(self) -> Bool[NDArray[np.bool_], "chain frame"]:
+    def counts(self) -> Bool[np.ndarray, "chain frame"]:
         """Return which frames count: those that are far enough from a start."""
         return self.ages > self.settings.n_discarded
 
     @property
-    def survivors(self) -> Bool[NDArray[np.bool_], " chain"]:
+    def survivors(self) -> Bool[np.ndarray, " chain"]:
         """Return which chains never blew up."""
         alive = np.ones(len(self.positions), dtype=bool)
         alive[[event.replica for event in self.blow_ups]] = False
@@ -249,9 +249,7 @@ class SampledChains:
 
     def survival_curve(
         self,
-    ) -> tuple[
-        Float[NDArray[np.float64], " time"], Float[NDArray[np.float64], " time"]
-    ]:
+    ) -> tuple[Float[np.ndarray, " time"], Float[np.ndarray, " time"]]:
         """Return times in ps, and the share of chains that lived until then."""
         firsts: dict[int, int] = {}
         for event in self.blow_ups:

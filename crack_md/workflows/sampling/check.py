@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from crack_md.errors import ConfigError, DataError
 from crack_md.progress import ProgressEvent, Report
@@ -258,7 +257,7 @@ class SamplingCheck:
     thermometers: Thermometers
     analysis: Analysis
     verdict: Verdict
-    sample_energies: Float[NDArray[np.float64], " frame"] | None
+    sample_energies: Float[np.ndarray, " frame"] | None
     """eV, of the frames that count, on the scale of the reference."""
     on_reference: OnReference | None = None
     """None where one half of the reference was compared with the other."""

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import covalent_radii
 from jaxtyping import Bool, Float, Int
-from numpy.typing import NDArray
 
 from crack_md.data.bonds import BLOW_UP_A, BOND_FACTOR, broken_bond, distances
 from crack_md.workflows.sampling.molecule import BondGraph, Positions, energy_window
@@ -27,22 +26,22 @@ from crack_md.workflows.sampling.molecule import BondGraph, Positions, energy_wi
 BOND_MARGIN_A = 0.1
 QUANTILES = (0.001, 0.999)
 
-Mask = Bool[NDArray[np.bool_], " frame"]
+Mask = Bool[np.ndarray, " frame"]
 
 
 @dataclass(frozen=True)
 class GeometryLimits:
     """Ranges of bond lengths and distances, in Å."""
 
-    bonds: Int[NDArray[np.int64], "bond 2"]
-    shortest: Float[NDArray[np.float64], " bond"]
-    longest: Float[NDArray[np.float64], " bond"]
-    means: Float[NDArray[np.float64], " bond"]
-    breaking: Float[NDArray[np.float64], " bond"]
+    bonds: Int[np.ndarray, "bond 2"]
+    shortest: Float[np.ndarray, " bond"]
+    longest: Float[np.ndarray, " bond"]
+    means: Float[np.ndarray, " bond"]
+    breaking: Float[np.ndarray, " bond"]
     """How far off its mean a bond has come apart."""
-    apart: Int[NDArray[np.int64], "pair 2"]
+    apart: Int[np.ndarray, "pair 2"]
     """Pairs that are not bonded."""
-    nearest: Float[NDArray[np.float64], " pair"]
+    nearest: Float[np.ndarray, " pair"]
     """What they do not come below."""
 
     @classmethod
@@ -84,12 +83,12 @@ class GeometryLimits:
             "new_bond": np.any(~beyond, axis=1),
         }
 
-    def blow_up(self, frame: Float[NDArray[np.float64], "atom 3"]) -> str | None:
+    def blow_up(self, frame: Float[np.ndarray, "atom 3"]) -> str | None:
         """Return what has come apart in a structure, or None."""
         return broken_bond(frame, self.bonds, self.means, self.breaking)
 
 
-def free_pairs(graph: BondGraph) -> Int[NDArray[np.int64], "pair 2"]:
+def free_pairs(graph: BondGraph) -> Int[np.ndarray, "pair 2"]:
     """Return the pairs of atoms that are not bonded."""
     every = zip(*np.triu_indices(len(graph.numbers), k=1), strict=True)
     known = set(graph.bonds)
@@ -99,10 +98,10 @@ def free_pairs(graph: BondGraph) -> Int[NDArray[np.int64], "pair 2"]:
 
 def spurious_frames(
     frames: Positions,
-    energies: Float[NDArray[np.float64], " frame"],
+    energies: Float[np.ndarray, " frame"],
     *,
     limits: GeometryLimits,
-    reference_energies: Float[NDArray[np.float64], " reference"] | None,
+    reference_energies: Float[np.ndarray, " reference"] | None,
 ) -> dict[str, Mask]:
     """Return which frames are spurious, "any" of them and by reason.
 

@@ -31,8 +31,8 @@ from scipy.stats import rankdata
 
 from crack_md.workflows.sampling.molecule import Kind, Observable, bin_edges
 
-ChainValues = Float[NDArray[np.float64], "chain draw"]
-Halves = Float[NDArray[np.float64], "half half_draw"]
+ChainValues = Float[np.ndarray, "chain draw"]
+Halves = Float[np.ndarray, "half half_draw"]
 
 
 def split_r_hat(chains: ChainValues) -> float:
@@ -73,9 +73,7 @@ def effective_sample_size(chains: ChainValues) -> float:
     return float(m * n / time)
 
 
-def block_error(
-    values: Float[NDArray[np.float64], " time"], n_blocks: int = 20
-) -> float:
+def block_error(values: Float[np.ndarray, " time"], n_blocks: int = 20) -> float:
     """Return the standard error of a mean from the means of blocks in time.
 
     Right where blocks are longer than what correlates; see Flyvbjerg and Petersen,
@@ -105,7 +103,7 @@ def _r_hat(chains: ChainValues) -> float:
     return float(np.sqrt((n - 1) / n + between / within))
 
 
-def _autocovariance(chains: ChainValues) -> Float[NDArray[np.float64], "chain lag"]:
+def _autocovariance(chains: ChainValues) -> Float[np.ndarray, "chain lag"]:
     n = chains.shape[1]
     centered = chains - chains.mean(axis=1, keepdims=True)
     # zero padding keeps the end of a chain from meeting its start
@@ -120,8 +118,8 @@ DEPTH_KT = 4.0
 
 
 def wasserstein_1(
-    values: Float[Array, " value"],
-    signed_weights: Float[Array, " value"],
+    values: Float[np.ndarray, " value"],
+    signed_weights: Float[np.ndarray, " value"],
     *,
     period: float | None = None,
 ) -> float:
@@ -145,7 +143,7 @@ def wasserstein_1(
     return float(np.abs(excess - _weighted_median(excess, ways)) @ ways)
 
 
-def jensen_shannon(p: Float[Array, " bin"], q: Float[Array, " bin"]) -> float:
+def jensen_shannon(p: Float[np.ndarray, " bin"], q: Float[np.ndarray, " bin"]) -> float:
     """Return JS = ½ KL(p‖m) + ½ KL(q‖m), m = ½(p + q), in bits: 1 is disjoint.
 
     Args:
@@ -158,8 +156,8 @@ def jensen_shannon(p: Float[Array, " bin"], q: Float[Array, " bin"]) -> float:
 
 
 def free_energy(
-    counts: Float[Array, "*set bin"], temperature_K: float
-) -> Float[Array, "*set bin"]:
+    counts: Float[np.ndarray, "*set bin"], temperature_K: float
+) -> Float[np.ndarray, "*set bin"]:
     """Return F = −kT ln p in eV above its minimum, for each row of counts.
 
     Half a count is added to every bin, so that F of an empty bin is high, not infinite.
@@ -170,7 +168,7 @@ def free_energy(
 
 
 def free_energy_rmse(
-    p: Float[Array, " bin"], q: Float[Array, " bin"], temperature_K: float
+    p: Float[np.ndarray, " bin"], q: Float[np.ndarray, " bin"], temperature_K: float
 ) -> float:
     """Return the root mean square difference in eV of F = −kT ln p, where it matters.
 
@@ -215,7 +213,7 @@ UNITS: dict[tuple[Kind, Quantity], tuple[str, float]] = {
 }
 """Unit of a metric in records, and the factor to it; Jensen–Shannon is in bits."""
 
-Groups = Int[NDArray[np.int64], " frame"]
+Groups = Int[np.ndarray, " frame"]
 
 
 @dataclass(frozen=True)
@@ -244,10 +242,10 @@ class Comparison:
 
     name: str
     kind: Kind
-    edges: Float[NDArray[np.float64], " edge"]
-    reference: Float[NDArray[np.float64], "group bin"]
+    edges: Float[np.ndarray, " edge"]
+    reference: Float[np.ndarray, "group bin"]
     """Counts, by blocks in time."""
-    sample: Float[NDArray[np.float64], "sample_group bin"]
+    sample: Float[np.ndarray, "sample_group bin"]
     """Counts, by groups of chains."""
     metrics: tuple[Metric, ...]
 
@@ -256,14 +254,14 @@ class Comparison:
 class Pool:
     """All values of one observable in one set of frames."""
 
-    values: Float[NDArray[np.float64], " value"]
+    values: Float[np.ndarray, " value"]
     """Ascending."""
-    groups: Int[NDArray[np.int64], " value"]
-    counts: Float[NDArray[np.float64], "group bin"]
+    groups: Int[np.ndarray, " value"]
+    counts: Float[np.ndarray, "group bin"]
     """In frames: the members of a frame share its weight."""
 
     @property
-    def sizes(self) -> Float[NDArray[np.float64], " group"]:
+    def sizes(self) -> Float[np.ndarray, " group"]:
         """Return the number of values in every group."""
         return np.bincount(self.groups, minlength=len(self.counts)).astype(float)
 
@@ -272,7 +270,7 @@ def compare(
     observable: Observable,
     *,
     reference_groups: Groups,
-    sample_groups: Int[NDArray[np.int64], " sample"],
+    sample_groups: Int[np.ndarray, " sample"],
     temperature_K: float,
 ) -> Comparison:
     """Return how far the sample is from the reference in one observable.
@@ -318,7 +316,7 @@ def time_blocks(n_frames: int, n_blocks: int = N_GROUPS) -> Groups:
     return np.arange(n_frames) * n_blocks // n_frames
 
 
-def balanced_splits(n_groups: int) -> Float[NDArray[np.float64], "split group"]:
+def balanced_splits(n_groups: int) -> Float[np.ndarray, "split group"]:
     """Return all ways to share groups between two sides of equal number, as ±1."""
     signs = []
     for others in combinations(range(1, n_groups), n_groups // 2 - 1):
@@ -329,9 +327,9 @@ def balanced_splits(n_groups: int) -> Float[NDArray[np.float64], "split group"]:
 
 
 def _pool(
-    values: Float[NDArray[np.float64], "frame member"],
+    values: Float[np.ndarray, "frame member"],
     groups: Groups,
-    edges: Float[NDArray[np.float64], " edge"],
+    edges: Float[np.ndarray, " edge"],
 ) -> Pool:
     members = values.shape[1]
     by_value = np.repeat(groups, members)
@@ -377,10 +375,10 @@ def _floors(pool: Pool, kind: Kind, temperature_K: float) -> dict[Quantity, floa
 
 
 def _distances(
-    values: Float[NDArray[np.float64], " value"],
-    weights: Float[NDArray[np.float64], " value"],
-    p: Float[NDArray[np.float64], " bin"],
-    q: Float[NDArray[np.float64], " bin"],
+    values: Float[np.ndarray, " value"],
+    weights: Float[np.ndarray, " value"],
+    p: Float[np.ndarray, " bin"],
+    q: Float[np.ndarray, " bin"],
     kind: Kind,
     temperature_K: float,
 ) -> dict[Quantity, float]:

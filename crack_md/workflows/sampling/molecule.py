@@ -25,7 +25,6 @@ from typing import Literal
 import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
 from crack_md.data.bonds import bonded_pairs, distances
 from crack_md.errors import StructureError
@@ -33,7 +32,7 @@ from crack_md.errors import StructureError
 PYRAMIDS = frozenset({15, 16, 33, 34, 51, 52})
 """P, S and below keep a pyramid of three different neighbors for hours; N does not."""
 
-Positions = Float[NDArray[np.float64], "frame atom 3"]
+Positions = Float[np.ndarray, "frame atom 3"]
 
 
 @dataclass(frozen=True)
@@ -102,9 +101,7 @@ class BondGraph:
         return len(colors) >= needed
 
 
-def find_bonds(
-    numbers: Int[NDArray[np.int64], " atom"], frames: Positions
-) -> BondGraph:
+def find_bonds(numbers: Int[np.ndarray, " atom"], frames: Positions) -> BondGraph:
     """Return the graph of the pairs whose median distance is that of a bond.
 
     Raises:
@@ -135,7 +132,7 @@ def _ranks(keys: list[tuple[int, ...]]) -> list[int]:
 LINEAR_DEGREES = 165.0
 """Beyond this angle at an end, as in alkynes, a torsion has no meaning."""
 
-Angles = Float[NDArray[np.float64], "frame member"]
+Angles = Float[np.ndarray, "frame member"]
 
 
 @dataclass(frozen=True)
@@ -222,7 +219,7 @@ def _name(graph: BondGraph, quadruples: list[tuple[int, int, int, int]]) -> str:
 
 
 Kind = Literal["energy", "distance", "torsion"]
-Values = Float[NDArray[np.float64], "frame member"]
+Values = Float[np.ndarray, "frame member"]
 ALL_PAIRS = "all pairs"
 DISTANCE_BIN_A = 0.02
 TORSION_BINS = 36
@@ -236,7 +233,7 @@ class Observable:
     name: str
     kind: Kind
     reference: Values
-    sample: Float[NDArray[np.float64], "sample member"]
+    sample: Float[np.ndarray, "sample member"]
 
 
 @dataclass(frozen=True)
@@ -245,7 +242,7 @@ class MoleculeTopology:
 
     graph: BondGraph
     torsions: tuple[Torsion, ...]
-    pairs: dict[str, Int[NDArray[np.int64], "pair 2"]]
+    pairs: dict[str, Int[np.ndarray, "pair 2"]]
     """By elements, such as C–H; each pair of atoms once, none with itself."""
 
     @property
@@ -255,7 +252,7 @@ class MoleculeTopology:
 
 
 def find_molecule(
-    numbers: Int[NDArray[np.int64], " atom"], frames: Positions
+    numbers: Int[np.ndarray, " atom"], frames: Positions
 ) -> MoleculeTopology:
     """Return bonds, torsions and pairs of a molecule.
 
@@ -269,7 +266,7 @@ def find_molecule(
 def geometric_observables(
     molecule: MoleculeTopology,
     reference: Positions,
-    sample: Float[NDArray[np.float64], "sample atom 3"],
+    sample: Float[np.ndarray, "sample atom 3"],
 ) -> Iterator[Observable]:
     """Yield all distances together, distances by elements, and torsions.
 
@@ -294,7 +291,7 @@ def torsion_angles(frames: Positions, torsion: Torsion, *, mirrored: bool) -> Va
 
 def monitors(
     molecule: MoleculeTopology, positions: Positions
-) -> dict[str, Float[NDArray[np.float64], " frame"]]:
+) -> dict[str, Float[np.ndarray, " frame"]]:
     """Return what has to converge, by the name of the observable it stands for.
 
     One number per frame that is blind to what symmetry makes alike: cos nφ of an n-fold
@@ -313,7 +310,7 @@ def monitors(
 
 def bin_edges(
     observable: Observable,
-) -> Float[NDArray[np.float64], " edge"]:
+) -> Float[np.ndarray, " edge"]:
     """Return the edges of its bins; what lies outside counts to the first or last."""
     if observable.kind == "torsion":
         return np.linspace(-180.0, 180.0, TORSION_BINS + 1)
@@ -326,7 +323,7 @@ def bin_edges(
     return np.linspace(low, high, ENERGY_BINS + 1)
 
 
-def energy_window(energies: Float[NDArray[np.float64], "..."]) -> tuple[float, float]:
+def energy_window(energies: Float[np.ndarray, "..."]) -> tuple[float, float]:
     """Return the 0.1 % quantile less σ, and the 99.9 % quantile plus 2σ.
 
     With σ the standard deviation; energies have a longer tail upwards. Of a molecule of
@@ -339,8 +336,8 @@ def energy_window(energies: Float[NDArray[np.float64], "..."]) -> tuple[float, f
 
 
 def _pairs(
-    numbers: Int[NDArray[np.int64], " atom"],
-) -> dict[str, Int[NDArray[np.int64], "pair 2"]]:
+    numbers: Int[np.ndarray, " atom"],
+) -> dict[str, Int[np.ndarray, "pair 2"]]:
     every = np.stack(np.triu_indices(len(numbers), k=1), axis=1)
     # hydrocarbons first: C, H, then by name
     order = {"C": 0, "H": 1}

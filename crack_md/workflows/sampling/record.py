@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms, units
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from crack_md.files import package_versions
 from crack_md.workflows.sampling.analysis import Convergence
@@ -178,7 +177,7 @@ def _convergence(found: Iterable[Convergence]) -> list[dict[str, Any]]:
 
 
 def _summarize_energies(
-    energies: Float[NDArray[np.float64], " frame"],
+    energies: Float[np.ndarray, " frame"],
 ) -> dict[str, float]:
     return {
         "mean_eV": float(energies.mean()),

@@ -23,7 +23,6 @@ from ase.calculators.calculator import (
     PropertyNotImplementedError,
 )
 from jaxtyping import Float, Int
-from numpy.typing import NDArray
 
 from crack_md.calculators.batched import calculate_each
 from crack_md.data.prepare.rmd17_files import LabelSet, Molecule, find_molecules
@@ -43,12 +42,12 @@ class ReferenceFrames:
 
     where: str
     """What the user named, for messages and records."""
-    numbers: Int[NDArray[np.int64], " atom"]
-    positions: Float[NDArray[np.float64], "frame atom 3"]
+    numbers: Int[np.ndarray, " atom"]
+    positions: Float[np.ndarray, "frame atom 3"]
     """Å."""
-    energies: Float[NDArray[np.float64], " frame"] | None = None
+    energies: Float[np.ndarray, " frame"] | None = None
     """eV."""
-    forces: Float[NDArray[np.float64], "frame atom 3"] | None = None
+    forces: Float[np.ndarray, "frame atom 3"] | None = None
     """eV/Å."""
     temperature_K: float | None = None
     temperature_source: str = ""
@@ -96,9 +95,7 @@ class ReferenceFrames:
                 digest.update(np.asarray(values, dtype="<f8").tobytes())
         return digest.hexdigest()
 
-    def select(
-        self, frames: slice | Int[NDArray[np.int64], " chosen"]
-    ) -> "ReferenceFrames":
+    def select(self, frames: slice | Int[np.ndarray, " chosen"]) -> "ReferenceFrames":
         """Return some of the frames, with everything else as it is."""
         return replace(
             self,
@@ -262,7 +259,7 @@ def _require_same_atoms(path: Path, all_numbers: Sequence[list[int]]) -> None:
         )
 
 
-Positions = Float[NDArray[np.float64], "copy atom 3"]
+Positions = Float[np.ndarray, "copy atom 3"]
 CHUNK = 64
 
 
@@ -270,7 +267,7 @@ CHUNK = 64
 class Evaluated:
     """Energies in eV and forces in eV/Å; NaN where there are none."""
 
-    energies: Float[NDArray[np.float64], " copy"]
+    energies: Float[np.ndarray, " copy"]
     forces: Positions
     errors: dict[int, CrackError | CalculationFailed]
     """Why there are none, by copy."""
@@ -289,7 +286,7 @@ class MoleculePotential:
     """
 
     def __init__(
-        self, numbers: Int[NDArray[np.int64], " atom"], calculator: BaseCalculator
+        self, numbers: Int[np.ndarray, " atom"], calculator: BaseCalculator
     ) -> None:
         self.numbers = numbers
         self.calculator = calculator
@@ -352,7 +349,7 @@ class MoleculePotential:
 class OnReference:
     """The model on frames of the reference, energies on the reference's scale."""
 
-    energies: Float[NDArray[np.float64], " frame"]
+    energies: Float[np.ndarray, " frame"]
     """eV; the median difference from the reference's energies is taken off."""
     offset: float
     """eV: this difference."""

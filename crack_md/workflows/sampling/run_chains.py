@@ -37,7 +37,7 @@ TRIES = 200
 NEAR = 0.9
 """Share of the smallest distance in the reference that turned atoms keep."""
 
-Structure = Float[NDArray[np.float64], "atom 3"]
+Structure = Float[np.ndarray, "atom 3"]
 
 
 def starting_positions(
@@ -84,7 +84,7 @@ def turn_bond(
 def _turn_torsions(
     start: Structure,
     molecule: MoleculeTopology,
-    nearest: Float[NDArray[np.float64], " pair"],
+    nearest: Float[np.ndarray, " pair"],
     rng: np.random.Generator,
 ) -> Structure:
     """Return a structure with all torsions at random angles and no atoms too near."""
@@ -103,7 +103,7 @@ def _turn_torsions(
 
 def _nearest(
     reference: ReferenceFrames, molecule: MoleculeTopology
-) -> Float[NDArray[np.float64], " pair"]:
+) -> Float[np.ndarray, " pair"]:
     """Return how near atoms that are not bonded may come, from pairs of their kind."""
     pairs = free_pairs(molecule.graph)
     smallest = distances(reference.positions, pairs).min(axis=0)
@@ -132,7 +132,7 @@ RECORDED = ("positions", "energies", "temperatures", "ages")
 
 
 def run_chains(
-    numbers: Int[NDArray[np.int64], " atom"],
+    numbers: Int[np.ndarray, " atom"],
     starts: Structures,
     calculator: BaseCalculator,
     *,

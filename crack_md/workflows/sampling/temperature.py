@@ -25,7 +25,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import units
 from jaxtyping import Float
-from numpy.typing import NDArray
 
 from crack_md.workflows.sampling.metrics import block_error
 from crack_md.workflows.sampling.molecule import BondGraph, Positions
@@ -109,7 +108,7 @@ def bond_temperature(
     divergence = np.zeros(len(positions))
     for i, j in graph.bonds:
         vector = positions[:, i] - positions[:, j]
-        length: Float[NDArray[np.float64], " frame"] = np.linalg.norm(vector, axis=-1)
+        length: Float[np.ndarray, " frame"] = np.linalg.norm(vector, axis=-1)
         stretch = length - length.mean()
         along = np.sum((forces[:, i] - forces[:, j]) * vector, axis=-1) / length
         work -= stretch * along

@@ -290,7 +290,7 @@ def normal_axis(atoms: Atoms) -> int:
     return open_axes[0] if len(open_axes) == 1 else 2
 
 
-def surface_normal(atoms: Atoms) -> Float[NDArray[np.float64], " 3"]:
+def surface_normal(atoms: Atoms) -> Float[np.ndarray, " 3"]:
     """Return the unit vector across the surface, on the side of its cell vector."""
     axis = normal_axis(atoms)
     cell = atoms.cell.complete().array
@@ -299,7 +299,7 @@ def surface_normal(atoms: Atoms) -> Float[NDArray[np.float64], " 3"]:
     return np.asarray(normal * np.sign(normal @ cell[axis]))
 
 
-def heights(atoms: Atoms) -> Float[NDArray[np.float64], " atom"]:
+def heights(atoms: Atoms) -> Float[np.ndarray, " atom"]:
     """Return how far in Å atoms are along the normal above the widest gap.
 
     So a slab that the cell boundary cuts in two is whole.
