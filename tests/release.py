@@ -121,7 +121,7 @@ def _installed(
         (home / "limits.txt").write_text("\n".join(limits))
         _run([python, "-m", "venv", environment], cwd=home)
         inside = environment / "bin" / "python"
-        pip = [inside, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [inside, "-m", "pip", "install", "--quiet", "--no-compile"]
         done = _run([*pip, "-c", home / "limits.txt", archive], cwd=home)
         yield Check(f"{name}: install", done.returncode == 0, last_line(done))
         if done.returncode:
