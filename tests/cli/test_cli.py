@@ -36,6 +36,9 @@ COMMANDS = [
     "distil",
     "pack",
     "doctor",
+    "surfaces",
+    "score",
+    "compile",
 ]
 
 
@@ -113,7 +116,7 @@ def test_bad_input_is_one_line_and_code_two(
 
 
 def test_shells_complete_commands_and_options():
-    assert completed("crack-md sc", word=1) == ["screen"]
+    assert completed("crack-md scr", word=1) == ["screen"]
     assert completed("crack-md screen --max-si", word=2) == ["--max-sites"]
 
 
