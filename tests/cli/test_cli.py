@@ -39,6 +39,7 @@ COMMANDS = [
     "surfaces",
     "score",
     "compile",
+    "export",
 ]
 
 
