@@ -21,7 +21,8 @@ from ase.data import covalent_radii
 from jaxtyping import Bool, Float, Int
 
 from crack_md.data.bonds import BLOW_UP_A, BOND_FACTOR, broken_bond, distances
-from crack_md.workflows.sampling.molecule import BondGraph, Positions, energy_window
+from crack_md.data.torsions import BondGraph, Positions, free_pairs
+from crack_md.workflows.sampling.molecule import energy_window
 
 BOND_MARGIN_A = 0.1
 QUANTILES = (0.001, 0.999)
@@ -86,14 +87,6 @@ class GeometryLimits:
     def blow_up(self, frame: Float[np.ndarray, "atom 3"]) -> str | None:
         """Return what has come apart in a structure, or None."""
         return broken_bond(frame, self.bonds, self.means, self.breaking)
-
-
-def free_pairs(graph: BondGraph) -> Int[np.ndarray, "pair 2"]:
-    """Return the pairs of atoms that are not bonded."""
-    every = zip(*np.triu_indices(len(graph.numbers), k=1), strict=True)
-    known = set(graph.bonds)
-    free = [(int(i), int(j)) for i, j in every if (int(i), int(j)) not in known]
-    return np.array(free, dtype=np.int64).reshape(-1, 2)
 
 
 def spurious_frames(

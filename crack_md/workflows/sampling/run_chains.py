@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 from ase.calculators.calculator import BaseCalculator
-from jaxtyping import Float, Int
-from numpy.typing import NDArray
+from jaxtyping import Int
 
-from crack_md.data.bonds import distances
+from crack_md.data.torsions import TorsionTurner
 from crack_md.errors import DataError
 from crack_md.files import differences, write_atomically
 from crack_md.workflows.sampling.chains import (
@@ -29,15 +28,9 @@ from crack_md.workflows.sampling.chains import (
     SamplingSettings,
     Structures,
 )
-from crack_md.workflows.sampling.limits import GeometryLimits, free_pairs
-from crack_md.workflows.sampling.molecule import BondGraph, MoleculeTopology
+from crack_md.workflows.sampling.limits import GeometryLimits
+from crack_md.workflows.sampling.molecule import MoleculeTopology
 from crack_md.workflows.sampling.reference import ReferenceFrames
-
-TRIES = 200
-NEAR = 0.9
-"""Share of the smallest distance in the reference that turned atoms keep."""
-
-Structure = Float[np.ndarray, "atom 3"]
 
 
 def starting_positions(
@@ -52,64 +45,12 @@ def starting_positions(
     if not molecule.torsions:
         starts[n_typical:] = _of_high_energy(reference, n_chains - n_typical, rng)
         return starts
-    nearest = _nearest(reference, molecule)
-    for place in range(n_typical, n_chains):
-        starts[place] = _turn_torsions(starts[place], molecule, nearest, rng)
-    return starts
-
-
-def turn_bond(
-    positions: Structure, graph: BondGraph, bond: tuple[int, int], degrees: float
-) -> Structure:
-    """Return a structure with the far side of a bond turned about it.
-
-    The torsion a–b–c–d about bond (b, c) grows by the angle (Rodrigues' formula).
-    """
-    b, c = bond
-    moved = sorted(graph.side(c, without=bond))
-    axis = positions[c] - positions[b]
-    axis = axis / np.linalg.norm(axis)
-    arms, angle = positions[moved] - positions[c], np.radians(degrees)
-    along = np.outer(arms @ axis, axis)
-    turned = positions.copy()
-    turned[moved] = (
-        positions[c]
-        + along
-        + np.cos(angle) * (arms - along)
-        + np.sin(angle) * np.cross(axis, arms)
+    turn = TorsionTurner(
+        molecule.graph, molecule.torsions, reference.numbers, reference.positions
     )
-    return turned
-
-
-def _turn_torsions(
-    start: Structure,
-    molecule: MoleculeTopology,
-    nearest: Float[np.ndarray, " pair"],
-    rng: np.random.Generator,
-) -> Structure:
-    """Return a structure with all torsions at random angles and no atoms too near."""
-    quadruples = [atoms for torsion in molecule.torsions for atoms in torsion.atoms]
-    bonds = sorted({(b, c) for _, b, c, _ in quadruples})
-    pairs = free_pairs(molecule.graph)
-    for _ in range(TRIES):
-        turned = start
-        for bond in bonds:
-            angle = rng.uniform(-180.0, 180.0)
-            turned = turn_bond(turned, molecule.graph, bond, angle)
-        if (distances(turned[None], pairs)[0] >= nearest).all():
-            return turned
-    return start  # too crowded to turn anything: as dispersed as the reference
-
-
-def _nearest(
-    reference: ReferenceFrames, molecule: MoleculeTopology
-) -> Float[np.ndarray, " pair"]:
-    """Return how near atoms that are not bonded may come, from pairs of their kind."""
-    pairs = free_pairs(molecule.graph)
-    smallest = distances(reference.positions, pairs).min(axis=0)
-    kinds = np.sort(reference.numbers[pairs], axis=1)
-    of_kind = [smallest[(kinds == kind).all(axis=1)].min() for kind in kinds]
-    return NEAR * np.array(of_kind)
+    for place in range(n_typical, n_chains):
+        starts[place] = turn(starts[place], rng)
+    return starts
 
 
 def _of_high_energy(
@@ -197,7 +138,7 @@ class _Record:
     path: Path
     conditions: dict[str, Any]
     save_every_s: float
-    frames: dict[str, list[NDArray[Any]]] = field(
+    frames: dict[str, list[np.ndarray]] = field(
         default_factory=lambda: {name: [] for name in RECORDED}
     )
     n_saved: int = 0

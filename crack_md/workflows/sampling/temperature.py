@@ -26,8 +26,8 @@ import numpy as np
 from ase import units
 from jaxtyping import Float
 
+from crack_md.data.torsions import BondGraph, Positions
 from crack_md.workflows.sampling.metrics import block_error
-from crack_md.workflows.sampling.molecule import BondGraph, Positions
 
 
 @dataclass(frozen=True)

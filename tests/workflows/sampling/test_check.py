@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from crack_md.data.torsions import dihedral_angles
 from crack_md.errors import ConfigError, DataError
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.sampling.analysis import SampleFrames, analyse
@@ -22,7 +23,7 @@ from crack_md.workflows.sampling.check import (
     compare_chains,
     judge,
 )
-from crack_md.workflows.sampling.molecule import dihedral_angles, find_molecule
+from crack_md.workflows.sampling.molecule import find_molecule
 from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
 from crack_md.workflows.sampling.temperature import measure_thermometers
 from tests.workflows.sampling.toys import HYDROGEN_PEROXIDE, Peroxide, peroxide_start

@@ -5,7 +5,7 @@ import pytest
 from ase import units
 from ase.build import molecule
 
-from crack_md.workflows.sampling.molecule import BondGraph, find_bonds
+from crack_md.data.torsions import BondGraph, find_bonds
 from crack_md.workflows.sampling.temperature import (
     Temperature,
     bond_temperature,

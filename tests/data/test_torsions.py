@@ -5,14 +5,14 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from crack_md.errors import StructureError
-from crack_md.workflows.sampling.molecule import (
+from crack_md.data.torsions import (
     BondGraph,
     Torsion,
     dihedral_angles,
     find_bonds,
     find_torsions,
 )
+from crack_md.errors import StructureError
 
 
 def torsions_of(atoms: Atoms) -> tuple[BondGraph, tuple[Torsion, ...]]:
