@@ -16,6 +16,7 @@ from jaxtyping import Float
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.engine import Compile
 from crack_md.calculators.evaluator import BatchEvaluator, GraphBuilders
+from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.packaged import Engine, build_engine
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
@@ -290,6 +291,10 @@ class CrackCalculator(Calculator):
             return self.evaluator.calculate_many(
                 structures, properties, trajectories=trajectories
             )
+
+    def replica_forces(self, structures: Sequence[ase.Atoms]) -> MoleculeForces | None:
+        """Return a faster way for copies of a molecular model's molecule, or None."""
+        return self.evaluator.replica_forces(structures)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the lock, which cannot be copied."""

@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
+from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.packaged import Engine
 from crack_md.errors import (
     ConfigError,
@@ -24,7 +25,7 @@ from crack_md.errors import (
 from crack_md.graph import AtomGraph, batch_graphs, edge_vectors, graph_to
 from crack_md.models.domain import nearness
 from crack_md.models.force_field import ForceField, ModelMetadata, Prediction
-from crack_md.neighbors import NeighborRule, graph_builder
+from crack_md.neighbors import AllNeighbors, NeighborRule, graph_builder
 
 OC20_ADSORBATE_ELEMENTS = frozenset({1, 6, 7, 8})
 ADSORBATE_TAG = 2
@@ -42,6 +43,8 @@ def check_structure(atoms: ase.Atoms, model: ForceField) -> None:
     known = [chemical_symbols[z] for z in model.metadata.elements]
     if refusal := describe_unknown_elements(atoms.symbols, known):
         raise StructureError(refusal)
+    if (reason := model.network.config.refusal(atoms)) is not None:
+        raise StructureError(reason)
     if model.metadata.energy_reference == "adsorption":
         _check_adsorbate(atoms)
 
@@ -320,6 +323,15 @@ class BatchEvaluator:
         if trajectory not in self._builders:
             self._builders[trajectory] = self._new_builders(self.skin)
         return self._builders[trajectory]
+
+    def replica_forces(self, structures: Sequence[ase.Atoms]) -> MoleculeForces | None:
+        """Return a faster way for copies of a molecular model's molecule, or None."""
+        engine = self.engines[0]
+        if len(self.engines) > 1 or engine.model.rule != AllNeighbors():
+            return None
+        for atoms in structures:
+            check_structure(atoms, engine.model)
+        return MoleculeForces(engine, structures)
 
     def _new_builders(self, skin: float) -> GraphBuilders:
         return {

@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, get_args, get_type_hints
 
 import torch
+from ase import Atoms
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -32,7 +33,7 @@ from crack_md.errors import ConfigError
 from crack_md.graph import AtomGraph, edge_vectors, pair_vectors
 from crack_md.models.precision import ExactConstants
 from crack_md.models.short_range import ShortRange, ShortRangeKind, switch_off
-from crack_md.neighbors import NeighborRule, SmoothNeighbors
+from crack_md.neighbors import NeighborRule, SmoothNeighbors, StrictNeighbors
 
 Forces = Literal["direct", "gradient"]
 
@@ -178,8 +179,8 @@ class Architecture:
                 raise ValueError(
                     f"{name} is {value}; expected {lowest:g} to {highest:g}"
                 )
-        smooth = isinstance(self.rule, SmoothNeighbors)
-        if self.short_range != "none" and not (smooth and self.forces == "gradient"):
+        strict = isinstance(self.rule, StrictNeighbors)
+        if self.short_range != "none" and (strict or self.forces != "gradient"):
             raise ValueError(
                 f"short_range '{self.short_range}' is part of an energy of all "
                 "neighbors; expected neighbors: smooth and forces: gradient beside it"
@@ -189,6 +190,10 @@ class Architecture:
     def rule(self) -> NeighborRule:
         """Return the neighbor rule that graphs for the network must follow."""
         return SmoothNeighbors(cutoff=self.cutoff)
+
+    def refusal(self, atoms: Atoms) -> str | None:
+        """Return why the network is none for a structure; None where it is one."""
+        return None
 
     @property
     def hops(self) -> int:

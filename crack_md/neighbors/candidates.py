@@ -14,7 +14,7 @@ from crack_md.neighbors.search import (
     RESOLUTION,
     STEPS_PER_A,
     WIDTH_STEP,
-    NeighborRule,
+    SearchRule,
     SmoothNeighbors,
     StrictNeighbors,
     bucket_of_width,
@@ -63,7 +63,7 @@ class _Found(NamedTuple):
 
 
 def find_candidates(
-    atoms: ase.Atoms, rule: NeighborRule, skin: float, device: torch.device
+    atoms: ase.Atoms, rule: SearchRule, skin: float, device: torch.device
 ) -> Candidates:
     """Return candidates that stay enough until atoms have moved by half of `skin` (Å).
 
@@ -217,7 +217,7 @@ class Selector:
     """
 
     def __init__(
-        self, rule: NeighborRule, candidates: Candidates, dtype: torch.dtype
+        self, rule: SearchRule, candidates: Candidates, dtype: torch.dtype
     ) -> None:
         self.rule, self.dtype = rule, dtype
         self._sender = candidates.sender.flatten()

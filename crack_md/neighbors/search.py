@@ -44,7 +44,17 @@ class SmoothNeighbors:
     cutoff: float = 5.0
 
 
-NeighborRule = StrictNeighbors | SmoothNeighbors
+@dataclass(frozen=True)
+class AllNeighbors:
+    """All other atoms of a structure without periodic directions, however far.
+
+    Rows are in the order of the atoms, so the table is the same wherever they are.
+    """
+
+
+SearchRule = StrictNeighbors | SmoothNeighbors
+"""Rules whose neighbors have to be looked for."""
+NeighborRule = SearchRule | AllNeighbors
 
 
 def bucket_of_width(widest: int) -> int:

@@ -35,7 +35,9 @@ from crack_md.neighbors.candidates import (
 from crack_md.neighbors.search import (
     RESOLUTION,
     STEPS_PER_A,
+    AllNeighbors,
     NeighborRule,
+    SearchRule,
     StrictNeighbors,
     translations,
 )
@@ -120,7 +122,7 @@ class VerletList:
 
 def new_list(
     atoms: ase.Atoms,
-    rule: NeighborRule,
+    rule: SearchRule,
     skin: float,
     *,
     dtype: torch.dtype,
@@ -231,7 +233,7 @@ class NeighborSkin:
 
     def __init__(
         self,
-        rule: NeighborRule,
+        rule: SearchRule,
         skin: float,
         *,
         dtype: torch.dtype = torch.float32,
@@ -305,8 +307,11 @@ def graph_builder(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> Callable[[ase.Atoms], AtomGraph]:
-    """Return what makes graphs of structures: `build_graph` itself if `skin` is 0."""
-    if skin == 0:
+    """Return what makes graphs of structures: `build_graph` itself if `skin` is 0.
+
+    So it is where all atoms are neighbors: that leaves nothing to search for.
+    """
+    if skin == 0 or isinstance(rule, AllNeighbors):
         return partial(build_graph, rule=rule, dtype=dtype, device=device)
     return NeighborSkin(rule, skin, dtype=dtype, device=device)
 

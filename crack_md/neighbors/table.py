@@ -8,6 +8,7 @@ from torch import Tensor
 from crack_md.errors import StructureError
 from crack_md.graph import AtomGraph
 from crack_md.neighbors.search import (
+    AllNeighbors,
     NeighborRule,
     Pairs,
     StrictNeighbors,
@@ -88,6 +89,23 @@ def check_distances(pairs: Pairs) -> None:
         )
 
 
+def molecule_pairs(atoms: ase.Atoms) -> Pairs:
+    """Return all pairs of atoms, in the order of their numbers.
+
+    Raises:
+        StructureError: the structure is periodic.
+    """
+    if atoms.pbc.any():
+        raise StructureError(
+            f"{atoms.get_chemical_formula()} is periodic, and the model is one of a "
+            "molecule in vacuum; set pbc to False if the cell is a box around it"
+        )
+    receiver, sender = np.nonzero(~np.eye(len(atoms), dtype=bool))
+    vectors = atoms.positions[sender] - atoms.positions[receiver]
+    shift = np.zeros((len(sender), 3), dtype=np.int64)
+    return Pairs(receiver, sender, shift, np.linalg.norm(vectors, axis=1))
+
+
 def build_graph(
     atoms: ase.Atoms,
     rule: NeighborRule,
@@ -111,7 +129,9 @@ def build_graph(
             direction without a cell vector, or two atoms on top of each other.
     """
     check_geometry(atoms)
-    if isinstance(rule, StrictNeighbors):
+    if isinstance(rule, AllNeighbors):
+        pairs, width = molecule_pairs(atoms), max(len(atoms) - 1, 1)
+    elif isinstance(rule, StrictNeighbors):
         pairs, width = nearest_pairs(atoms, rule), rule.count
     else:
         pairs = all_pairs(atoms, rule.cutoff)

@@ -114,6 +114,27 @@ def generator(seed: int, step: int, stream: Stream) -> np.random.Generator:
     )
 
 
+class NoiseSource:
+    """The noise of steps, as `generator` gives it, without a new object each time."""
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(0)
+        self._random = np.random.Generator(self._bits)
+
+    def fill(self, seed: int, step: int, out: Atomic) -> None:
+        """Write the standard normal numbers of a step (stream "step") into ``out``."""
+        counter = np.array([0, step, STREAMS["step"], 0], dtype=np.uint64)
+        self._bits.state = {
+            "bit_generator": "Philox",
+            "state": {"counter": counter, "key": np.array([seed, 0], dtype=np.uint64)},
+            "buffer": np.zeros(4, dtype=np.uint64),
+            "buffer_pos": 4,  # nothing of the buffer is left
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        self._random.standard_normal(out=out)
+
+
 def maxwell_velocities(
     temperature_K: float,
     inverse_mass: PerAtom,

@@ -1,7 +1,6 @@
 """Many replicas of molecular dynamics side by side: one batch of forces per step."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import cast
 
 import numpy as np
 from ase import Atoms
@@ -13,6 +12,7 @@ from crack_md.calculators.batched import BatchCalculator
 from crack_md.calculators.replicas.langevin import (
     Coefficients,
     Langevin,
+    NoiseSource,
     coefficients,
     drift_and_mix,
     generator,
@@ -22,11 +22,11 @@ from crack_md.calculators.replicas.langevin import (
 from crack_md.calculators.replicas.state import (
     BatchForces,
     BlowUp,
-    CalculatorForces,
     ForceBatch,
     ReplicaAtoms,
     ReplicaState,
     as_arrays,
+    forces_of,
     from_arrays,
     one_for_each,
 )
@@ -135,6 +135,7 @@ class ReplicaDynamics:
         self.temperature_K = temperature_K
         self.max_temperature_K = max_temperature_K
         self.starts = starts
+        self._source = NoiseSource()
         self._is_random = [bool(step.noise[atoms.rows(i)].any()) for i in self._all]
 
     def started(
@@ -235,8 +236,8 @@ class ReplicaDynamics:
         noise = np.zeros((len(self.atoms.owner), 3))
         for replica in self._all:
             if self._is_random[replica]:
-                random = generator(int(seeds[replica]), number, "step")
-                random.standard_normal(out=noise[self.atoms.rows(replica)])
+                rows = self.atoms.rows(replica)
+                self._source.fill(int(seeds[replica]), number, noise[rows])
         return noise
 
     def _evaluate(
@@ -299,13 +300,7 @@ class Replicas:
             one_for_each(getattr(dynamics, name), atoms.n_replicas, name)
             for name in ("temperature_K", "friction_per_ps")
         )
-        # ASE's EMT keeps an array of this name once it has been used
-        is_formula = isinstance(calculator, BatchForces) and callable(calculator.forces)
-        forces = (
-            cast(BatchForces, calculator)
-            if is_formula
-            else CalculatorForces(structures, cast(BaseCalculator, calculator))
-        )
+        forces = forces_of(structures, calculator)
         self.atoms = atoms
         self._structures = [one.copy() for one in structures]
         self._dynamics = ReplicaDynamics(

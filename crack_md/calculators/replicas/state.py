@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 from ase import Atoms, units
@@ -37,6 +37,27 @@ class BatchForces(Protocol):
     ) -> ForceBatch | tuple[Float[np.ndarray, " replica"], Float[np.ndarray, "atom 3"]]:
         """Return energies (eV) and forces (eV/Å) at the positions (Å)."""
         ...
+
+
+def forces_of(
+    structures: Sequence[Atoms],
+    calculator: BatchForces | BatchCalculator | BaseCalculator,
+) -> BatchForces:
+    """Return what gives forces on replicas: the calculator, or what it has for them.
+
+    Args:
+        structures: what the replicas are.
+        calculator: its method ``replica_forces``, where it has one, may return a faster
+            way for just these structures, or None.
+    """
+    # ASE's EMT keeps an array of the name "forces" once it has been used
+    if isinstance(calculator, BatchForces) and callable(calculator.forces):
+        return calculator
+    own = getattr(calculator, "replica_forces", None)
+    found: BatchForces | None = own(structures) if callable(own) else None
+    if found is not None:
+        return found
+    return CalculatorForces(structures, cast(BaseCalculator, calculator))
 
 
 class CalculatorForces:

@@ -10,6 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crack_md.errors import CheckpointError
 from crack_md.models.architectures.ace import Ace, AceConfig
+from crack_md.models.architectures.molecular import Molecular, MolecularConfig
 from crack_md.models.architectures.painn import Painn, PainnConfig
 from crack_md.models.equiformer.equiformer_v2 import EquiformerV2, EquiformerV2Config
 from crack_md.models.network import Architecture, Network
@@ -58,6 +59,7 @@ ARCHITECTURES: Mapping[str, ArchitectureEntry] = {
     "equiformer_v2": ArchitectureEntry(EquiformerV2Config, EquiformerV2),
     "ace": ArchitectureEntry(AceConfig, Ace),
     "painn": ArchitectureEntry(PainnConfig, Painn),
+    "molecular": ArchitectureEntry(MolecularConfig, Molecular),
 }
 
 

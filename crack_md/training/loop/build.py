@@ -3,20 +3,24 @@
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from ase.data import chemical_symbols
 from jaxtyping import Int
 from torch import Tensor
 
+from crack_md.data.bonds import bonded_pairs
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.statistics import fit_energy_scale, fit_isolated_references
-from crack_md.errors import ConfigError, describe_unknown_elements
+from crack_md.errors import ConfigError, DataError, describe_unknown_elements
 from crack_md.models.architectures import architecture_from, build_network
+from crack_md.models.architectures.molecular import Molecular, MolecularConfig
 from crack_md.models.checkpoint import load_model
 from crack_md.models.domain import ShortestDistances
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
-from crack_md.models.network import Network
+from crack_md.models.network import Architecture, Network
 from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import build_graph
 from crack_md.training.config import Part, RunConfig, StudentConfig, TrainConfig
@@ -50,8 +54,10 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
         ConfigError: ``init_from`` shares no weights with the architecture, or does not
             know an element of the dataset.
     """
-    known = dataclasses.asdict(config.architecture)
-    network = build_network(architecture_from(known))
+    architecture = architecture_from(dataclasses.asdict(config.architecture))
+    if isinstance(architecture, MolecularConfig):
+        architecture = with_molecule(architecture, data.train)
+    network = build_network(architecture)
     metadata = ModelMetadata(
         energy_reference=data.dataset.metadata.get("energy_reference", "total"),
         elements=data.dataset.elements,
@@ -59,6 +65,8 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
         shortest_distances=ShortestDistances.of(frame.atoms for frame in data.train),
     )
     if config.init_from is None:
+        if isinstance(network, Molecular):
+            network.standardise(np.stack([one.atoms.positions for one in data.train]))
         scale = fit_energy_scale(
             data.train,
             energy_reference=metadata.energy_reference,
@@ -75,6 +83,7 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
     )
     if refusal:
         raise ConfigError(f"{refusal}; start from another model or from none")
+    _require_same_molecule(start.network.config, architecture, config.init_from)
     copy_matching_weights(
         start.network,
         network,
@@ -82,6 +91,52 @@ def build_student(config: StudentConfig, data: TrainingData) -> ForceField:
         parts=config.init_parts,
     )
     return ForceField(network, _with_isolated(start.scale, network, data), metadata)
+
+
+def with_molecule(
+    config: MolecularConfig, frames: Sequence[LabelledStructure]
+) -> MolecularConfig:
+    """Return the choices with the molecule that all frames are of.
+
+    Raises:
+        DataError: Frames of several molecules, or of a periodic structure.
+        ConfigError: The recipe names another molecule.
+    """
+    numbers = frames[0].atoms.numbers
+    for frame in frames:
+        if not np.array_equal(frame.atoms.numbers, numbers) or frame.atoms.pbc.any():
+            raise DataError(
+                "architecture 'molecular' is a model of one molecule in vacuum, and "
+                f"the data have {frames[0].atoms.symbols} and {frame.atoms.symbols}"
+                f"{' (periodic)' if frame.atoms.pbc.any() else ''}; use architecture "
+                "'ace' or 'painn', or frames with the same atoms in the same order"
+            )
+    positions = np.stack([frame.atoms.positions for frame in frames])
+    found = dataclasses.replace(
+        config,
+        atoms=" ".join(frames[0].atoms.symbols),
+        bonds=" ".join(f"{i}-{j}" for i, j in bonded_pairs(numbers, positions)),
+    )
+    if config.atoms not in ("", found.atoms) or config.bonds not in ("", found.bonds):
+        raise ConfigError(
+            f"student.architecture names the molecule '{config.atoms}' with bonds "
+            f"'{config.bonds}', and the data have '{found.atoms}' with '{found.bonds}'"
+            "; leave both out: they are found in the data"
+        )
+    return found
+
+
+def _require_same_molecule(
+    start: Architecture, wanted: Architecture, path: Path
+) -> None:
+    if not (isinstance(start, MolecularConfig) and isinstance(wanted, MolecularConfig)):
+        return
+    if (start.atoms, start.bonds) != (wanted.atoms, wanted.bonds):
+        raise ConfigError(
+            f"student.init_from {path} is a model of the molecule '{start.atoms}' with "
+            f"bonds '{start.bonds}', and the data have '{wanted.atoms}' with "
+            f"'{wanted.bonds}'; start from a model of this molecule or from none"
+        )
 
 
 def _with_isolated(

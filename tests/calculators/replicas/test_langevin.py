@@ -7,6 +7,7 @@ from scipy.linalg import solve_discrete_lyapunov
 
 from crack_md.calculators import Langevin
 from crack_md.calculators.replicas.langevin import (
+    NoiseSource,
     coefficients,
     drift_and_mix,
     generator,
@@ -90,3 +91,11 @@ def test_velocities_are_maxwellian() -> None:
 def test_time_goes_forward(timestep_fs: float) -> None:
     with pytest.raises(ConfigError, match="timestep_fs is"):
         Langevin(300.0, timestep_fs=timestep_fs)
+
+
+def test_a_source_of_noise_gives_what_generators_do() -> None:
+    source, found = NoiseSource(), np.zeros((5, 3))
+    for seed, step in ((0, 1), (7, 3), (1_000_003, 20_000), (0, 1)):
+        source.fill(seed, step, found)
+        wanted = generator(seed, step, "step").standard_normal((5, 3))
+        np.testing.assert_array_equal(found, wanted)
