@@ -234,7 +234,7 @@ class TrainConfig(Section):
         if not any(
             getattr(loss, name, None)
             for loss in self.losses
-            for name in ("weight", "energy_weight", "force_weight", "gradient_share")
+            for name in ("weight", "energy_weight", "force_weight")
         ):
             raise ValueError(
                 "every loss has weight 0: nothing would be learned; give one a weight"

@@ -13,9 +13,11 @@ from ase.build import bulk, molecule
 from crack_md.calculators.replicas.langevin import Langevin
 from crack_md.data.dataset import LabelledStructure
 from crack_md.errors import ConfigError
+from crack_md.graph import AtomGraph
 from crack_md.models.force_field import EnergyScale, ModelMetadata
 from crack_md.training.config import TrainConfig, check_config
-from crack_md.training.crmse import ChainBounds, Chains, build_chains, chain_graph
+from crack_md.training.crmse.bounds import ChainBounds
+from crack_md.training.crmse.chains import Chains, build_chains
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
 from crack_md.training.losses.crmse import CrmseConfig
@@ -26,8 +28,7 @@ from tests.training.loop.test_trainer import assert_identical, stop_after
 CRMSE = {
     "kind": "crmse",
     "temperature_K": 300.0,
-    "gradient_share": 0.2,
-    "balance_every": 2,
+    "weight": 0.1,
     "chains": 3,
     "steps_per_update": 2,
     "equilibrate_steps": 3,
@@ -112,7 +113,7 @@ def test_chains_leave_the_student_in_training() -> None:
     assert student.training
     assert all(weight.grad is None for weight in student.parameters())
     assert np.abs(chains.replicas.state.positions - before).max() > 1e-3
-    graph = chain_graph(chains, student)
+    graph = chains.graph()
     assert graph.n_structures == len(chains) == 4
     np.testing.assert_allclose(
         student.energy(graph).detach().numpy(), chains.replicas.state.energies
@@ -167,6 +168,9 @@ class Pull:
         forces[[0, 3], 2] = [51.0, 500.0]
         return np.zeros(2), forces
 
+    def graph(self, positions: np.ndarray) -> AtomGraph:
+        raise NotImplementedError
+
 
 def test_chains_blow_up_by_the_rule_of_all_replicas() -> None:
     """By heat, as with any calculator; no force is too large as long as it heats not.
@@ -191,7 +195,7 @@ def test_chains_blow_up_by_the_rule_of_all_replicas() -> None:
         ({"losses": "alone"}, "alone leaves the zero of energy open"),
         ({"losses": "twice"}, "a second loss of kind 'crmse'"),
         ({"run": {"accumulate": 2}}, "runs its chains in one process"),
-        ({"loss": {"weight": 1.0}}, "either weight or gradient_share"),
+        ({"loss": {"weight": 0.0}}, "weight"),
         ({"loss": {"temperature_K": -1.0}}, "temperature_K"),
     ],
 )

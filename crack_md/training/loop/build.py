@@ -24,12 +24,8 @@ from crack_md.models.network import Architecture, Network
 from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import build_graph
 from crack_md.training.config import Part, RunConfig, StudentConfig, TrainConfig
-from crack_md.training.crmse import (
-    ChainContrast,
-    ContrastWeight,
-    build_chains,
-    chain_graph,
-)
+from crack_md.training.crmse.chains import build_chains
+from crack_md.training.crmse.contrast import ChainContrast
 from crack_md.training.data.feed import BatchSource, FixedAtoms, FixedNumber, Sampler
 from crack_md.training.data.frames import Frames
 from crack_md.training.data.labels import OnlineLabels
@@ -239,13 +235,8 @@ def build_contrast(
     settings = config.crmse
     if settings is None:
         return None
-    share, seed = settings.gradient_share, config.run.seed
     return ChainContrast(
-        build_chains(settings, student, train.structures, seed=seed),
-        partial(chain_graph, student=student),
-        weight=None
-        if share is None
-        else ContrastWeight(share, settings.balance_every, seed=seed),
+        build_chains(settings, student, train.structures, seed=config.run.seed),
         equilibrate_steps=settings.equilibrate_steps,
     )
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from crack_md.errors import DataError
 from crack_md.training.config import RunConfig
-from crack_md.training.crmse import ChainContrast
+from crack_md.training.crmse.contrast import ChainContrast
 from crack_md.training.data.feed import BatchSource, seed_step
 from crack_md.training.data.frames import Batch, Frames
 from crack_md.training.evaluation import Evaluation, evaluate
@@ -193,10 +193,7 @@ class Trainer:
         parts = batch.parts
         if self.contrast is not None:
             with self.clock.sole("chains"):
-                parts = [
-                    self.contrast.joined(part, self.objective, self.step)
-                    for part in parts
-                ]
+                parts = [self.contrast.joined(part) for part in parts]
         self.optimizer.zero_grad(set_to_none=True)
         losses = self.gradient(parts, self.step)
         norm = self.fabric.clip_gradients(
@@ -237,7 +234,15 @@ class Trainer:
                 head=self.objective.head,
                 device=self.fabric.device,
             )
-        self._record({f"val_{k}": v for k, v in evaluation.all.as_dict().items()})
+            watched = (
+                {}
+                if self.contrast is None
+                else self.contrast.watch(
+                    self.objective, self.feed.frames, self.validation
+                )
+            )
+        values = {f"val_{k}": v for k, v in evaluation.all.as_dict().items()}
+        self._record(values | watched)
         self.watch.say(
             f"step {self.step}: validation "
             f"{evaluation.all.force_mae_meV_per_A:.1f} meV/Å, "

@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from ase import units
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from crack_md.graph import AtomGraph
@@ -102,13 +102,9 @@ class CrmseConfig(LossSection):
     kind: Literal["crmse"]
     temperature_K: float = Field(gt=0)
     """Of the data, and so of the chains; MD17's molecules are hotter than its 500 K."""
-    weight: float | None = Field(default=None, gt=0)
-    """λ; give it, or ``gradient_share``."""
-    gradient_share: float | None = Field(default=None, gt=0, le=1)
-    """λ follows from this: the norm of its gradient over that of the other losses."""
-    balance_every: int = Field(default=10, ge=1)
-    """Steps after which λ is found anew; each costs one more backward pass."""
-    chains: int = Field(default=32, ge=1)
+    weight: float = Field(gt=0)
+    """λ at the start; halved at each validation that finds it has done enough."""
+    chains: int = Field(default=64, ge=1)
     steps_per_update: int = Field(default=5, ge=1)
     """Steps of dynamics per step of training."""
     equilibrate_steps: int = Field(default=200, ge=0)
@@ -116,13 +112,7 @@ class CrmseConfig(LossSection):
     timestep_fs: float = Field(default=0.5, gt=0)
     friction_per_ps: float = Field(default=10.0, gt=0)
 
-    @model_validator(mode="after")
-    def _has_one_weight(self) -> "CrmseConfig":
-        if (self.weight is None) == (self.gradient_share is None):
-            raise ValueError("give either weight or gradient_share")
-        return self
-
     def build_terms(self, name: str, run: TrainedOn) -> list[WeightedTerm]:
         """Return the term under this name, with its weight."""
         loss = CrmseLoss(1 / (units.kB * self.temperature_K))
-        return [WeightedTerm(loss, self.weight or 0.0)]
+        return [WeightedTerm(loss, self.weight)]

@@ -1,0 +1,1 @@
+"""CRMSE in training: bounds of chains, the chains themselves, and what sets λ."""
