@@ -23,10 +23,12 @@ METATOMIC_TORCHSIM := 'metatomic-torchsim==0.1.7; python_version >= "3.12"'
 PYTHONS ?=
 # Options of benchmarks/speed.py in `make bench`.
 SPEED ?=
+# Options of benchmarks/crmse.py in `make crmse`, such as --rmd17 FOLDER.
+CRMSE ?=
 # Packages whose array shapes are checked when the tests run a second time.
 SHAPED := crack_md.graph,crack_md.neighbors,crack_md.models,crack_md.training
 
-.PHONY: help env demo test check docs release bench engines soak peers clean
+.PHONY: help env demo test check docs release bench crmse engines soak peers clean
 
 help: ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -60,6 +62,9 @@ bench: $(VENV)/.dev ## Measure speed, losses and the packaged student: hours; SP
 	$(BIN)/python benchmarks/speed.py $(SPEED)
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/packaged_student.py
+
+crmse: $(VENV)/.core ## Train ethanol of MD17 on 50 frames, post-train it, check both: minutes.
+	$(BIN)/python benchmarks/crmse.py ethanol 50 --arms plain crmse $(CRMSE)
 
 engines: $(ENGINES)/.installed ## Run the student in other engines, in .engines, beside ASE.
 	@# torch-sim takes part with make PYTHON=python3.12 engines.

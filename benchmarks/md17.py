@@ -1,11 +1,11 @@
 r"""Students of MD17 before and after CRMSE: a table and a figure of finished runs.
 
-    python benchmarks/md17.py runs/ethanol_200 runs/ethanol_200_crmse \
-        --data data/ethanol.aselmdb --reference rmd17 --molecule ethanol \\
-        --write docs/sampling.md --figure docs/images/md17_ethanol.png
+    python benchmarks/md17.py runs/md17/ethanol_* --data runs/md17/ethanol.aselmdb \
+        --reference rmd17 --molecule ethanol \
+        --write docs/crmse.md --figure docs/images/md17_ethanol.png
 
 A run is a folder of `crack-md train` with the results of `crack-md sample` inside, in
-`sampling`. docs/sampling.md has the commands that make them.
+`sampling`. benchmarks/crmse.py makes them.
 """
 
 import argparse
@@ -39,10 +39,11 @@ from crack_md.workflows.sampling.reference import ReferenceFrames, read_referenc
 
 COLUMNS = (
     "frames",
+    "seed",
     "losses",
+    "updates",
     "forces, meV/Å",
     "energies, meV",
-    "minutes",
     "⟨U⟩ of chains, eV",
     "F(φ), meV",
     "worst × floor",
@@ -75,7 +76,12 @@ class Run:
             "energies, forces" if one["kind"] == "task" else one["kind"].upper()
             for one in self.provenance["losses"]
         )
-        return f"{self.provenance['data']['n_train']} frames, {losses}"
+        again = "" if self.has_chains or not self._goes_on else ", longer"
+        return f"{self.provenance['data']['n_train']} frames, {losses}{again}"
+
+    @property
+    def _goes_on(self) -> bool:
+        return bool(self.provenance["config"]["student"].get("init_from"))
 
     @property
     def has_chains(self) -> bool:
@@ -119,10 +125,11 @@ def _row(run: Run) -> tuple[str, ...]:
     frames, losses = run.label.split(" frames, ")
     return (
         frames,
+        str(told["config"]["run"]["seed"]),
         losses,
+        f"{told['training']['steps']:,}",
         f"{run.force_mae:.1f}",
         f"{run.energy_mae:.1f}",
-        f"{told['training']['elapsed_s'] / 60:.1f}",
         "" if chain_energy is None else _spread(chain_energy),
         f"{max(torsions):.1f}" if torsions else "",
         f"{max(ratios):.1f}" if ratios else "",

@@ -29,21 +29,31 @@ def record(**changes: Any) -> dict[str, Any]:
     }
 
 
-def run_of(folder: Path, *, kinds: tuple[str, ...] = ("task",), **changes: Any) -> Run:
+def run_of(
+    folder: Path,
+    *,
+    kinds: tuple[str, ...] = ("task",),
+    start: str | None = None,
+    **changes: Any,
+) -> Run:
     provenance = {
         "losses": [{"kind": kind} for kind in kinds],
         "data": {"n_train": 200},
-        "training": {"elapsed_s": 402.0},
+        "training": {"steps": 3000},
+        "config": {"run": {"seed": 4}, "student": {"init_from": start}},
     }
     return Run(folder, provenance, 49.44, 12.34, record(**changes))
 
 
 def test_rows_hold_the_records(tmp_path: Path) -> None:
-    rows = table([run_of(tmp_path), run_of(tmp_path, kinds=("task", "crmse"))])
-    *_, one, other = rows.splitlines()
+    longer = run_of(tmp_path, start="student.pt")
+    healed = run_of(tmp_path, kinds=("task", "crmse"), start="student.pt")
+    rows = table([run_of(tmp_path), longer, healed])
+    *_, one, control, other = rows.splitlines()
+    assert "| energies, forces, longer |" in control
     assert one == (
-        "| 200 | energies, forces | 49.4 | 12.3 | 6.7 | 0.432 ± 0.179 | 31.3 | 3.5 | "
-        "0.0012 | 7 | FAIL |"
+        "| 200 | 4 | energies, forces | 3,000 | 49.4 | 12.3 | 0.432 ± 0.179 | 31.3 | "
+        "3.5 | 0.0012 | 7 | FAIL |"
     )
     assert "| energies, forces + CRMSE |" in other
 
@@ -51,7 +61,7 @@ def test_rows_hold_the_records(tmp_path: Path) -> None:
 def test_a_run_without_frames_that_count_has_gaps(tmp_path: Path) -> None:
     nothing = {"energies": [], "metrics": [], "spurious": {"fraction": None}}
     row = table([run_of(tmp_path, **nothing)]).splitlines()[-1]
-    assert "| 6.7 |  |  |  |  | 7 |" in row
+    assert "| 12.3 |  |  |  |  | 7 |" in row
 
 
 def test_figure_has_a_row_for_every_size(tmp_path: Path) -> None:

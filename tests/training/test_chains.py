@@ -1,28 +1,37 @@
 """Chains beside a training run: bounds, resuming, and what is reported."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ase import units
+from ase import Atoms, units
 from ase.build import bulk, molecule
 
 from crack_md.calculators.replicas.langevin import Langevin
+from crack_md.calculators.replicas.state import ForceBatch
+from crack_md.data.bonds import distances
 from crack_md.data.dataset import LabelledStructure
-from crack_md.errors import ConfigError
+from crack_md.data.torsions import dihedral_angles
+from crack_md.errors import ConfigError, DataError
 from crack_md.graph import AtomGraph
 from crack_md.models.force_field import EnergyScale, ModelMetadata
 from crack_md.training.config import TrainConfig, check_config
 from crack_md.training.crmse.bounds import ChainBounds
-from crack_md.training.crmse.chains import Chains, build_chains
+from crack_md.training.crmse.chains import (
+    Chains,
+    build_chains,
+    torsion_turner,
+    turned_starts,
+)
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
 from crack_md.training.losses.crmse import CrmseConfig
 from tests.factories import tiny_model
-from tests.training.factories import TINY, recipe
+from tests.training.factories import TINY, labelled, recipe, write_dataset
 from tests.training.loop.test_trainer import assert_identical, stop_after
 
 CRMSE = {
@@ -74,6 +83,55 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     for part in ("objective", "optimizer", "contrast"):
         assert_identical(one[part], other[part], part)
     assert one["contrast"]["chains"]["step_count"] == 3 + 10 * 2
+
+
+def test_the_gap_is_watched_at_every_validation(dataset: Path, tmp_path: Path) -> None:
+    tree = crmse_recipe(dataset, tmp_path / "run", validate_every=2)
+    train(config_of(tree), quiet=True)
+    watched = [one for one in RunFolder(tmp_path / "run").metrics() if "gap_meV" in one]
+    assert [one["step"] for one in watched] == [2, 4, 6, 8, 10]
+    weight = 0.1
+    for one in watched:
+        weight *= 0.5 if one["gap_meV"] > 0 else 1.0
+        assert one["crmse_weight"] == pytest.approx(weight)
+
+
+def test_chains_need_validation_frames(tmp_path: Path) -> None:
+    frames = [replace(labelled(number), split="train") for number in range(4)]
+    tree = crmse_recipe(write_dataset(tmp_path / "d.aselmdb", frames), tmp_path / "run")
+    with pytest.raises(DataError, match="has no validation frames, and a loss of kind"):
+        train(config_of(tree), quiet=True)
+
+
+def test_every_other_start_has_its_torsions_turned() -> None:
+    """The twist of H2O2 is the one torsion; a start out of bounds stays as it was."""
+    peroxide = molecule("H2O2")
+    turn = torsion_turner([peroxide])
+    assert turn is not None
+
+    def twist(atoms: Atoms) -> float:
+        return float(dihedral_angles(atoms.positions[None], ((2, 0, 1, 3),))[0, 0])
+
+    class Flat:
+        def __init__(self, errors: dict[int, str]) -> None:
+            self.errors = errors
+
+        def forces(self, positions: np.ndarray) -> ForceBatch:
+            return ForceBatch(np.zeros(4), np.zeros_like(positions), self.errors)
+
+    starts = [peroxide] * 4
+    turned = turned_starts(starts, [turn] * 4, Flat({3: "too hot"}), seed=0)
+    angles = [twist(atoms) for atoms in turned]
+    assert angles[0] == angles[2] == angles[3] == twist(peroxide)
+    assert abs(angles[1] - angles[0]) > 1
+    lengths = distances(turned[1].positions[None], np.array([[0, 1], [0, 2], [1, 3]]))
+    wanted = distances(peroxide.positions[None], np.array([[0, 1], [0, 2], [1, 3]]))
+    np.testing.assert_allclose(lengths, wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("atoms", [molecule("H2O"), bulk("Cu"), molecule("O2")])
+def test_structures_without_torsions_start_as_they_are(atoms: Atoms) -> None:
+    assert torsion_turner([atoms]) is None
 
 
 def test_chains_are_reported_beside_the_losses(dataset: Path, tmp_path: Path) -> None:

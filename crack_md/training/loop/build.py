@@ -229,14 +229,24 @@ def build_objective(
 
 
 def build_contrast(
-    config: TrainConfig, student: ForceField, train: Frames
+    config: TrainConfig, student: ForceField, data: TrainingData
 ) -> ChainContrast | None:
-    """Return the chains of the student, on its device, where a loss asks for them."""
+    """Return the chains of the student, on its device, where a loss asks for them.
+
+    Raises:
+        DataError: there are no validation frames, which tell when to stop.
+    """
     settings = config.crmse
     if settings is None:
         return None
+    if not data.validation:
+        raise DataError(
+            f"{config.data.path} has no validation frames, and a loss of kind 'crmse' "
+            "needs them: the gap between seen and unseen frames tells when it has done "
+            "enough; give some rows the split 'val', or a set with data.validation"
+        )
     return ChainContrast(
-        build_chains(settings, student, train.structures, seed=config.run.seed),
+        build_chains(settings, student, data.train, seed=config.run.seed),
         equilibrate_steps=settings.equilibrate_steps,
     )
 

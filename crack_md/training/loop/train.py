@@ -151,7 +151,7 @@ def build_trainer(
         config=config.run,
         clip_norm=options.clip_norm,
         watch=watch,
-        contrast=build_contrast(config, student, frames),
+        contrast=build_contrast(config, student, data),
     )
 
 
