@@ -59,7 +59,11 @@ def test_rows_hold_the_records(tmp_path: Path) -> None:
 
 
 def test_a_run_without_frames_that_count_has_gaps(tmp_path: Path) -> None:
-    nothing = {"energies": [], "metrics": [], "spurious": {"fraction": None}}
+    nothing: dict[str, Any] = {
+        "energies": [],
+        "metrics": [],
+        "spurious": {"fraction": None},
+    }
     row = table([run_of(tmp_path, **nothing)]).splitlines()[-1]
     assert "| 12.3 |  |  |  |  | 7 |" in row
 
