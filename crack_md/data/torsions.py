@@ -97,9 +97,7 @@ class BondGraph:
         return len(colors) >= needed
 
 
-def find_bonds(
-    numbers: Int[np.ndarray, " atom"], frames: Positions
-) -> BondGraph:
+def find_bonds(numbers: Int[np.ndarray, " atom"], frames: Positions) -> BondGraph:
     """Return the graph of the pairs whose median distance is that of a bond.
 
     Raises:

@@ -16,7 +16,7 @@ from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.replicas.langevin import Langevin
 from crack_md.calculators.replicas.replicas import Replicas
 from crack_md.data.bonds import bonded_pairs
-from crack_md.errors import StructureError
+from crack_md.errors import ConfigError, StructureError
 from crack_md.graph import padded_graph
 from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.architectures.molecular import (
@@ -365,3 +365,10 @@ def test_replicas_of_a_molecule_move_as_they_do_alone() -> None:
     np.testing.assert_allclose(
         both.state.positions[9:], alone.state.positions, atol=1e-10
     )
+
+
+def test_it_is_not_exported_as_a_function_of_edges() -> None:
+    model = model_of(ethanol())
+    edges = model.network.edges(graph_of(model, ethanol()))
+    with pytest.raises(ConfigError, match="cannot be exported or compiled as one"):
+        model.network.evaluate(edges)

@@ -30,9 +30,9 @@ from ase.data import atomic_numbers, covalent_radii
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from crack_md.errors import StructureError
+from crack_md.errors import ConfigError, StructureError
 from crack_md.graph import AtomGraph
-from crack_md.models.network import Architecture, Network, NetworkOutput
+from crack_md.models.network import Architecture, Edges, Network, NetworkOutput
 from crack_md.models.short_range import ShortRangeKind
 from crack_md.neighbors import AllNeighbors
 
@@ -282,6 +282,23 @@ class Molecular(Network):
             None,
             shared(features).unsqueeze(1),
             None if pairs is None else shared(pairs / n_atoms),
+        )
+
+    def evaluate(
+        self,
+        edges: Edges,
+        *,
+        frames: Float[Tensor, "atom slot 3 3"] | None = None,
+        recompute: bool = False,
+    ) -> NetworkOutput:
+        """Refuse to be exported as a function of edges.
+
+        Raises:
+            ConfigError: always.
+        """
+        raise ConfigError(
+            "a model of one molecule is no function of edges alone, and cannot be "
+            "exported or compiled as one; use it by its calculator or its replicas"
         )
 
     def _apart(

@@ -108,9 +108,7 @@ class StudentForces:
             ]
         )
 
-    def _placed(
-        self, chain: int, positions: Float[np.ndarray, "atom 3"]
-    ) -> Atoms:
+    def _placed(self, chain: int, positions: Float[np.ndarray, "atom 3"]) -> Atoms:
         atoms = self._structures[chain].copy()
         atoms.positions = positions
         return atoms
