@@ -58,6 +58,7 @@ def _wrap(lines: list[str], indent: int, width: int) -> list[str]:
     if len(lines) == 1:
         return lines
     words = " ".join(" ".join(line[indent:] for line in lines).split())
+    words = re.sub(r"(?<=\w)- (?=\w)", "-", words)  # a line had ended at a hyphen
     words = re.sub(r"\[[^]]*\]", lambda found: found[0].replace(" ", JOINED), words)
     room = width - indent
     layouts = [

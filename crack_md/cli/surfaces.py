@@ -130,16 +130,17 @@ def _print(entries: "tuple[StructureEntry, ...]", out: Path) -> None:
         Heading("formula", is_text=True),
         Heading("structure", is_text=True, drop=1),
         Heading("a / Å"),
-        Heading("seed", drop=2),
     ]
     made = [entry for entry in entries if entry.atoms is not None]
+    drawn = any("seed" in entry.columns for entry in made)
+    headings += [Heading("seed", drop=2)] * drawn
     rows = [
         [
             entry.name,
             entry.atoms.get_chemical_formula(mode="metal") if entry.atoms else "-",
             entry.columns["structure"],
             number(entry.columns["lattice_constant_A"], ".3f"),
-            number(entry.columns.get("seed"), "d"),
+            *[number(entry.columns.get("seed"), "d")] * drawn,
         ]
         for entry in made
     ]

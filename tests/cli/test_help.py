@@ -56,3 +56,13 @@ def test_long_words_may_stand_alone() -> None:
     address = "postgresql://user:password@host:5432/name"
     text = f"  --db <str>  A server:\n              {address}."
     assert tidy_help(text, width=60) == text
+
+
+def test_words_that_a_line_end_had_cut_at_a_hyphen_are_whole() -> None:
+    text = (
+        "  --solvation <str>  Water. [default: calle-\n"
+        "                     vallejo-2015]"
+    )
+    assert " ".join(tidy_help(text, width=60).split()).endswith(
+        "[default: calle-vallejo-2015]"
+    )

@@ -12,6 +12,7 @@ def test_slabs_of_alloys_that_screen_takes_as_they_are(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "4 slabs written to" in done.stdout
     assert "Pt3Ni(111) Pt skin" in done.stdout
+    assert "seed" not in done.stdout  # nothing was drawn
     assert len(connect(path)) == 4
     again = crack_md("surfaces", *options, "--out", path)
     assert again.returncode == 2
