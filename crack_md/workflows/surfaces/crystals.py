@@ -156,12 +156,18 @@ def _check(
         raise ConfigError("--compositions is about --structures random: add it there")
     for text in compositions:
         try:
-            counted = set(Formula(text).count())
+            counts = Formula(text).count()
+            counted = set(counts)
         except ValueError as error:
             raise ConfigError(
                 f"--compositions: cannot read '{text}'; expected a formula such as "
                 "Pt3Ni or Pt50Ni30Co20"
             ) from error
+        if not counts or not all(counts.values()):
+            raise ConfigError(
+                f"--compositions: '{text}' has no atom of some element; expected a "
+                "formula such as Pt3Ni or Pt50Ni30Co20"
+            )
         if not counted <= set(elements):
             other = ", ".join(sorted(counted - set(elements)))
             raise ConfigError(

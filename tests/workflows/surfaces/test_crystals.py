@@ -85,6 +85,7 @@ def test_a_share_of_no_atom_is_refused() -> None:
         (["Pt", "Ni"], ["L12"], ["Pt3Ni"], "add it there"),
         (["Pt", "Ni"], ["random"], ["Pt3Cu"], "Pt3Cu holds Cu"),
         (["Pt", "Ni"], ["random"], ["Pt!"], "cannot read 'Pt!'"),
+        (["Pt", "Ni"], ["random"], ["Pt0Ni"], "'Pt0Ni' has no atom of some element"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
