@@ -101,6 +101,12 @@ def write_inputs(
     gases = sorted({gas for _, atoms in wanted for gas in _gases_of(atoms)})
     wanted += [(Calculation(f"gas/{g}", "gas", g), _gas(g)) for g in gases]
     new = list(_unknown(wanted, known))
+    for calculation, _ in new:
+        if (folder / calculation.folder).exists():
+            raise DataError(
+                f"'{folder / calculation.folder}' is there, and {MANIFEST} does not "
+                "name it; move it away, so that nothing of yours is overwritten"
+            )
     try:
         for calculation, atoms in new:
             path = folder / calculation.folder

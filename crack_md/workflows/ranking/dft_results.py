@@ -147,8 +147,13 @@ class _Results:
 
     def finished(self, calculation: Calculation) -> _Finished:
         path, form = next(self._files(calculation))
-        start = ase.io.read(self.folder / calculation.folder / START)
-        assert isinstance(start, Atoms)
+        try:
+            at = self.folder / calculation.folder / START
+            start = ase.io.read(at, format="traj")
+            assert isinstance(start, Atoms)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise _UnusableError(f"cannot read '{at}': {reason}") from error
         try:
             end = ase.io.read(path, index=-1, format=form)
             assert isinstance(end, Atoms)

@@ -386,6 +386,10 @@ def relax_fcc_constant(symbol: str, calculator: BaseCalculator) -> float:
     )
 
 
+MOST_STEPS = 8
+"""Of a search for a lattice constant, each up to 8 % wide at first."""
+
+
 def best_constant(
     build: Callable[[float], Atoms], expected: float, calculator: BaseCalculator
 ) -> float:
@@ -393,8 +397,11 @@ def best_constant(
 
     Args:
         build: makes the crystal from its lattice constant.
-        expected: where to begin, Å; not farther off than some 8 %.
+        expected: where to begin, Å.
         calculator: of energies.
+
+    Raises:
+        StructureError: the energy still falls where the search has to end.
     """
 
     def energy(constant: float) -> float:
@@ -402,13 +409,24 @@ def best_constant(
         crystal.calc = calculator
         return float(crystal.get_potential_energy())
 
-    best = expected
+    best, is_inside = expected, False
     for width in (0.04, 0.01, 0.002):
-        constants = best * (1.0 + width * np.array([-1.0, 0.0, 1.0]))
-        curve = np.polyfit(constants - best, [energy(a) for a in constants], 2)
-        # A parabola turned upside down, or a minimum far outside, is not trusted.
-        downhill = -curve[1] / (2 * curve[0]) if curve[0] > 0 else -np.sign(curve[1])
-        best += float(np.clip(downhill, -2 * width * best, 2 * width * best))
+        for _ in range(MOST_STEPS):
+            constants = best * (1.0 + width * np.array([-1.0, 0.0, 1.0]))
+            curve = np.polyfit(constants - best, [energy(a) for a in constants], 2)
+            # A parabola turned upside down, or a minimum far outside, is not trusted.
+            most = 2 * width * best
+            fall = -np.sign(curve[1]) * most
+            downhill = -curve[1] / (2 * curve[0]) if curve[0] > 0 else fall
+            best += float(np.clip(downhill, -most, most))
+            is_inside = abs(downhill) < most
+            if is_inside:
+                break
+    if not is_inside:
+        raise StructureError(
+            f"no lattice constant of lowest energy near {expected:.2f} Å: the energy "
+            f"still falls at {best:.2f} Å; the model may not know such a crystal"
+        )
     return best
 
 

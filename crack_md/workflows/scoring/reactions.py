@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import ase.io
+import numpy as np
 from ase import Atoms
 
 from crack_md.errors import DataError
@@ -62,9 +63,11 @@ def read_reactions(path: Path) -> tuple[tuple[Reaction, ...], dict[str, str]]:
             text = " ".join(str(error).split())[:200]
             failed[name] = f"cannot be read: {type(error).__name__}: {text}"
     if not found:
+        first = "".join(f"; {name}: {why}" for name, why in list(failed.items())[:1])
         raise DataError(
             f"'{path}' holds no adsorption reactions as CatBench writes them; expected "
             "{name: {raw: {star, ...star, ...gas}, ref_ads_eng, adsorbate_indices}}"
+            f"{first}"
         )
     return tuple(found), failed
 
@@ -77,7 +80,9 @@ def _reaction(
     if len(covered) != 1:
         raise ValueError(f"{len(covered)} structures with an adsorbate; expected one")
     gases = [key for key in raw if GAS in key]
-    return Reaction(
+    if other := set(raw) - {CLEAN, *covered, *gases}:
+        raise ValueError(f"{', '.join(sorted(other))}: neither ...star nor ...gas")
+    reaction = Reaction(
         name,
         covered[0].removesuffix(CLEAN),
         _structure(raw[CLEAN], shared),
@@ -91,6 +96,20 @@ def _reaction(
         },
         float(entry["ref_ads_eng"]),
     )
+    _check(reaction)
+    return reaction
+
+
+def _check(reaction: Reaction) -> None:
+    """Refuse what would score as a number and be none."""
+    if not np.isfinite([reaction.dft_eV, *reaction.stoichiometry.values()]).all():
+        raise ValueError("ref_ads_eng and stoi must be finite numbers")
+    places, n_atoms = reaction.adsorbed, len(reaction.covered)
+    if not places or min(places) < 0 or max(places) >= n_atoms:
+        raise ValueError(
+            f"adsorbate_indices {list(places)} name no atoms of {n_atoms}; expected "
+            f"some from 0 to {n_atoms - 1}"
+        )
 
 
 def _structure(stored: Mapping[str, Any], shared: Mapping[str, str]) -> Atoms:

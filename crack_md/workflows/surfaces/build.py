@@ -193,9 +193,9 @@ def relax_bulk(
         cell=crystal.atoms.cell,
         pbc=crystal.atoms.pbc,
     )
-    from_file = crystal.structure == "bulk" or len(crystal.sites) > 1
     if model.energy_reference != "total":
-        kept = "as the file has it" if from_file else "Vegard's mean of measured metals"
+        mean = "Vegard's mean of measured metals"
+        kept = "as the file has it" if crystal.is_from_file else mean
         return RelaxedBulk(bare, f"{kept}, for this model gives no energy of a bulk")
     if "stress" not in calculator.implemented_properties:
         return _vegard_of_model(crystal, bare, calculator)

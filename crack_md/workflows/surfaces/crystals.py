@@ -46,6 +46,8 @@ class Crystal:
     """One slab for each: as it is cut (None), or under a skin of that element."""
     is_cubic: bool = True
     """Whether the cell keeps its shape when it relaxes."""
+    is_from_file: bool = False
+    """Whether the cell is that of a file, and not Vegard's mean."""
 
     @property
     def elements(self) -> set[str]:
@@ -156,12 +158,18 @@ def _check(
         raise ConfigError("--compositions is about --structures random: add it there")
     for text in compositions:
         try:
-            counted = set(Formula(text).count())
+            counts = Formula(text).count()
+            counted = set(counts)
         except ValueError as error:
             raise ConfigError(
                 f"--compositions: cannot read '{text}'; expected a formula such as "
                 "Pt3Ni or Pt50Ni30Co20"
             ) from error
+        if not counts or not all(counts.values()):
+            raise ConfigError(
+                f"--compositions: '{text}' has no atom of some element; expected a "
+                "formula such as Pt3Ni or Pt50Ni30Co20"
+            )
         if not counted <= set(elements):
             other = ", ".join(sorted(counted - set(elements)))
             raise ConfigError(
@@ -204,7 +212,9 @@ def _of_entry(entry: StructureEntry) -> Crystal | StructureEntry:
     if entry.average is None:
         if entry.atoms is None:
             return entry
-        return Crystal(entry.name, "bulk", entry.atoms, is_cubic=False)
+        return Crystal(
+            entry.name, "bulk", entry.atoms, is_cubic=False, is_from_file=True
+        )
     atoms = entry.average.copy()
     table, kinds = atoms.info["occupancy"], atoms.arrays["spacegroup_kinds"]
     free = [symbol for symbol in PLACEHOLDERS if symbol not in set(atoms.symbols)]
@@ -220,7 +230,7 @@ def _of_entry(entry: StructureEntry) -> Crystal | StructureEntry:
         placeholder = free[len(sites)]
         atoms.symbols[members] = placeholder
         sites[placeholder] = dict(shares)
-    return Crystal(entry.name, "random", atoms, sites)
+    return Crystal(entry.name, "random", atoms, sites, is_from_file=True)
 
 
 def _are_shares(shares: Mapping[str, object]) -> bool:

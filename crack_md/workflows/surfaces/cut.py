@@ -203,6 +203,8 @@ def _bezout(a: int, b: int) -> tuple[int, int, int]:
 SYMMETRY_TOLERANCE_A = 0.01
 SAME_PLACE = 0.02
 """Spacings of the plane: nearer layers are the same layer."""
+MOST_ATOMS = 20_000
+"""Of a slab: larger ones come from a slip of the keyboard, and end in no memory."""
 MARGIN_A = 6.0
 """Piled up beyond what is needed: layers at the ends may be incomplete."""
 
@@ -259,6 +261,7 @@ def _cut(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Structure
         )
     normal, axes = plane_normal(bulk.cell.array, plane)
     crystal = primitive_cell(_bare(bulk))
+    _check_size(crystal, settings)
     indices = integer_indices(crystal.cell.array, normal)
     sides = _distinct_sides(crystal, indices, settings.thickness_A)
     # The densest top layer first, of these the farthest from the next: without
@@ -279,6 +282,23 @@ def _cut(bulk: Atoms, plane: Plane, settings: CutSettings) -> Iterator[Structure
             yield StructureEntry(shown, slab, notes=(*notes, left_out))
             return
         yield StructureEntry(shown, slab, notes=notes)
+
+
+def _check_size(crystal: Atoms, settings: CutSettings) -> None:
+    """Refuse slabs that would not fit into memory, before they are piled up.
+
+    Raises:
+        SlabError: thickness times width squared holds too many atoms.
+    """
+    volume = settings.thickness_A * settings.width_A**2
+    expected = volume * len(crystal) / crystal.get_volume()
+    if expected > MOST_ATOMS:
+        raise SlabError(
+            "not_cut",
+            f"a slab {settings.thickness_A:g} Å thick and {settings.width_A:g} Å wide "
+            f"has some {expected:.2g} atoms; expected {MOST_ATOMS} at most: lower "
+            "--thickness or --width",
+        )
 
 
 def _bare(bulk: Atoms) -> Atoms:

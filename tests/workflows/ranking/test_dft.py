@@ -107,6 +107,33 @@ def test_what_is_there_is_never_written_over(
         write_inputs(screening, [first], "gpaw", tmp_path)
 
 
+def test_folders_are_not_written_over_where_the_manifest_is_lost(
+    screening: SavedScreening, tmp_path: Path
+) -> None:
+    slab = screening.candidates[0].slab
+    written = write_inputs(screening, [slab], "vasp", tmp_path)
+    incar = tmp_path / written.new[0].folder / "INCAR"
+    incar.write_text("mine")
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(DataError, match=r"manifest\.json does not name it"):
+        write_inputs(screening, [slab], "vasp", tmp_path)
+    assert incar.read_text() == "mine"
+
+
+def test_a_lost_start_leaves_out_one_calculation(
+    screening: SavedScreening, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    slabs = [candidate.slab for candidate in screening.candidates]
+    written = write_inputs(screening, slabs, "gpaw", tmp_path)
+    for calculation in written.new:
+        finish(tmp_path, calculation, "relaxed.traj")
+    lost = next(c for c in written.new if c.role == "adsorbed")
+    (tmp_path / lost.folder / "start.traj").unlink()
+    values = read_dft_values(tmp_path, screening)
+    assert lost.name not in {value.slab for value in values}
+    assert f"left out: {lost.folder}: cannot read" in caplog.text
+
+
 def test_a_folder_of_other_things_is_refused(
     screening: SavedScreening, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from ase.constraints import FixAtoms
 from crack_md.errors import ConfigError, StructureError
 from crack_md.workflows.relax.relax import (
     RelaxSettings,
+    best_constant,
     is_settled,
     optimizer_named,
     relax_atoms,
@@ -214,6 +215,27 @@ def test_lattice_constant_is_where_the_stress_vanishes(metal: str) -> None:
     crystal = bulk(metal, "fcc", a=constant)
     crystal.calc = EMT()
     assert np.abs(crystal.get_stress()).max() < 2e-4
+
+
+def test_lattice_constant_is_found_from_far_off() -> None:
+    constant = relax_fcc_constant("Cu", EMT())
+    for factor in (0.8, 1.2):
+        found = best_constant(
+            lambda a: bulk("Cu", "fcc", a=a), factor * constant, EMT()
+        )
+        assert found == pytest.approx(constant, abs=1e-4)
+
+
+def test_lattice_without_a_lowest_energy_is_refused() -> None:
+    class Repelled(Calculator):
+        implemented_properties = ("energy",)
+
+        def calculate(self, atoms=None, properties=None, system_changes=all_changes):  # type: ignore[no-untyped-def]
+            super().calculate(atoms, properties, system_changes)
+            self.results = {"energy": -float(atoms.cell.volume)}
+
+    with pytest.raises(StructureError, match="no lattice constant of lowest energy"):
+        relax_fcc_constant("Cu", Repelled())
 
 
 def stepped(vacuum: float = 6.0) -> Atoms:

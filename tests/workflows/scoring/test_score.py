@@ -214,3 +214,32 @@ def test_a_stopped_run_goes_on(tmp_path: Path) -> None:
     assert (out / "scores.csv").read_text().startswith("reaction,adsorbate,category")
     with pytest.raises(DataError, match="other settings: repeats 1"):
         score(path, EMT(), out=out, repeats=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ref_ads_eng": float("nan")}, "must be finite"),
+        ({"adsorbate_indices": []}, "name no atoms of 4"),
+        ({"adsorbate_indices": [-1]}, "name no atoms of 4"),
+        ({"adsorbate_indices": [4]}, "name no atoms of 4"),
+    ],
+)
+def test_numbers_that_would_spoil_a_score_are_refused(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    write_reactions({"Cu-O": reaction()}, tmp_path / "one.json")
+    told = json.loads((tmp_path / "one.json").read_text())
+    told["Cu-O"] |= change
+    (tmp_path / "one.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match=message):
+        read_reactions(tmp_path / "one.json")
+
+
+def test_a_part_of_unknown_kind_is_not_left_out_of_the_sum(tmp_path: Path) -> None:
+    write_reactions({"Cu-O": reaction()}, tmp_path / "one.json")
+    told = json.loads((tmp_path / "one.json").read_text())
+    told["Cu-O"]["raw"]["H2O"] = told["Cu-O"]["raw"].pop("H2Ogas")
+    (tmp_path / "one.json").write_text(json.dumps(told))
+    with pytest.raises(DataError, match="H2O: neither"):
+        read_reactions(tmp_path / "one.json")

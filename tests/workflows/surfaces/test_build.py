@@ -126,6 +126,8 @@ def test_an_adsorption_energy_model_keeps_vegard_and_says_so() -> None:
     bulk = relax_bulk(crystal, EMT(), model)
     assert bulk.edge == pytest.approx((3.61 + 4.08) / 2)
     assert bulk.source.startswith("Vegard's mean of measured metals")
+    read = relax_bulk(replace(crystal, is_from_file=True), EMT(), model)
+    assert read.source.startswith("as the file has it")
 
 
 def test_the_database_names_slabs_and_says_what_they_are(tmp_path: Path) -> None:

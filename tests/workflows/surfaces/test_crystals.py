@@ -85,6 +85,7 @@ def test_a_share_of_no_atom_is_refused() -> None:
         (["Pt", "Ni"], ["L12"], ["Pt3Ni"], "add it there"),
         (["Pt", "Ni"], ["random"], ["Pt3Cu"], "Pt3Cu holds Cu"),
         (["Pt", "Ni"], ["random"], ["Pt!"], "cannot read 'Pt!'"),
+        (["Pt", "Ni"], ["random"], ["Pt0Ni"], "'Pt0Ni' has no atom of some element"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -108,6 +109,7 @@ def test_partial_occupancies_become_shares_of_their_sites(tmp_path: Path) -> Non
     sites = "Pt1 Pt 1.0 0 0 0\nPt2 Pt 0.6 0 .5 .5\nNi2 Ni 0.3 0 .5 .5\n"
     (crystal,) = read_crystals(write_cif(tmp_path / "x.cif", sites))
     assert isinstance(crystal, Crystal)
+    assert crystal.is_from_file
     assert dict(crystal.sites) == {"He": {"Pt": 0.6, "Ni": 0.3}}
     assert Counter(crystal.atoms.symbols) == {"Pt": 1, "He": 3}
     drawn = crystal.draw(crystal.atoms.repeat((5, 2, 1)), np.random.default_rng(0))

@@ -280,3 +280,11 @@ def test_cells_along_planes(indices: tuple[int, int, int]) -> None:
     rows = cell_along(np.array(indices))
     assert (rows @ np.array(indices)).tolist() == [0, 0, 1]
     assert round(np.linalg.det(rows)) == 1
+
+
+@pytest.mark.parametrize("size", [{"thickness_A": 1e9}, {"width_A": 1e5}])
+def test_slabs_that_fit_no_memory_become_a_row(size: dict[str, float]) -> None:
+    settings = CutSettings(parse_planes("111"), **size)
+    (row,) = cut_entries([StructureEntry("Pt", bulk("Pt"))], settings)
+    assert (row.atoms, row.status) == (None, "not_cut")
+    assert "lower --thickness or --width" in row.error
