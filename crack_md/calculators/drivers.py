@@ -20,7 +20,7 @@ from crack_md.calculators.batched import Trajectory
 from crack_md.calculators.crack import CrackCalculator
 from crack_md.errors import ConfigError, MissingDependencyError, StructureError
 from crack_md.models.force_field import ForceField
-from crack_md.neighbors import StrictNeighbors
+from crack_md.neighbors import AllNeighbors, StrictNeighbors
 
 
 class Answer(NamedTuple):
@@ -46,6 +46,8 @@ def check_sum_over_atoms(model: ForceField, host: str) -> None:
             f"it keeps the {model.rule.count} nearest neighbors, where {host} gives "
             "all inside a cutoff"
         )
+    if isinstance(model.rule, AllNeighbors):
+        reasons.append("it is made for one molecule, whose pairs have no cutoff")
     if model.metadata.energy_reference != "total":
         reasons.append("it predicts adsorption energies, not total ones")
     if model.forces != "gradient":

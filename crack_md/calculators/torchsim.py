@@ -57,6 +57,7 @@ class CrackModel(ModelInterface):  # type: ignore[misc]  # mypy knows no extras
         self.calculator = model
         (self.model,) = model.models
         check_sum_over_atoms(self.model, "torch-sim")
+        self._cutoff = self.model.network.config.cutoff
         self._device, self._dtype = model.device, torch.float64
         self._compute_stress = self._compute_forces = True
         self._memory_scales_with = "n_edges"
@@ -70,7 +71,7 @@ class CrackModel(ModelInterface):  # type: ignore[misc]  # mypy knows no extras
             StructureError: the model cannot be applied to one of its structures.
         """
         self._check_elements(state)
-        graph = graph_of_state(state, self.model.rule.cutoff, self.model.dtype)
+        graph = graph_of_state(state, self._cutoff, self.model.dtype)
         prediction = self.calculator.engines[0](graph, stress=True)
         self._near.distances(graph, state.n_atoms_per_system.tolist())
         assert prediction.stress is not None, "forces are a gradient"

@@ -119,7 +119,7 @@ def test_structure_files_need_no_recipe(run, tmp_path):
             ("label", "cu.traj", "--out", "cu.traj/t.db", "--teacher", "emt"),
             "cannot create the folder cu.traj",
         ),
-        (("label", "fe.traj", "--out", "t.db", "--teacher", "emt"), "Fe, which the"),
+        (("label", "fe.traj", "--out", "t.db", "--teacher", "emt"), "does not know Fe"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(

@@ -11,6 +11,7 @@ from ase.build import bulk, molecule
 from scipy.spatial.transform import Rotation
 
 from crack_md.calculators.crack import CrackCalculator
+from crack_md.calculators.drivers import check_sum_over_atoms
 from crack_md.calculators.engine import EagerEngine
 from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.replicas.langevin import Langevin
@@ -372,3 +373,8 @@ def test_it_is_not_exported_as_a_function_of_edges() -> None:
     edges = model.network.edges(graph_of(model, ethanol()))
     with pytest.raises(ConfigError, match="cannot be exported or compiled as one"):
         model.network.evaluate(edges)
+
+
+def test_engines_that_look_for_neighbors_refuse_it() -> None:
+    with pytest.raises(ConfigError, match="made for one molecule, whose pairs have no"):
+        check_sum_over_atoms(model_of(ethanol()), "torch-sim")

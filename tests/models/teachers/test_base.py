@@ -152,7 +152,9 @@ def test_atomic_energies_that_do_not_add_up_are_none(part, there):
 
 
 def test_unknown_elements_are_named():
-    with pytest.raises(TeacherError, match="contains Fe, Zn, which the teacher emt"):
+    with pytest.raises(
+        TeacherError, match="teacher emt does not know Fe, Zn, which CuFeZn"
+    ):
         load_teacher("emt").predict([Atoms("FeZnCu", np.eye(3) * 3)])
 
 

@@ -67,5 +67,5 @@ def test_a_checkpoint_is_a_teacher(tmp_path):
     assert by_path.name == "student"
     assert by_path.has_features
     assert by_path.energy_reference == "total"
-    with pytest.raises(TeacherError, match="contains Fe"):
+    with pytest.raises(TeacherError, match="does not know Fe, which Fe holds"):
         by_path.predict([bulk("Fe")])
