@@ -84,21 +84,23 @@ def _screening_table(
         "slab": Heading("slab", is_text=True),
         "final_site": Heading("site", is_text=True),
     }
+    # stability was asked for: where room is short, it stays and energies go
+    with_stability = "stability" in settings
     for name in (first, *others):
         is_other = name != first
         energy = energy_column(name, scale=scale)
-        headings[energy] = Heading(f"ΔE({name}*) / eV", drop=3 if is_other else 2)
-        drop = int(is_other) * (2 if "stability" in settings else 1)
+        headings[energy] = Heading(f"ΔE({name}*) / eV", drop=7 if is_other else 6)
+        drop = int(is_other) + 4 * with_stability
         headings[f"dG_{name}_eV"] = Heading(f"ΔG({name}*) / eV", drop=drop)
     headings |= {
         "U_L_V": Heading("U_L / V"),
-        "U_L_by": Heading("± c, s, m / V", drop=5),
-        f"dE_{first}_vs_Pt111_eV": Heading("vs Pt(111) / eV", drop=4),
+        "U_L_by": Heading("± c, s, m / V", drop=9),
+        f"dE_{first}_vs_Pt111_eV": Heading("vs Pt(111) / eV", drop=8),
     }
-    if "stability" in settings:
+    if with_stability:
         headings |= {
-            "formation_eV_per_atom": Heading("E_f / eV per atom", drop=2),
-            "segregation": Heading(f"up (with {first}*) / eV", is_text=True, drop=1),
+            "formation_eV_per_atom": Heading("E_f / eV per atom", drop=3),
+            "segregation": Heading(f"up (with {first}*) / eV", is_text=True, drop=2),
             "dissolution": Heading("dissolves / V", is_text=True, drop=1),
         }
     rows = [
@@ -206,12 +208,13 @@ def explanation(ranking: Ranking) -> list[str]:
 
 def _correction(found: Calibration) -> str:
     """Return a correction with what leaving one value out says about it."""
+    offset = f"{'-' if found.offset < 0 else '+'} {abs(found.offset):.3f}"
     if found.kind == "none":
         law = "none, errors measured"
     elif found.kind == "offset":
-        law = f"E = x {found.offset:+.3f} eV"
+        law = f"E = x {offset} eV"
     else:
-        law = f"E = {found.slope:.3f} x {found.offset:+.3f} eV"
+        law = f"E = {found.slope:.3f} x {offset} eV"
     text = f"{law}, from {found.n} value{'s' if found.n > 1 else ''}"
     if found.left_out is None:
         return text + "; too few to check it, the scatter is assumed"

@@ -97,7 +97,7 @@ def test_dft_values_correct_and_the_report_is_renewed(
     dft = write_csv(tmp_path / "dft.csv", rows)
     code, out, _ = crack("rank", folder, "--calibrate", dft)
     assert code == 0
-    assert "O* corrected by DFT: E = x -0.300 eV, from 2 values" in " ".join(
+    assert "O* corrected by DFT: E = x - 0.300 eV, from 2 values" in " ".join(
         out.split()
     )
     assert "† by DFT" in out
