@@ -77,10 +77,10 @@ class ShortRange(ExactConstants):
 
     def energies(
         self,
-        lengths: Float[Tensor, " pair"],
+        lengths: Float[Tensor, "*batch pair"],
         first: Int[Tensor, " pair"],
         second: Int[Tensor, " pair"],
-    ) -> Float[Tensor, " pair"]:
+    ) -> Float[Tensor, "*batch pair"]:
         """Return V in eV of pairs at distances in Å with these atomic numbers."""
         powers = self.powers.index_select(0, first) + self.powers.index_select(
             0, second
@@ -93,10 +93,10 @@ class ShortRange(ExactConstants):
 
     def seen(
         self,
-        lengths: Float[Tensor, " pair"],
+        lengths: Float[Tensor, "*batch pair"],
         first: Int[Tensor, " pair"],
         second: Int[Tensor, " pair"],
-    ) -> Float[Tensor, " pair"]:
+    ) -> Float[Tensor, "*batch pair"]:
         """Return the lengths that a network may see: never short ones.
 
         From b on they are right. Below, their slope falls as 10t³ − 15t⁴ + 6t⁵ from 1
@@ -110,6 +110,6 @@ class ShortRange(ExactConstants):
         return torch.where(lengths < outer, near, lengths)
 
 
-def switch_off(x: Float[Tensor, " pair"]) -> Float[Tensor, " pair"]:
+def switch_off(x: Float[Tensor, "*batch pair"]) -> Float[Tensor, "*batch pair"]:
     """Return u: 1 at 0, then falling, 0 with two vanishing derivatives from 1 on."""
     return polynomial_envelope(x, 1.0, SWITCH_POWER)

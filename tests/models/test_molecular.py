@@ -219,6 +219,7 @@ def test_molecules_of_a_batch_do_not_see_each_other() -> None:
     assert features.shape == (18, 1, 8)
 
 
+@pytest.mark.slow
 def test_compiled_code_takes_padded_graphs() -> None:
     atoms = ethanol()
     model = model_of(atoms)
@@ -312,7 +313,11 @@ def test_a_graph_of_something_else_is_one_line() -> None:
         ({"bonds": "0-1 0-3"}, "not i-j with i < j < 3, the number of atoms"),
         ({"bonds": "0:1"}, "bonds is '0:1'; expected '0-1 0-2 ...'"),
         ({"num_layers": 0}, "num_layers is 0; expected 1 to 8"),
-        ({"forces": "direct"}, "expected one of 'gradient'"),
+        pytest.param(
+            {"forces": "direct"},
+            "expected one of 'gradient'",
+            marks=pytest.mark.wrong_types,
+        ),
     ],
 )
 def test_choices_that_make_no_network(changes: dict[str, object], message: str) -> None:

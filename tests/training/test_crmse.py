@@ -119,12 +119,14 @@ class Placed:
             return batch_at(self.positions[frames.numpy()])
 
 
+@pytest.mark.wrong_types
 def test_gap_is_the_difference_of_mean_errors() -> None:
     train_, validation = Placed(-1.0, -0.9, 1.0), Placed(-1.1, 0.9, 1.2, 0.8)
     gap = energy_gap(Shifted(0.4), train_, validation)  # type: ignore[arg-type]
     assert gap == pytest.approx(0.4 * 3 / 4 - 0.4 / 3)
 
 
+@pytest.mark.wrong_types
 @pytest.mark.parametrize(("shift", "weight"), [(0.4, 0.5), (-0.4, 1.0)])
 def test_a_gap_above_zero_halves_the_weight(shift: float, weight: float) -> None:
     well = Shifted(shift)
