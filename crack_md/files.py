@@ -238,8 +238,8 @@ def read_json(path: Path, *, may_miss: bool = False) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"cannot read '{path}': {error}; it is damaged: remove it, or give "
-            "another --out"
+            f"cannot read '{path}': {error}; it is damaged: move it away, or use "
+            "another folder"
         ) from error
 
 

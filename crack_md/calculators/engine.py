@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import ase
+import numpy as np
 import torch
 
 from crack_md.graph import AtomGraph, padded_graph
@@ -57,6 +59,8 @@ BATCH_WASTE = 2
 """A batch takes a known shape up to so many times its size: compiling takes longer."""
 MAX_SHAPES = 64
 """Beyond these PyTorch refuses to compile; its own limit is 8."""
+SPACING = 0.55
+"""Of atoms in crystals to compare on, in cutoffs: some 40 neighbors."""
 RATTLE_A = 0.01
 """How far atoms are moved for the check: ideal structures have no forces to compare."""
 
@@ -269,6 +273,25 @@ def rattled(graph: AtomGraph) -> AtomGraph:
     return graph._replace(
         positions=graph.positions + RATTLE_A * moved.to(graph.positions)
     )
+
+
+def rattled_crystals(model: ForceField) -> list[ase.Atoms]:
+    """Return small crystals of a model's elements, to compare compiled code on.
+
+    Of two sizes, in skew cells, periodic in two and in three directions: rows of their
+    neighbor tables differ.
+    """
+    elements = model.metadata.elements
+    spacing = SPACING * model.network.config.cutoff
+    crystals = []
+    for repeat, periodic in (((2, 3, 5), (True, True, False)), ((3, 2, 2), True)):
+        cell = spacing * np.array([[1, 0, 0], [0.1, 1, 0], [0.05, -0.1, 1]])
+        atoms = ase.Atoms("X", cell=cell, pbc=True) * repeat
+        atoms.numbers = np.resize(elements, len(atoms))
+        atoms.pbc = periodic
+        atoms.rattle(0.05 * spacing, seed=len(atoms))
+        crystals.append(atoms)
+    return crystals
 
 
 def brief(error: Exception) -> str:

@@ -23,7 +23,7 @@ from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from crack_md.calculators.crack import DTYPES
 from crack_md.calculators.drivers import check_sum_over_atoms
-from crack_md.calculators.engine import AGREEMENT
+from crack_md.calculators.engine import AGREEMENT, rattled_crystals
 from crack_md.errors import ConfigError, CrackError, MissingDependencyError
 from crack_md.files import write_atomically
 from crack_md.models.checkpoint import load_model
@@ -47,9 +47,6 @@ except ImportError as error:
     raise MissingDependencyError.of(
         "metatomic-torch", extra="metatomic", purpose="an export for metatomic"
     ) from error
-
-SPACING = 0.55
-"""Of atoms in structures for tracing and checking, in cutoffs: some 40 neighbors."""
 
 
 def export(
@@ -289,21 +286,9 @@ def _description(model: ForceField) -> ModelMetadata:
 
 
 def sample_structures(model: ForceField) -> list[ase.Atoms]:
-    """Return rattled crystals of the model's elements, and an atom alone.
-
-    Of several sizes, in skew cells that are periodic in three and in two directions.
-    """
-    elements = model.metadata.elements
-    spacing = SPACING * model.network.config.cutoff
-    structures = [ase.Atoms(chemical_symbols[elements[0]])]
-    for repeat, periodic in (((3, 2, 2), True), ((2, 3, 5), (True, True, False))):
-        cell = spacing * np.array([[1, 0, 0], [0.1, 1, 0], [0.05, -0.1, 1]])
-        atoms = ase.Atoms("X", cell=cell, pbc=True) * repeat
-        atoms.numbers = np.resize(elements, len(atoms))
-        atoms.pbc = periodic
-        atoms.rattle(0.05 * spacing, seed=len(atoms))
-        structures.insert(0, atoms)
-    return structures
+    """Return rattled crystals of the model's elements, and an atom alone."""
+    alone = ase.Atoms(chemical_symbols[model.metadata.elements[0]])
+    return [*rattled_crystals(model), alone]
 
 
 def largest_difference(

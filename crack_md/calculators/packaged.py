@@ -12,8 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import ase
-import numpy as np
 import torch
 from filelock import FileLock
 from torch import Tensor
@@ -26,6 +24,7 @@ from crack_md.calculators.engine import (
     keep_freed_memory,
     quiet,
     rattled,
+    rattled_crystals,
 )
 from crack_md.calculators.packages import (
     PREFIX,
@@ -47,8 +46,6 @@ from crack_md.neighbors import build_graph
 
 log = logging.getLogger(__name__)
 
-SPACING = 0.55
-"""Of atoms in the structures of the check, in cutoffs: some 40 neighbors."""
 INLINED = 10
 """Operations that are carried out again in every loop rather than stored (30 in
 PyTorch): radial functions are cheaper to store."""
@@ -99,7 +96,10 @@ def build_package(model: ForceField, path: Path) -> Package:
         CrackError: the compiler fails, or its code differs from the model.
     """
     begin = time.perf_counter()
-    graphs = sample_graphs(model)
+    graphs = [
+        build_graph(atoms, model.rule, dtype=model.dtype)
+        for atoms in rattled_crystals(model)
+    ]
     with quiet(), tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / path.name
         try:
@@ -116,24 +116,6 @@ def build_package(model: ForceField, path: Path) -> Package:
         write_atomically(path, file.read_bytes())
     log.info("compiled for any structure in %.1f s", time.perf_counter() - begin)
     return package
-
-
-def sample_graphs(model: ForceField) -> list[AtomGraph]:
-    """Return rattled crystals of the model's elements, of several sizes.
-
-    Skew, and periodic in two or in three directions: rows of their tables differ.
-    """
-    elements = model.metadata.elements
-    spacing = SPACING * model.network.config.cutoff
-    graphs = []
-    for repeat, periodic in (((2, 3, 5), (True, True, False)), ((3, 2, 2), True)):
-        cell = spacing * np.array([[1, 0, 0], [0.1, 1, 0], [0.05, -0.1, 1]])
-        atoms = ase.Atoms("X", cell=cell, pbc=True) * repeat
-        atoms.numbers = np.resize(elements, len(atoms))
-        atoms.pbc = periodic
-        atoms.rattle(0.05 * spacing, seed=len(atoms))
-        graphs.append(build_graph(atoms, model.rule, dtype=model.dtype))
-    return graphs
 
 
 def _compile(model: ForceField, graph: AtomGraph, path: Path) -> None:

@@ -15,8 +15,8 @@ import torch
 
 from crack_md import CrackCalculator
 from crack_md.calculators import packaged
-from crack_md.calculators.engine import EagerEngine
-from crack_md.calculators.packaged import PackagedEngine, build_engine, sample_graphs
+from crack_md.calculators.engine import EagerEngine, rattled_crystals
+from crack_md.calculators.packaged import PackagedEngine, build_engine
 from crack_md.calculators.packages import (
     METADATA,
     PREFIX,
@@ -32,6 +32,7 @@ from crack_md.graph import batch_graphs
 from crack_md.models.equiformer import equiformer_v2
 from crack_md.models.force_field import EnergyScale, ForceField
 from crack_md.models.network import Edges
+from crack_md.neighbors import build_graph
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
 from tests.models.test_architectures import model_of
 
@@ -244,7 +245,10 @@ def test_one_package_serves_all_structures_and_processes(
     loaded = pickle.loads(pickle.dumps(compiled))
     assert loaded.engines[0].n_compiled == 0
     assert isinstance(build_engine(compiled.models[0]), PackagedEngine)
-    graphs = sample_graphs(compiled.models[0])
+    graphs = [
+        build_graph(atoms, model.rule, dtype=model.dtype)
+        for atoms in rattled_crystals(model)
+    ]
     answer = loaded.engines[0](batch_graphs(graphs))
     torch.testing.assert_close(
         answer.forces, model(batch_graphs(graphs)).forces, atol=1e-4, rtol=1e-4

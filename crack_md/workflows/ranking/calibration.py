@@ -13,6 +13,8 @@ with n - p degrees of freedom.
 """
 
 import difflib
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +42,7 @@ from crack_md.workflows.screening.reader import (
     read_numbered_rows,
 )
 
+log = logging.getLogger(__name__)
 Kind = Literal["none", "offset", "line"]
 LINE_FROM = 4
 NARROW_EV = 0.1
@@ -255,10 +258,13 @@ def read_reference_values(
         raise DataError(f"no such file: '{path}'; expected a CSV file with {COLUMNS}")
     rows = read_numbered_rows(path)
     column = _energy_column(path, [row for _, row in rows])
-    values, seen = [], set()
+    values, seen, foreign = [], set(), Counter[str]()
     for line, row in rows:
         adsorbate = row.get("adsorbate", "").strip("*") or screening.adsorbates[0]
-        if not any(row.values()) or adsorbate not in screening.adsorbates:
+        if not any(row.values()):
+            continue
+        if adsorbate not in screening.adsorbates:
+            foreign[adsorbate] += 1
             continue
         try:
             value = reference_value(row, column, adsorbate, screening)
@@ -271,6 +277,8 @@ def read_reference_values(
     if not values:
         screened = " or ".join(screening.adsorbates)
         raise DataError(f"'{path}' holds no value for {screened}; expected {COLUMNS}")
+    for name, count in foreign.items():
+        log.warning("left out: %d values of %s*, which was not screened", count, name)
     return tuple(values)
 
 

@@ -94,6 +94,12 @@ def write_inputs(
         wanted += found
         if not found:
             notes.append(f"{name}: results.db does not hold its structure; left out")
+        written = {each.adsorbate for each, _ in found}
+        notes += [
+            f"{name}: results.db does not hold its {lost.adsorbate}*; left out"
+            for lost in by_name[name].adsorbed
+            if found and lost.adsorbate not in written
+        ]
         if any(_other_constraints(atoms) for _, atoms in found):
             notes.append(f"{name}: constraints other than fixed atoms are left out")
     if not wanted:

@@ -1,5 +1,6 @@
 """The stability of screened slabs: their variants are relaxed as the slabs were."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -19,6 +20,8 @@ from crack_md.workflows.stability.stability import (
 from crack_md.workflows.stability.variants import Variant
 from crack_md.workflows.surfaces.outcome import DomainDistance
 from crack_md.workflows.surfaces.sites import find_sites
+
+log = logging.getLogger(__name__)
 
 
 class RelaxesPlans(Protocol):
@@ -93,7 +96,9 @@ def known_metals(
         try:
             metal = relax_metal(symbol, calculator)
             crystal = bulk(symbol, "fcc", a=metal.neighbor_A * 2**0.5)
-        except Exception:  # a metal that fails must not end a night's screening
+        except Exception as error:  # it must not end a night's screening
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            log.warning("bulk %s cannot be relaxed: %s", symbol, reason)
             return None
         return metal if distance(crystal)[0] <= 1 else None
 

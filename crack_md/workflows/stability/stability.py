@@ -171,7 +171,7 @@ class SlabVariants:
 
     def _notes(self, energies: Sequence[VariantEnergy]) -> tuple[str, ...]:
         unknown = [symbol for symbol in self.elements if self.metals[symbol] is None]
-        notes = [f"bulk {symbol} is unlike what the model knows" for symbol in unknown]
+        notes = [f"bulk {symbol} is no crystal the model knows" for symbol in unknown]
         notes += [
             f"bulk {metal.symbol} is taken as fcc"
             for symbol in self.elements

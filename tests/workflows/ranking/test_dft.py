@@ -15,7 +15,11 @@ from crack_md.errors import DataError
 from crack_md.workflows.ranking.dft_codes import kpoints, write_code_input
 from crack_md.workflows.ranking.dft_inputs import read_manifest, write_inputs
 from crack_md.workflows.ranking.dft_results import read_dft_values
-from crack_md.workflows.screening.reader import SavedScreening, read_screening
+from crack_md.workflows.screening.reader import (
+    SavedScreening,
+    Structures,
+    read_screening,
+)
 from tests.workflows.ranking.dft_outputs import finish
 from tests.workflows.ranking.screenings import run_screening
 
@@ -82,6 +86,25 @@ def test_only_what_counts_is_taken_and_the_rest_is_named(
     shutil.rmtree(tmp_path / "gas" / "H2O")
     with pytest.raises(DataError, match="none of 4 adsorbates has a usable result"):
         read_dft_values(tmp_path, screening)
+
+
+def test_an_adsorbate_without_its_structure_is_named(
+    screening: SavedScreening, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = read_screening(screening.folder).candidates[0]
+    (oxygen,) = best.adsorbed
+    lost = replace(oxygen, adsorbate="OH")
+    both = (replace(best, adsorbed=(oxygen, lost)),)
+    monkeypatch.setattr(SavedScreening, "candidates", both)
+    stored = Structures.adsorbed
+    monkeypatch.setattr(
+        Structures,
+        "adsorbed",
+        lambda self, c, a: None if a is lost else stored(self, c, a),
+    )
+    fresh = read_screening(screening.folder)
+    written = write_inputs(fresh, [best.slab], "gpaw", tmp_path)
+    assert written.notes == [f"{best.slab}: results.db does not hold its OH*; left out"]
 
 
 def test_what_is_there_is_never_written_over(

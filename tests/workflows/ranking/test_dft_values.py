@@ -21,7 +21,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_values_are_matched_with_sites(
-    tmp_path: Path, screening: SavedScreening
+    tmp_path: Path, screening: SavedScreening, caplog: pytest.LogCaptureFixture
 ) -> None:
     text = "slab,site,adsorbate,dE\nPt(111),,,1.5\nPd(111),hcp,O*,1.7\nPt(111),,OH,0\n"
     platinum, palladium = read_reference_values(written(tmp_path, text), screening)
@@ -29,6 +29,7 @@ def test_values_are_matched_with_sites(
     assert (platinum.dft_eV, platinum.model_eV) == (1.5, 1.62)
     assert (palladium.site, palladium.is_best) == ("hcp", False)
     assert palladium.model_eV == pytest.approx(1.65)
+    assert caplog.messages == ["left out: 1 values of OH*, which was not screened"]
 
 
 def test_named_best_site_is_the_best(tmp_path: Path, screening: SavedScreening) -> None:

@@ -12,6 +12,7 @@ from crack_md.plots.orr import draw_volcano
 from crack_md.structures import StructureEntry
 from crack_md.workflows.orr import orr_diagram
 from crack_md.workflows.screening.results import ScreenResult, dissolves_first
+from crack_md.workflows.screening.stability import known_metals
 from crack_md.workflows.stability.metals import relax_metal
 from crack_md.workflows.stability.stability import SlabVariants
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, rows, run
@@ -110,3 +111,10 @@ def test_slab_without_variants_is_a_note(
     assert row["stability_notes"] == "IndexError: no such atom"
     assert row["U_L_V"]
     assert result.stability["AuCu"].atoms == ()
+
+
+def test_a_metal_that_does_not_relax_says_why(caplog: pytest.LogCaptureFixture) -> None:
+    found = known_metals(["Pt", "Ti"], EMT(), lambda atoms: (0.5, ""))
+    assert found["Pt"] is not None
+    assert found["Ti"] is None
+    assert "bulk Ti cannot be relaxed: " in caplog.text

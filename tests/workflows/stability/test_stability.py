@@ -110,7 +110,7 @@ def test_notes_say_what_is_missing() -> None:
     assert found.formation_eV is None
     assert found.dissolves is None
     assert found.notes == (
-        "bulk Pt is unlike what the model knows",
+        "bulk Pt is no crystal the model knows",
         "no formation energy: the slab is not close-packed, or thin",
         "1 Pt vacancy: not_converged",
         "no segregation energy: one element",
