@@ -150,12 +150,10 @@ def compile_model(
 
     from crack_md.bench.timing import seconds_per_call, summary
     from crack_md.calculators.crack import load_members
-    from crack_md.calculators.packaged import (
-        PackagedEngine,
-        package_of,
-        sample_graphs,
-    )
+    from crack_md.calculators.engine import rattled_crystals
+    from crack_md.calculators.packaged import PackagedEngine, package_of
     from crack_md.calculators.packages import package_path
+    from crack_md.neighbors import build_graph
 
     (loaded,) = load_members([model], torch.device("cpu"), dtype)
     package_of(loaded)
@@ -164,7 +162,8 @@ def compile_model(
         f"compiled for {threads} thread{'s' * (threads > 1)}, and checked: "
         f"{package_path(loaded)}"
     )
-    for graph in sample_graphs(loaded):
+    for atoms in rattled_crystals(loaded):
+        graph = build_graph(atoms, loaded.rule, dtype=loaded.dtype)
         calls = [partial(one, graph) for one in (loaded, PackagedEngine(loaded))]
         for call in calls:
             call()
