@@ -25,7 +25,7 @@ killed run continues where its last chunk ended and a finished file is always wh
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -246,7 +246,7 @@ class LabelledStructure:
 class LabelledDataset:
     """All structures of a labelled set, with what the file says about them."""
 
-    structures: tuple[LabelledStructure, ...]
+    structures: Sequence[LabelledStructure]
     metadata: dict[str, Any]
 
     def __len__(self) -> int:
@@ -267,7 +267,12 @@ class LabelledDataset:
         numbers = [one.atoms.numbers for one in self.structures]
         return tuple(int(z) for z in np.unique(np.concatenate(numbers)))
 
-    def select(self, split: str) -> tuple[LabelledStructure, ...]:
+    @property
+    def n_unsplit(self) -> int:
+        """Return how many structures belong to no split."""
+        return sum(one.split is None for one in self.structures)
+
+    def select(self, split: str) -> Sequence[LabelledStructure]:
         """Return the structures of one split, in their order in the file."""
         return tuple(one for one in self.structures if one.split == split)
 
@@ -283,6 +288,15 @@ def read_dataset(path: Path | str) -> LabelledDataset:
         labelled_structure(atoms, f"{path}, structure {count}")
         for count, atoms in enumerate(read_structures(path), start=1)
     )
+    return LabelledDataset(structures, metadata_of(path))
+
+
+def metadata_of(path: Path) -> dict[str, Any]:
+    """Return what a labelled set says about itself.
+
+    Raises:
+        DataError: It is of another version.
+    """
     metadata = read_metadata(path)
     version = metadata.get("format_version", FORMAT_VERSION)
     if version != FORMAT_VERSION:
@@ -290,7 +304,7 @@ def read_dataset(path: Path | str) -> LabelledDataset:
             f"{path} has dataset format {version}; this version reads "
             f"{FORMAT_VERSION}; label it again or update crack-md"
         )
-    return LabelledDataset(structures, metadata)
+    return metadata
 
 
 def read_metadata(path: Path) -> dict[str, Any]:

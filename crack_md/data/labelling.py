@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -323,17 +323,20 @@ def label_structures(
         done, kinds = done + count, kinds + found
         writer.append(rows, done=done, notes=dict(kinds))
         report(done)
-    rows = writer.rows()
-    writer.finish(_metadata(rows, served, job, origin))
-    return LabelCounts(len(rows), done - len(rows), dict(kinds))
+    n_rows = writer.n_rows
+    writer.finish(_metadata(writer.rows(), served, job, origin))
+    return LabelCounts(n_rows, done - n_rows, dict(kinds))
 
 
 def _metadata(
-    rows: list[Atoms], teacher: Teacher, job: dict[str, Any], origin: dict[str, Any]
+    rows: Iterator[Atoms], teacher: Teacher, job: dict[str, Any], origin: dict[str, Any]
 ) -> dict[str, Any]:
-    structures = [labelled_structure(row, "a row") for row in rows]
-    first = structures[0].teacher if structures else None
-    features = None if first is None else first.node_features
+    # one in memory at a time: features of a large set are larger than that
+    structures = (labelled_structure(row, "a row") for row in rows)
+    first = next(structures, None)
+    told = None if first is None else first.teacher
+    features = None if told is None else told.node_features
+    everything = chain([] if first is None else [first], structures)
     return {
         "format_version": FORMAT_VERSION,
         "teacher": teacher.name,
@@ -343,7 +346,7 @@ def _metadata(
         "n_features": 0 if features is None else features.shape[2],
         "jacobian_rows": job["wanted"]["jacobian_rows"],
         "jacobian_step_A": job["wanted"]["jacobian_step_A"],
-        "fingerprint": fingerprint(structures),
+        "fingerprint": fingerprint(everything),
         "split": job["split"],
         "largest_force": job["largest_force"],
         "sources": [Path(source.rpartition(":")[0]).name for source in job["sources"]],

@@ -1,14 +1,16 @@
-"""The same function over many items in worker processes, results in order."""
+"""Several processes: a function over many items, and who of a run comes first."""
 
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from itertools import islice
 from typing import TypeVar
 
 import torch
+from torch import distributed
 
 from crack_md.errors import TeacherError
 from crack_md.processes import SPAWN, end_with_parent
@@ -65,3 +67,20 @@ def _start_worker(start: Callable[[], None]) -> None:
     end_with_parent()
     torch.set_num_threads(1)  # workers share the cores among themselves
     start()
+
+
+@contextmanager
+def first_rank_first() -> Iterator[bool]:
+    """Run the block in the first process, then in the others; yield which one it is.
+
+    True for the first, and without several processes.
+    """
+    alone = not (distributed.is_available() and distributed.is_initialized())
+    is_first = alone or distributed.get_rank() == 0
+    if not is_first:
+        distributed.barrier()
+    try:
+        yield is_first
+    finally:  # after an error too: the others would wait for hours
+        if is_first and not alone:
+            distributed.barrier()

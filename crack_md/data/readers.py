@@ -35,13 +35,13 @@ def read_structures(sources: Iterable[Path | str] | Path | str) -> Iterator[Atom
     if isinstance(sources, str | Path):
         sources = [sources]
     for source in sources:
-        for path in _files_of(Path(source)):
+        for path in source_files(Path(source)):
             yield from _read_file(path)
 
 
 def count_structures(sources: Iterable[Path]) -> int | None:
     """Return how many structures databases hold; None where counting means reading."""
-    files = [path for source in sources for path in _files_of(source)]
+    files = [path for source in sources for path in source_files(source)]
     if any(path.suffix not in DATABASES for path in files):  # MANIFEST is a .json
         return None
     return sum(_count_rows(path) for path in files)
@@ -49,11 +49,12 @@ def count_structures(sources: Iterable[Path]) -> int | None:
 
 def contents_of(sources: Iterable[Path | str]) -> list[str]:
     """Return the SHA-256 of every file that the sources stand for."""
-    files = [path for source in sources for path in _files_of(Path(source))]
+    files = [path for source in sources for path in source_files(Path(source))]
     return [file_sha256(path) for path in files]
 
 
-def _files_of(source: Path) -> tuple[Path, ...]:
+def source_files(source: Path) -> tuple[Path, ...]:
+    """Return the files that a file or a folder stands for, in a fixed order."""
     if source.exists() and not source.is_dir():
         check_file(source)
     return structure_files(source, also=frozenset({MANIFEST}))

@@ -90,11 +90,12 @@ class RowWriter:
             return 0
         return int(open_database(self.partial).count())
 
-    def rows(self) -> list[Atoms]:
-        """Return all rows written so far, as the readers return them."""
+    def rows(self) -> Iterator[Atoms]:
+        """Yield all rows written so far, as the readers do; one is in memory."""
         from crack_md.data.readers import read_structures
 
-        return list(read_structures(self.partial)) if self.partial.exists() else []
+        if self.partial.exists():
+            yield from read_structures(self.partial)
 
     def finish(self, metadata: dict[str, Any]) -> Path:
         """Store what the file says about itself and move it into place."""
@@ -169,7 +170,7 @@ class RowWriter:
         return int(metadata["done"])
 
     def _export(self, metadata: dict[str, Any]) -> None:
-        frames = self.rows()
+        frames = list(self.rows())
         frames[0].info["metadata"] = json.dumps(metadata)
         for atoms in frames:
             for name in [

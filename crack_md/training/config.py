@@ -156,6 +156,9 @@ class DataConfig(Section):
     """A labelled dataset, as ``crack-md label`` or ``crack-md pack`` writes it."""
 
     path: Path
+    store: Path | None = None
+    """A folder for the frames and their graphs, mapped into memory and shared by all
+    processes: for sets that are larger than memory. Otherwise each holds all frames."""
     replay: tuple[ReplayConfig, ...] = ()
     """Sets whose training frames stand beside those of the first; validation stays."""
     validation: Path | None = None

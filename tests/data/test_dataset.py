@@ -148,7 +148,7 @@ def test_a_chunk_that_fails_leaves_nothing_behind(tmp_path):
 
     again = RowWriter(tmp_path / "set.db", job={})
     assert again.done == 1
-    assert len(again.rows()) == 1
+    assert len(list(again.rows())) == 1
 
 
 def test_a_partial_file_of_another_job_is_refused(tmp_path):

@@ -255,7 +255,7 @@ def test_groups_that_read_as_numbers_and_odd_entries_are_stored(tmp_path):
     writer = RowWriter(tmp_path / "b.db", job={})
     writer.append([row], done=1)
 
-    (stored,) = writer.rows()
+    (stored,) = list(writer.rows())
     assert stored.info["group"] == "group-17"
     assert stored.info["sid"] == "random17"
     assert "odd" not in stored.info

@@ -1,7 +1,6 @@
 """The probe finds the best linear map, and says what no linear map can."""
 
 import dataclasses
-from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ def frames_with(features: list[np.ndarray]) -> Frames:
         assert one.teacher is not None
         held = dataclasses.replace(one.teacher, node_features=values[:, np.newaxis])
         structures.append(dataclasses.replace(one, teacher=held))
-    return Frames(structures, partial(build_graph, rule=STUDENT.rule))
+    return Frames(structures, STUDENT.rule)
 
 
 def own_features() -> list[np.ndarray]:
@@ -71,5 +70,5 @@ def test_the_means_of_elements_leave_all_unexplained() -> None:
 
 def test_a_teacher_without_features_has_no_probe() -> None:
     structures = [labelled(0, with_teacher=False)]
-    bare = Frames(structures, partial(build_graph, rule=STUDENT.rule))
+    bare = Frames(structures, STUDENT.rule)
     assert fit_probe(STUDENT, bare) is None

@@ -30,7 +30,7 @@ def own_labels(number: int) -> object:
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    return Frames([own_labels(n) for n in range(5)], BUILD, dtype=torch.float64)
+    return Frames([own_labels(n) for n in range(5)], MODEL.rule, dtype=torch.float64)
 
 
 def test_right_model_has_no_errors(frames: Frames) -> None:
@@ -53,7 +53,7 @@ def test_groups_stand_apart() -> None:
     fixed = labelled(1)
     fixed.forces[1:] = 0.0  # atom 0 is held: its force does not count
     large = [labelled(number) for number in range(5)]
-    frames = Frames([*large, quiet, fixed], BUILD, dtype=torch.float64)
+    frames = Frames([*large, quiet, fixed], MODEL.rule, dtype=torch.float64)
     found = evaluate(MODEL, frames)
     assert found.relaxed is not None
     assert found.unrelaxed is not None

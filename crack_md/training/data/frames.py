@@ -1,24 +1,29 @@
-"""Batches, and the labelled dataset in memory that they are cut from.
+"""Batches, and the labelled frames that they are cut from.
 
-Graphs are built once. All frames lie end to end in a few tensors, so a batch is one
-gather per tensor: a fraction of a millisecond, far below a training step. Only what
-takes the most memory, features of all degrees and rows of the Jacobian, stays where
-the dataset has it.
+Graphs are built once. All frames lie end to end in a few columns of numbers, in memory
+or in files that are mapped into it, so a batch is one gather per column: a fraction of
+a millisecond, far below a training step. Only what takes the most memory, features and
+rows of the Jacobian, stays where the dataset has it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from ase import Atoms
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crack_md.data.dataset import LabelledStructure
+from crack_md.data.stored import StoredStructures, columns_of, starts
 from crack_md.graph import AtomGraph
 from crack_md.models.force_field import Prediction
-from crack_md.models.teachers import JacobianRows
+from crack_md.models.teachers import TeacherLabels
+from crack_md.neighbors import NeighborRule
+from crack_md.training.data.edges import build_edges, edges_of, stored_edges
+
+SAMPLED_ATOMS = 1_000_000
+"""Features of about so many atoms at most, of frames evenly spaced, tell the spread."""
 
 
 class Labels(NamedTuple):
@@ -66,25 +71,48 @@ class Frames:
 
     Args:
         structures: What to hold; all with teacher labels, or none of them is used.
-        build: Returns the graph of one structure, e.g. ``build_graph`` with a rule.
+        rule: Which pairs are neighbors.
         dtype: Precision of edge vectors and forces; positions, cells and energies are
             float64, what else a teacher says is float32.
+        periodic: Put structures into cells first, as EquiformerV2 teachers want them.
     """
 
     def __init__(
         self,
         structures: Sequence[LabelledStructure],
-        build: Callable[[Atoms], AtomGraph],
+        rule: NeighborRule,
         *,
         dtype: torch.dtype = torch.float32,
+        periodic: bool = False,
     ) -> None:
-        self.structures = tuple(structures)
-        graphs = [build(structure.atoms) for structure in structures]
-        self.sizes = torch.tensor([graph.n_atoms for graph in graphs])
-        self._first_atom = self.sizes.cumsum(dim=0) - self.sizes
         self._dtype = dtype
-        self._pack_graphs(graphs)
-        self._pack_labels(structures, dtype)
+        if isinstance(structures, StoredStructures):
+            self.structures: Sequence[LabelledStructure] = structures
+            columns = structures.store.columns
+            edges = stored_edges(structures, rule, periodic=periodic)
+            rows, first_atom = structures.rows, structures.first_atom
+            self._has_teacher = structures.with_teacher
+        else:
+            self.structures = tuple(structures)
+            columns = columns_of(self.structures, whole=False)
+            edges = edges_of(
+                build_edges(self.structures, rule, periodic=periodic), smallest=True
+            )
+            rows = np.arange(len(self.structures))
+            first_atom = starts(columns["n_atoms"])[:-1]
+            self._has_teacher = "teacher_energy" in columns
+        first_edge = starts(edges["n_edges"])[:-1][rows]
+        self._columns = {
+            name: torch.from_numpy(values)
+            for name, values in (columns | edges).items()
+            if name not in ("name", "name_bytes", "split", "set")
+        }
+        self._rows, self._first_atom, self._first_edge = (
+            torch.from_numpy(places) for places in (rows, first_atom, first_edge)
+        )
+        self.sizes = self._columns["n_atoms"][self._rows].long()
+        self._has_features = self._has_teacher and _have_features(self.structures)
+        self._n_moves = _fewest_moves(self.structures) if self._has_teacher else 0
 
     def __len__(self) -> int:
         """Return the number of frames."""
@@ -93,143 +121,145 @@ class Frames:
     @property
     def n_features(self) -> int | None:
         """Return the channels of the teacher's features, None where there are none."""
-        return None if self._features is None else self._features[0].shape[2]
+        if not self._has_features:
+            return None
+        return _features(self.structures[0]).shape[2]
+
+    @property
+    def spaced(self) -> Sequence[LabelledStructure]:
+        """Return all frames, or of many evenly spaced ones that stand for them."""
+        stride = -(-int(self.sizes.sum()) // SAMPLED_ATOMS)
+        return self.structures[:: max(stride, 1)]
 
     @property
     def features(self) -> Tensor | None:
-        """Return the teacher's invariants of all atoms, (atom, channel)."""
-        if self._features is None:
+        """Return the teacher's invariants of all atoms of `spaced`, (atom, channel)."""
+        if not self._has_features:
             return None
-        return torch.cat([features[:, 0] for features in self._features])
-
-    def _pack_graphs(self, graphs: Sequence[AtomGraph]) -> None:
-        self._width = torch.tensor([int(_used(graph)) for graph in graphs])
-        width = int(self._width.max())
-        n_atoms = int(self.sizes.sum())
-        self._positions = torch.cat([g.positions for g in graphs])
-        self._numbers = torch.cat([g.atomic_numbers for g in graphs])
-        self._cell = torch.cat([g.cell for g in graphs])
-        self._pbc = torch.cat([g.pbc for g in graphs])
-        # small integers: ten thousand frames of 16 atoms and 40 slots take 40 MB
-        index = _smallest(max(int(self.sizes.max()), 1))
-        shift = _smallest(max(int(g.cell_shift.abs().amax()) for g in graphs))
-        self._neighbors = torch.zeros(n_atoms, width, dtype=index)
-        self._shift = torch.zeros(n_atoms, width, 3, dtype=shift)
-        self._mask = torch.zeros(n_atoms, width, dtype=torch.bool)
-        for first, graph in zip(self._first_atom.tolist(), graphs, strict=True):
-            used = int(_used(graph))
-            rows = slice(first, first + graph.n_atoms)
-            own = torch.arange(graph.n_atoms, dtype=index).unsqueeze(1)
-            self._neighbors[rows] = own
-            self._neighbors[rows, :used] = graph.neighbors[:, :used].to(index)
-            self._shift[rows, :used] = graph.cell_shift[:, :used].to(shift)
-            self._mask[rows, :used] = graph.mask[:, :used]
-
-    def _pack_labels(
-        self, structures: Sequence[LabelledStructure], dtype: torch.dtype
-    ) -> None:
-        self._energy = torch.tensor([s.energy for s in structures], dtype=torch.float64)
-        self._forces = _rows([s.forces for s in structures], dtype)
-        self._free = torch.cat([torch.as_tensor(s.free) for s in structures])
-        teachers = [s.teacher for s in structures if s.teacher is not None]
-        self._teacher_energy = self._teacher_forces = self._node_energy = None
-        self._features: list[Tensor] | None = None
-        self._jacobian: list[Tensor] | None = None
-        if len(teachers) < len(structures):
-            return
-        self._teacher_energy = torch.tensor(
-            [teacher.energy for teacher in teachers], dtype=torch.float64
-        )
-        self._teacher_forces = _rows([teacher.forces for teacher in teachers], dtype)
-        features = [t.node_features for t in teachers if t.node_features is not None]
-        if len(features) == len(teachers):
-            self._features = [torch.from_numpy(one).float() for one in features]
-        atomic = [t.node_energy for t in teachers if t.node_energy is not None]
-        if len(atomic) == len(teachers):
-            self._node_energy = torch.from_numpy(np.concatenate(atomic)).double()
-        jacobians = [t.jacobian for t in teachers if t.jacobian is not None]
-        if len(jacobians) == len(teachers):
-            self._pack_jacobians(jacobians)
-
-    def _pack_jacobians(self, jacobians: Sequence[JacobianRows]) -> None:
-        # as many rows of each frame as every frame has
-        n_rows = min(len(one.atom) for one in jacobians)
-        values = [torch.from_numpy(one.values[:n_rows]) for one in jacobians]
-        self._jacobian = [value.float() for value in values]
-        self._moved_atom, self._moved_axis = (
-            torch.from_numpy(
-                np.stack([getattr(one, name)[:n_rows] for one in jacobians])
-            )
-            for name in ("atom", "axis")
-        )
+        return torch.cat([_features(one)[:, 0] for one in self.spaced])
 
     def batch(
         self, frames: Int[Tensor, " structure"], *, device: torch.device | str = "cpu"
     ) -> Batch:
         """Return the chosen frames as one batch."""
+        columns, rows = self._columns, self._rows[frames]
         sizes = self.sizes[frames]
         structure = torch.repeat_interleave(torch.arange(len(frames)), sizes)
         start = sizes.cumsum(dim=0) - sizes
-        # how far each atom moves from its place in the dataset to its place in here
+        # how far each atom moves from its place in the columns to its place in here
         move = (self._first_atom[frames] - start)[structure]
         atoms = torch.arange(int(sizes.sum())) + move
-        width = int(self._width[frames].max())
+        neighbors, shift, mask = self._table(frames, atoms, structure, start)
         graph = AtomGraph(
-            positions=self._positions[atoms],
-            atomic_numbers=self._numbers[atoms],
-            cell=self._cell[frames],
-            pbc=self._pbc[frames],
+            positions=columns["positions"][atoms],
+            atomic_numbers=columns["numbers"][atoms].long(),
+            cell=columns["cell"][rows],
+            pbc=columns["pbc"][rows],
             batch=structure,
-            neighbors=self._neighbors[atoms, :width].long() + start[structure, None],
-            cell_shift=self._shift[atoms, :width].to(self._dtype),
-            mask=self._mask[atoms, :width],
+            neighbors=neighbors,
+            cell_shift=shift,
+            mask=mask,
         )
         labels = Labels(
-            self._energy[frames], self._forces[atoms], self._free[atoms], sizes
+            columns["energy"][rows],
+            columns["forces"][atoms].to(self._dtype),
+            columns["free"][atoms],
+            sizes,
         )
-        jacobian = self._jacobian_batch(frames, start)
-        batch = Batch(graph, labels, self._teacher(frames, atoms), jacobian)
+        teachers = self._teachers(frames)
+        batch = Batch(
+            graph,
+            labels,
+            self._teacher(rows, atoms, teachers) if self._has_teacher else None,
+            self._jacobian(teachers, start) if self._n_moves else None,
+        )
         return batch if str(device) == "cpu" else _moved(batch, device)
 
-    def _teacher(self, frames: Tensor, atoms: Tensor) -> Prediction | None:
-        if self._teacher_energy is None or self._teacher_forces is None:
-            return None
-        forces = self._teacher_forces[atoms]
+    def _table(
+        self, frames: Tensor, atoms: Tensor, structure: Tensor, start: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return neighbors, shifts and mask, as wide as the batch needs."""
+        counts = self._columns["degree"][atoms].long()
+        before = counts.cumsum(dim=0) - counts  # within the batch
+        move = self._first_edge[frames] - before[start]
+        slots = torch.arange(int(counts.amax()))
+        mask = slots < counts.unsqueeze(1)
+        edges = (before + move[structure]).unsqueeze(1) + slots
+        edges = edges.where(mask, 0)
+        own = torch.arange(len(atoms)).unsqueeze(1)
+        if not mask.any():
+            shift = torch.zeros(*mask.shape, 3, dtype=self._dtype)
+            return own.expand_as(mask), shift, mask
+        neighbors = self._columns["sender"][edges].long() + start[structure, None]
+        shift = self._columns["shift"][edges].to(self._dtype)
+        return (
+            neighbors.where(mask, own),
+            shift.where(mask.unsqueeze(2), 0.0),
+            mask,
+        )
+
+    def _teachers(self, frames: Tensor) -> list[TeacherLabels]:
+        if not (self._has_features or self._n_moves):
+            return []
+        found = [self.structures[frame].teacher for frame in frames.tolist()]
+        return [one for one in found if one is not None]
+
+    def _teacher(
+        self, rows: Tensor, atoms: Tensor, teachers: Sequence[TeacherLabels]
+    ) -> Prediction:
+        forces = self._columns["teacher_forces"][atoms].to(self._dtype)
         features = (
-            forces.new_zeros(len(atoms), 1, 0)
-            if self._features is None
-            else torch.cat([self._features[frame] for frame in frames.tolist()])
+            torch.cat([_own_features(one) for one in teachers])
+            if self._has_features
+            else forces.new_zeros(len(atoms), 1, 0)
         )
-        atomic = None if self._node_energy is None else self._node_energy[atoms]
-        return Prediction(self._teacher_energy[frames], forces, None, features, atomic)
-
-    def _jacobian_batch(self, frames: Tensor, start: Tensor) -> JacobianBatch | None:
-        if self._jacobian is None:
-            return None
-        values = [self._jacobian[frame] for frame in frames.tolist()]
-        return JacobianBatch(
-            atom=self._moved_atom[frames] + start.unsqueeze(1),
-            axis=self._moved_axis[frames],
-            values=torch.cat(values, dim=1),
+        atomic = self._columns.get("teacher_node_energy")
+        return Prediction(
+            self._columns["teacher_energy"][rows],
+            forces,
+            None,
+            features,
+            None if atomic is None else atomic[atoms],
         )
 
-
-def _smallest(largest: int) -> torch.dtype:
-    """Return the smallest type of integers that holds ± this value."""
-    kinds = (torch.int8, torch.int16, torch.int32)
-    fitting = [kind for kind in kinds if largest <= torch.iinfo(kind).max]
-    return fitting[0] if fitting else torch.int64
-
-
-def _used(graph: AtomGraph) -> Tensor:
-    # build_graph pads rows to a bucket; slots fill from the left
-    slots = torch.arange(1, graph.mask.shape[1] + 1)
-    return (graph.mask * slots).amax() if graph.mask.numel() else torch.tensor(0)
+    def _jacobian(
+        self, teachers: Sequence[TeacherLabels], start: Tensor
+    ) -> JacobianBatch:
+        """Return as many rows of each frame as every frame of the set has."""
+        moved = [one.jacobian.first(self._n_moves) for one in teachers if one.jacobian]
+        rows = [one for one in moved if one is not None]
+        atom = torch.from_numpy(np.stack([one.atom for one in rows]))
+        axis = torch.from_numpy(np.stack([one.axis for one in rows]))
+        values = [torch.from_numpy(one.values).float() for one in rows]
+        return JacobianBatch(atom + start.unsqueeze(1), axis, torch.cat(values, dim=1))
 
 
-def _rows(arrays: Sequence[np.ndarray], dtype: torch.dtype) -> Tensor:
-    flat = np.concatenate([array.reshape(len(array), -1) for array in arrays])
-    return torch.from_numpy(flat).to(dtype)
+def _have_features(structures: Sequence[LabelledStructure]) -> bool:
+    if isinstance(structures, StoredStructures):
+        return "teacher_node_features" in structures.store.columns
+    return all(
+        one.teacher is not None and one.teacher.node_features is not None
+        for one in structures
+    )
+
+
+def _fewest_moves(structures: Sequence[LabelledStructure]) -> int:
+    """Return how many rows of the Jacobian every frame has."""
+    if isinstance(structures, StoredStructures):
+        moves = structures.store.columns.get("teacher_moves")
+        return 0 if moves is None else int(moves[structures.rows].min())
+    jacobians = [one.teacher.jacobian for one in structures if one.teacher is not None]
+    return min([0 if one is None else len(one.atom) for one in jacobians], default=0)
+
+
+def _features(frame: LabelledStructure) -> Tensor:
+    assert frame.teacher is not None, "all frames have features"
+    return _own_features(frame.teacher)
+
+
+def _own_features(labels: TeacherLabels) -> Tensor:
+    assert labels.node_features is not None, "all frames have features"
+    return torch.from_numpy(labels.node_features).float()
 
 
 def _moved(batch: Batch, device: torch.device | str) -> Batch:

@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +26,13 @@ from crack_md.data.dataset import (
     to_row,
 )
 from crack_md.data.labelling import LabelRequest, ask
+from crack_md.data.parallel import first_rank_first
 from crack_md.data.writer import RowWriter
-from crack_md.graph import AtomGraph
 from crack_md.models.force_field import Prediction
-from crack_md.models.teachers import Teacher, as_periodic
+from crack_md.models.teachers import Teacher
 from crack_md.models.teachers.base import STEP_A, draw_coordinates
 from crack_md.models.teachers.equiformer import EquiformerTeacher
-from crack_md.neighbors import build_graph
 from crack_md.training.data.frames import Batch, Frames, JacobianBatch
-from crack_md.training.loop.parallel import first_rank_first
 
 Ask = Callable[[Int[Tensor, " structure"], Float[Tensor, "atom 3"] | None], Prediction]
 """What a teacher says about frames, their atoms moved by so many Å."""
@@ -67,7 +64,7 @@ class OnlineLabels:
     ) -> None:
         self._device, self._seed, self._n_rows = device, seed, n_rows
         self._n_coefficients = (highest_degree + 1) ** 2
-        self._free = [one.free for one in structures]
+        self._structures = structures
         self._ask: Ask = (
             _from_graphs(teacher, structures, device, autocast_dtype)
             if isinstance(teacher, EquiformerTeacher)
@@ -105,7 +102,9 @@ class OnlineLabels:
     def _coordinates(self, frame: int, step: int) -> tuple[Tensor, Tensor]:
         """Return atoms and axes; the same ones whichever process asks."""
         random = np.random.default_rng([self._seed, step, frame])
-        atoms, axes = draw_coordinates(self._free[frame], self._n_rows, random)
+        atoms, axes = draw_coordinates(
+            self._structures[frame].free, self._n_rows, random
+        )
         return torch.from_numpy(atoms), torch.from_numpy(axes)
 
 
@@ -116,12 +115,7 @@ def _from_graphs(
     autocast_dtype: torch.dtype | None,
 ) -> Ask:
     model = teacher.model.to(device)
-    build = partial(build_graph, rule=model.rule, dtype=model.dtype)
-
-    def periodic(atoms: Atoms) -> AtomGraph:
-        return build(as_periodic(atoms))
-
-    graphs = Frames(structures, periodic, dtype=model.dtype)
+    graphs = Frames(structures, model.rule, dtype=model.dtype, periodic=True)
 
     def ask(frames: Tensor, move: Tensor | None) -> Prediction:
         graph = graphs.batch(frames, device=device).graph
@@ -138,10 +132,8 @@ def _from_graphs(
 def _from_atoms(
     teacher: Teacher, structures: Sequence[LabelledStructure], device: torch.device
 ) -> Ask:
-    atoms = [one.atoms for one in structures]
-
     def ask(frames: Tensor, move: Tensor | None) -> Prediction:
-        chosen = [atoms[frame] for frame in frames.tolist()]
+        chosen = [structures[frame].atoms for frame in frames.tolist()]
         if move is not None:
             ends = np.cumsum([len(one) for one in chosen])
             moves = np.split(move.numpy(), ends[:-1])

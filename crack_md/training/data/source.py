@@ -14,6 +14,7 @@ from ase.data import atomic_numbers, covalent_radii
 from crack_md.data.dataset import LabelledDataset, LabelledStructure, read_dataset
 from crack_md.data.labelling import LabelRequest
 from crack_md.data.splits import draw
+from crack_md.data.stored import join, store_datasets, take, without_teacher
 from crack_md.errors import DataError
 from crack_md.models.teachers import load_teacher
 from crack_md.neighbors import all_pairs
@@ -28,7 +29,7 @@ PER_ATOM_LABELS: dict[Label, str] = {
 }
 LABEL_FILE = "teacher_labels.aselmdb"
 """In the run folder: what an online teacher said."""
-Structures = tuple[LabelledStructure, ...]
+Structures = Sequence[LabelledStructure]
 UNSPLIT_SHARE = 0.05
 """Of the groups of a set without splits that are for validation."""
 SAMPLE = 64
@@ -40,9 +41,9 @@ class TrainingData:
     """The dataset as a run uses it."""
 
     dataset: LabelledDataset
-    train: tuple[LabelledStructure, ...]
-    validation: tuple[LabelledStructure, ...]
-    sample: tuple[LabelledStructure, ...] = ()
+    train: Sequence[LabelledStructure]
+    validation: Sequence[LabelledStructure]
+    sample: Sequence[LabelledStructure] = ()
     """Some training frames with the teacher's labels, where training asks for its own
     at every step: for what must be known before, such as the number of channels."""
     n_left_out: int = 0
@@ -55,29 +56,33 @@ def read_training_data(
     """Return the frames to train and validate on, with their teacher's labels.
 
     Args:
-        config: The run.
+        config: The run; with ``data.store`` the sets lie in files there.
         read: Reads a labelled set; one that remembers serves many runs.
 
     Raises:
         DataError: No frames to train on, or labels that a loss needs are missing.
     """
+    if config.data.store is not None:
+        read = _read_stored(config.data, config.data.store)
     whole = read(config.data.path)
     dataset = dataclasses.replace(
         whole, structures=usable(whole.structures, config.data)
     )
     train = dataset.select("train")
     validation = dataset.select("val")
-    apart = config.data.validation
-    if not any(one.split for one in dataset.structures):
-        train, validation = _divided(dataset.structures, config, apart=apart)
-    elif left := sum(one.split is None for one in dataset.structures):
+    left = dataset.n_unsplit
+    if left == len(dataset):
+        train, validation = _divided(
+            dataset.structures, config, elsewhere=config.data.validation
+        )
+    elif left:
         warnings.warn(
             f"{config.data.path}: {left} structures have no split and are left out, as "
             "others have one; name it train, val or test",
             stacklevel=2,
         )
-    if apart is not None:
-        validation = usable(read(apart).structures, config.data)
+    if config.data.validation is not None:
+        validation = usable(read(config.data.validation).structures, config.data)
     train = _sample(train, config.data.max_frames, config.run.seed)
     validation = _sample(validation, config.data.validation_frames, config.run.seed)
     if not train:
@@ -92,8 +97,15 @@ def read_training_data(
     return data
 
 
+def _read_stored(data: DataConfig, folder: Path) -> Callable[[Path], LabelledDataset]:
+    """Return what reads the sets of a run out of its store, made if need be."""
+    named = [data.path, *(replay.path for replay in data.replay), data.validation]
+    paths = list(dict.fromkeys(path for path in named if path is not None))
+    return store_datasets(paths, folder).__getitem__
+
+
 def _divided(
-    structures: Structures, config: TrainConfig, *, apart: Path | None
+    structures: Structures, config: TrainConfig, *, elsewhere: Path | None
 ) -> tuple[Structures, Structures]:
     """Return training and validation frames of a set without splits, and say so.
 
@@ -101,19 +113,22 @@ def _divided(
     of the groups alone. Frames of a single group are taken for a trajectory, whose last
     twentieth is least like the others.
     """
-    if apart is not None or not structures:
+    if elsewhere is not None or not structures:
         return structures, ()
     order = sorted({one.group for one in structures}, key=draw)
     if len(order) == 1:
         return _end_apart(structures, config)
     chosen = set(order[: math.ceil(UNSPLIT_SHARE * len(order))])
-    validation = tuple(one for one in structures if one.group in chosen)
+    apart = np.array([one.group in chosen for one in structures])
+    train, validation = (
+        take(structures, np.flatnonzero(which)) for which in (~apart, apart)
+    )
     warnings.warn(
         f"{config.data.path} has no splits: {len(validation)} of {len(structures)} "
         "structures are for validation",
         stacklevel=3,
     )
-    return tuple(one for one in structures if one.group not in chosen), validation
+    return train, validation
 
 
 def _end_apart(
@@ -146,7 +161,7 @@ def _with_replay(
         every = read(replay.path).structures
         more = usable(every, config.data)
         n_left_out += len(every) - len(more)
-        frames = tuple(one for one in more if one.split == "train")
+        frames = dataclasses.replace(data.dataset, structures=more).select("train")
         if not frames:
             raise DataError(f"{replay.path} has no frames with split 'train'")
         channels, known = (_n_channels(some[0]) for some in (frames, train))
@@ -155,7 +170,8 @@ def _with_replay(
                 f"{replay.path} has {channels} teacher features per atom, "
                 f"{config.data.path} has {known}; label both with one teacher"
             )
-        structures, train = structures + more, train + frames * replay.repeats
+        structures = join([structures, more])
+        train = join([train, *[frames] * replay.repeats])
     dataset = dataclasses.replace(data.dataset, structures=structures)
     return dataclasses.replace(
         data, dataset=dataset, train=train, n_left_out=n_left_out
@@ -191,12 +207,18 @@ def _ask_teacher(
         wanted = dataclasses.replace(wanted, jacobian_rows=asked.jacobian_rows)
     # one answer shows what is missing, before thousands of others and any file
     _check_labels(config, label(frames[:1], teacher, wanted), later=later)
+    if asked.labels == "start" and config.data.store is not None:
+        raise DataError(
+            "data.store keeps sets that are larger than memory, and teacher.labels "
+            "'start' would hold all labels in it; ask at every step (labels: step), or "
+            "label the set first with: crack-md label"
+        )
     labelled = label_once(
         (*frames, *data.validation), teacher, wanted, config.run.folder / LABEL_FILE
     )
     frames, validation = labelled[: len(frames)], labelled[len(frames) :]
     if asked.labels == "step":
-        bare = tuple(dataclasses.replace(one, teacher=None) for one in data.train)
+        bare = without_teacher(data.train)
         return dataclasses.replace(
             data, train=bare, validation=validation, sample=frames
         )
@@ -208,18 +230,25 @@ def _device(config: TrainConfig) -> str:
     return "cuda" if on_gpu else "cpu"
 
 
-def usable(
-    frames: Sequence[LabelledStructure], data: DataConfig
-) -> tuple[LabelledStructure, ...]:
+def usable(frames: Structures, data: DataConfig) -> Structures:
     """Return the frames that the configuration lets a run use."""
-    chosen = without(frames, data.leave_out)
-    if data.largest_force is not None:
-        limit = data.largest_force
-        chosen = tuple(one for one in chosen if _largest_force(one) <= limit)
-    if data.nearest is not None:
-        share = data.nearest
-        chosen = tuple(one for one in chosen if nearest_share(one.atoms) >= share)
-    return chosen
+    banned = [
+        {atomic_numbers[symbol] for symbol in entry.split("-")}
+        for entry in data.leave_out
+    ]
+    limit, share = data.largest_force, data.nearest
+    if not banned and limit is None and share is None:
+        return frames
+
+    def is_usable(one: LabelledStructure) -> bool:
+        elements = set(one.atoms.numbers.tolist())
+        return (
+            not any(numbers <= elements for numbers in banned)
+            and (limit is None or _largest_force(one) <= limit)
+            and (share is None or nearest_share(one.atoms) >= share)
+        )
+
+    return take(frames, [place for place, one in enumerate(frames) if is_usable(one)])
 
 
 def _largest_force(frame: LabelledStructure) -> float:
@@ -237,28 +266,11 @@ def nearest_share(atoms: Atoms) -> float:
     return float(shares.min(initial=np.inf))
 
 
-def without(
-    frames: Sequence[LabelledStructure], combinations: Sequence[str]
-) -> tuple[LabelledStructure, ...]:
-    """Return the frames with none of the combinations, such as "Ni" or "Ni-O"."""
-    banned = [
-        {atomic_numbers[symbol] for symbol in entry.split("-")}
-        for entry in combinations
-    ]
-    return tuple(
-        frame
-        for frame in frames
-        if not any(numbers <= set(frame.atoms.numbers.tolist()) for numbers in banned)
-    )
-
-
-def _sample(
-    frames: tuple[LabelledStructure, ...], number: int | None, seed: int
-) -> tuple[LabelledStructure, ...]:
+def _sample(frames: Structures, number: int | None, seed: int) -> Structures:
     if number is None or number >= len(frames):
         return frames
     chosen = np.random.default_rng(seed).permutation(len(frames))[:number]
-    return tuple(frames[index] for index in np.sort(chosen))
+    return take(frames, np.sort(chosen))
 
 
 def _check_labels(
@@ -267,6 +279,8 @@ def _check_labels(
     *,
     later: Container[str] = (),
 ) -> None:
+    if config.data.store is not None:
+        frames = frames[:1]  # its columns are the same for all
     path = config.data.path
     advice = "label it with: crack-md label, or use only losses of kind 'task'"
     if config.needs_teacher and any(frame.teacher is None for frame in frames):

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from crack_md.models.domain import ShortestDistances
 from crack_md.models.force_field import EnergyScale, ForceField, ModelMetadata
 from crack_md.models.network import Architecture, Network
 from crack_md.models.teachers import load_teacher
-from crack_md.neighbors import build_graph
 from crack_md.training.config import Part, RunConfig, StudentConfig, TrainConfig
 from crack_md.training.crmse.chains import build_chains
 from crack_md.training.crmse.contrast import ChainContrast
@@ -40,7 +38,7 @@ from crack_md.training.losses.terms import build_terms
 
 def build_frames(frames: Sequence[LabelledStructure], student: ForceField) -> Frames:
     """Return the frames with graphs of the student's neighbor rule."""
-    return Frames(frames, partial(build_graph, rule=student.rule))
+    return Frames(frames, student.rule)
 
 
 def build_student(config: StudentConfig, data: TrainingData) -> ForceField:

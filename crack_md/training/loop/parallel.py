@@ -79,21 +79,6 @@ def _part() -> None:
     distributed.destroy_process_group()
 
 
-@contextmanager
-def first_rank_first() -> Iterator[bool]:
-    """Run the block in the first process, then in the others; yield which one it is.
-
-    True for the first, and without several processes.
-    """
-    alone = not (distributed.is_available() and distributed.is_initialized())
-    is_first = alone or distributed.get_rank() == 0
-    if not is_first:
-        distributed.barrier()
-    yield is_first
-    if is_first and not alone:
-        distributed.barrier()
-
-
 class _Gather(torch.autograd.Function):
     """Stacks the equally many rows of all processes, with a way back for gradients."""
 

@@ -1,6 +1,7 @@
 """The run folder: resolved config, metrics, checkpoint, and how a run is resumed.
 
 config.yaml       the configuration with every default spelled out
+start.pt          the student before the first step, with its units and references
 metrics.jsonl     one JSON object per logged step or validation
 checkpoint.pt     everything needed to continue bit for bit
 student.pt        the exported student, when the run has ended
@@ -37,7 +38,7 @@ MAY_CHANGE = frozenset(
         "devices",
         "num_nodes",
     )
-)
+) | {"data.store"}
 """Settings that may differ when a run is resumed: they leave the optimum alone."""
 
 
@@ -64,6 +65,11 @@ class RunFolder:
     def checkpoint_file(self) -> Path:
         """Return where the latest checkpoint lies."""
         return self.path / "checkpoint.pt"
+
+    @property
+    def start_file(self) -> Path:
+        """Return where the student before the first step lies."""
+        return self.path / "start.pt"
 
     @property
     def student_file(self) -> Path:
@@ -98,6 +104,7 @@ class RunFolder:
                 self.config_file,
                 self.metrics_file,
                 self.checkpoint_file,
+                self.start_file,
                 self.student_file,
                 self.head_file,
             ):

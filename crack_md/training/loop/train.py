@@ -10,8 +10,9 @@ import torch
 from lightning_fabric import Fabric
 
 from crack_md.data.dataset import LabelledStructure
+from crack_md.data.parallel import first_rank_first
 from crack_md.files import atomic_path
-from crack_md.models.checkpoint import save_model
+from crack_md.models.checkpoint import load_model, save_model
 from crack_md.models.force_field import ForceField
 from crack_md.models.precision import use_bfloat16
 from crack_md.progress import show_progress
@@ -37,7 +38,7 @@ from crack_md.training.loop.trainer import Trainer, TrainingSummary
 ReadData = Callable[[TrainConfig], TrainingData]
 PackFrames = Callable[[Sequence[LabelledStructure], ForceField], Frames]
 
-PATHS = frozenset({"path", "validation", "init_from", "folder", "spec"})
+PATHS = frozenset({"path", "store", "validation", "init_from", "folder", "spec"})
 """Settings that name files."""
 
 
@@ -109,7 +110,7 @@ def build_trainer(
 ) -> Trainer:
     """Return the trainer of a configuration, nothing trained yet."""
     options = config.optimizer
-    student = build_student(config.student, data)
+    student = start_student(config, data, folder)
     frames = pack(data.train, student)
     validation = pack(data.validation, student) if data.validation else None
     objective = build_objective(
@@ -153,6 +154,23 @@ def build_trainer(
         watch=watch,
         contrast=build_contrast(config, student, data),
     )
+
+
+def start_student(
+    config: TrainConfig, data: TrainingData, folder: RunFolder
+) -> ForceField:
+    """Return the student before the first step, the same one whenever a run goes on.
+
+    Its units, references and shortest distances take a pass over all frames: the first
+    process of the first start computes them, and all others read what it has written.
+    """
+    with first_rank_first() as is_first:
+        goes_on = folder.checkpoint_file.exists() and folder.start_file.exists()
+        if not is_first or goes_on:
+            return load_model(folder.start_file)
+        student = build_student(config.student, data)
+        save_model(student, folder.start_file, provenance={})
+    return student
 
 
 def export(

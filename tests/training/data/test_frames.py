@@ -14,12 +14,13 @@ from crack_md.neighbors import SmoothNeighbors, build_graph
 from crack_md.training.data.frames import Frames
 from tests.training.factories import CHANNELS, labelled
 
-build = partial(build_graph, rule=SmoothNeighbors(cutoff=4.0))
+RULE = SmoothNeighbors(cutoff=4.0)
+build = partial(build_graph, rule=RULE)
 
 
 @pytest.fixture(scope="module")
 def frames() -> Frames:
-    return Frames([labelled(number) for number in range(4)], build)
+    return Frames([labelled(number) for number in range(4)], RULE)
 
 
 @pytest.mark.parametrize("chosen", [[0], [3, 1], [2, 0, 1, 2]])
@@ -52,7 +53,7 @@ def test_labels_follow_their_atoms(frames: Frames) -> None:
 
 
 def test_frames_without_a_teacher() -> None:
-    frames = Frames([labelled(0, with_teacher=False), labelled(1)], build)
+    frames = Frames([labelled(0, with_teacher=False), labelled(1)], RULE)
     assert frames.batch(torch.tensor([0])).teacher is None
     assert frames.n_features is None
 
@@ -76,7 +77,7 @@ def test_teachers_say_more_than_forces() -> None:
         )
         return dataclasses.replace(frame, teacher=teacher)
 
-    frames = Frames([told(0, 3), told(1, 2), told(2, 4)], build)
+    frames = Frames([told(0, 3), told(1, 2), told(2, 4)], RULE)
     batch = frames.batch(torch.tensor([2, 1]))
 
     two, one = (frames.structures[index].teacher for index in (2, 1))
@@ -112,7 +113,7 @@ def test_everything_moves_to_the_device() -> None:
         node_energy=np.ones(n_atoms),
         jacobian=JacobianRows(np.array([1]), np.array([2]), values),
     )
-    frames = Frames([dataclasses.replace(frame, teacher=teacher)], build)
+    frames = Frames([dataclasses.replace(frame, teacher=teacher)], RULE)
 
     batch = frames.batch(torch.tensor([0]), device="meta")
 
@@ -128,7 +129,7 @@ def test_features_are_not_copied() -> None:
     assert frame.teacher is not None
     features = frame.teacher.node_features
     assert features is not None
-    frames = Frames([frame], build)
+    frames = Frames([frame], RULE)
 
     features += 1.0
 
@@ -142,7 +143,7 @@ def test_atoms_that_wandered_through_many_cells_keep_their_edges(cells: int) -> 
     one = labelled(0)
     wandered = dataclasses.replace(one, atoms=one.atoms.copy())
     wandered.atoms.positions[0] += cells * one.atoms.cell.array[0]
-    graph = Frames([wandered, one], build).batch(torch.tensor([0])).graph
+    graph = Frames([wandered, one], RULE).batch(torch.tensor([0])).graph
     assert graph.cell_shift.abs().max() >= cells
     width = graph.mask.shape[1]
     for atoms in (wandered.atoms, one.atoms):

@@ -13,7 +13,7 @@ from crack_md.data.dataset import LabelledStructure, read_dataset
 from crack_md.errors import DataError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.teachers import AseTeacher, TeacherLabels, load_teacher
-from crack_md.neighbors import SmoothNeighbors, build_graph
+from crack_md.neighbors import SmoothNeighbors
 from crack_md.training.config import check_config
 from crack_md.training.data.frames import Frames
 from crack_md.training.data.labels import OnlineLabels
@@ -33,9 +33,7 @@ def network(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def frames_of(structures: list[LabelledStructure]) -> Frames:
-    return Frames(
-        structures, lambda atoms: build_graph(atoms, SmoothNeighbors(cutoff=4.0))
-    )
+    return Frames(structures, SmoothNeighbors(cutoff=4.0))
 
 
 def online(spec: str, tree: dict[str, Any], labels: str) -> dict[str, Any]:

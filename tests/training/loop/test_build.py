@@ -10,8 +10,8 @@ from ase import Atoms
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.statistics import fit_element_references, fit_energy_scale
 from crack_md.errors import ConfigError, DataError
-from crack_md.training.config import check_config
-from crack_md.training.data.source import read_training_data, without
+from crack_md.training.config import DataConfig, check_config
+from crack_md.training.data.source import read_training_data, usable
 from crack_md.training.losses import (
     Contrast,
     CrackLoss,
@@ -48,7 +48,8 @@ def test_combinations_leave_frames_out() -> None:
     frames = [frame(formula) for formula in ("Ni2", "NiO", "PtO", "NiPt", "NiPtO")]
 
     def kept(*entries: str) -> list[str]:
-        return [str(one.atoms.symbols) for one in without(frames, entries)]
+        data = DataConfig(path=Path("unused"), leave_out=entries)
+        return [str(one.atoms.symbols) for one in usable(frames, data)]
 
     assert kept() == ["Ni2", "NiO", "PtO", "NiPt", "NiPtO"]
     assert kept("Ni") == ["PtO"]

@@ -1,7 +1,6 @@
 """Heads P: which there are, what they do to degrees, and the file they leave."""
 
 import dataclasses
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import torch
 
 from crack_md.errors import CheckpointError
-from crack_md.neighbors import build_graph
 from crack_md.training.config import FeatureConfig
 from crack_md.training.data.frames import Frames
 from crack_md.training.loop.heads import (
@@ -31,7 +29,7 @@ from tests.training.factories import CHANNELS, labelled
 
 FRAMES = Frames(
     [labelled(number) for number in range(3)],
-    partial(build_graph, rule=tiny_model().rule),
+    tiny_model().rule,
 )
 CRACK = CrackConfig(kind="crack", weight=1, temperature=1, degrees=(0, 1, 2))
 INSTANCE = InstanceConfig(kind="instance", weight=1, temperature=1)

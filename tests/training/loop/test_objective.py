@@ -1,7 +1,6 @@
 """The weighted sum, the shared head, and losses in float32 under autocast."""
 
 import dataclasses
-from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from ase.build import bulk
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.models.teachers import TeacherLabels
-from crack_md.neighbors import build_graph
 from crack_md.training.data.frames import Frames, JacobianBatch
 from crack_md.training.loop.heads import FeatureHead
 from crack_md.training.loop.objective import Objective
@@ -29,7 +27,7 @@ from tests.factories import tiny_model
 from tests.training.factories import CHANNELS, contrast, crack_term, labelled
 
 MODEL = tiny_model(dtype=torch.float32)
-FRAMES = Frames([labelled(n) for n in range(3)], partial(build_graph, rule=MODEL.rule))
+FRAMES = Frames([labelled(n) for n in range(3)], MODEL.rule)
 BATCH = FRAMES.batch(torch.arange(3))
 
 
@@ -116,7 +114,7 @@ def test_perfect_crystals_stay_finite_in_bfloat16(
     student = tiny_model(dtype=torch.float32, forces=forces).train()
     atoms = bulk("Cu") * periodic_cell
     answer = labels_of(atoms)
-    frames = Frames([answer], partial(build_graph, rule=student.rule))
+    frames = Frames([answer], student.rule)
     batch = frames.batch(torch.arange(1))
     jacobian = JacobianBatch(
         torch.zeros(1, 2, dtype=torch.long),

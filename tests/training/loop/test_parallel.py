@@ -13,11 +13,11 @@ import yaml
 from lightning_fabric import Fabric
 from pydantic import ValidationError
 
+from crack_md.data.parallel import first_rank_first
 from crack_md.errors import ConfigError
 from crack_md.training.config import RunConfig, check_config
 from crack_md.training.loop.parallel import (
     FabricRanks,
-    first_rank_first,
     launched_fabric,
 )
 from crack_md.training.loop.run import RunFolder
