@@ -124,6 +124,13 @@ def label(
             "teachers), or none."
         ),
     ] = "invariant",
+    half_features: Annotated[
+        bool,
+        typer.Option(
+            "--half-features",
+            help="Store node features in float16: half the size, three digits.",
+        ),
+    ] = False,
     jacobian_rows: Annotated[
         int,
         typer.Option(
@@ -179,7 +186,7 @@ def label(
             teacher=f"recipe:{recipe}" if teacher is None else teacher,
             split=rule,
             leave_out=parse_combinations(leave_out),
-            wanted=LabelRequest(features, jacobian_rows, jacobian_step),
+            wanted=LabelRequest(features, jacobian_rows, jacobian_step, half_features),
             largest_force=largest_force,
             only_features=only_features,
             workers=workers,

@@ -137,7 +137,7 @@ def teacher_data(labels: TeacherLabels) -> dict[str, Any]:
     }
     features = labels.node_features
     if features is not None:
-        data["teacher_node_features"] = features.reshape(n_atoms, -1).astype(np.float32)
+        data["teacher_node_features"] = _own(features).reshape(n_atoms, -1)
         if features.shape[1] > 1:
             data["teacher_coefficients"] = features.shape[1]
     if labels.node_energy is not None:
@@ -212,12 +212,15 @@ def _jacobian(info: dict[str, Any], n_atoms: int) -> JacobianRows | None:
     return JacobianRows(atom, axis, np.ascontiguousarray(rows.transpose(1, 0, 2)))
 
 
-def _own(array: Any) -> NDArray[np.float32]:
+def _own(array: Any) -> NDArray[np.floating]:
     """Return the array in memory that may be written to, as tensors want it.
 
-    ASE's databases hand out arrays that lie in the text they were read from.
+    In float32, or in float16 where it was stored so. ASE's databases hand out arrays
+    that lie in the text they were read from.
     """
-    return np.require(array, dtype=np.float32, requirements=["C", "W"])
+    half = np.asarray(array).dtype == np.float16
+    dtype = np.float16 if half else np.float32
+    return np.require(array, dtype=dtype, requirements=["C", "W"])
 
 
 FORMAT_VERSION = 1

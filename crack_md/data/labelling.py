@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.optimize import BFGS
+from numpy.typing import NDArray
 
 from crack_md.data.dataset import (
     FORMAT_VERSION,
@@ -131,6 +132,16 @@ class LabelRequest:
     """Rows of the force Jacobian; two more evaluations for each."""
     jacobian_step_A: float = STEP_A
     """How far coordinates are moved for the differences."""
+    half_features: bool = False
+    """Store features in float16: half the size, rounded to three digits."""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Return the choices as files record them."""
+        record = asdict(self)
+        if not self.half_features:  # as versions wrote that had no choice
+            del record["half_features"]
+        return record
 
     def are_in(self, labels: TeacherLabels | None, teacher: Teacher) -> bool:
         """Return whether labels that this teacher made before have all of it."""
@@ -141,6 +152,8 @@ class LabelRequest:
             if features is None:
                 return False
             if self.features == "all" and features.shape[1] == 1:
+                return False
+            if features.dtype == np.float16 and not self.half_features:
                 return False
         # frames of older versions come without; a set where some lack them has none
         if labels.node_energy is None and getattr(teacher, "has_node_energy", False):
@@ -155,9 +168,21 @@ class LabelRequest:
         features, jacobian = labels.node_features, labels.jacobian
         if features is not None and self.features != "all":
             features = features[:, :1] if self.features == "invariant" else None
+        if features is not None and self.half_features:
+            features = _halved(features)
         if jacobian is not None:
             jacobian = jacobian.first(self.jacobian_rows)
         return replace(labels, node_features=features, jacobian=jacobian)
+
+
+def _halved(features: NDArray[np.floating]) -> NDArray[np.floating]:
+    limit = float(np.finfo(np.float16).max)
+    if np.abs(features).max(initial=0.0) > limit:
+        raise DataError(
+            f"a node feature of the teacher is beyond {limit:.0f}, which float16 "
+            "cannot hold; label without --half-features"
+        )
+    return features.astype(np.float16)
 
 
 def load_for(spec: str, wanted: LabelRequest) -> Teacher:
@@ -208,9 +233,6 @@ CHUNK = 32
 REPLACED = "replaced"
 """Among the kinds of labels: structures of which some were replaced."""
 LABEL_PREFIX = "teacher_"
-
-_teacher: Teacher | None = None
-"""The teacher of this worker process."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +315,7 @@ def label_structures(
         "teacher_sha256": served.sha256,
         "split": asdict(split),
         "largest_force": largest_force,
-        "wanted": asdict(wanted),
+        "wanted": wanted.record,
         "leave_out": ["-".join(symbols) for symbols in leave_out],
     }
     if only_features:
@@ -316,7 +338,7 @@ def label_structures(
         work,
         islice(chunks, -(-writer.done // CHUNK), None),
         workers=workers,
-        start=partial(_start, teacher, wanted),
+        start=partial(load_for, teacher, wanted),
     )
     done, kinds = writer.done, Counter(writer.notes)
     for count, rows, found in results:
@@ -352,11 +374,6 @@ def _metadata(
         "sources": [Path(source.rpartition(":")[0]).name for source in job["sources"]],
         **origin,
     }
-
-
-def _start(spec: str, wanted: LabelRequest) -> None:
-    global _teacher
-    _teacher = load_for(spec, wanted)
 
 
 def _with_provenance(
@@ -397,19 +414,19 @@ def _forget_labels(atoms: Atoms, prefix: str) -> None:
 
 def _label_chunk(
     chunk: list[Atoms],
+    teacher: Teacher,
     *,
     split: SplitRule,
     wanted: LabelRequest,
     largest_force: float,
     only_features: bool,
 ) -> tuple[int, list[Atoms], Counter[str]]:
-    assert _teacher is not None
     known = [
         teacher_labels({**atoms.info, **atoms.arrays}, len(atoms)) for atoms in chunk
     ]
-    complete = [wanted.are_in(labels, _teacher) for labels in known]
+    complete = [wanted.are_in(labels, teacher) for labels in known]
     missing = [a for a, there in zip(chunk, complete, strict=True) if not there]
-    fresh = iter(ask(_teacher, missing, wanted))
+    fresh = iter(ask(teacher, missing, wanted))
     labels = [
         wanted.of(old) if there and old is not None else next(fresh)
         for old, there in zip(known, complete, strict=True)

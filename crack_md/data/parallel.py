@@ -7,7 +7,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice
-from typing import TypeVar
+from multiprocessing import current_process
+from typing import Any, TypeVar
 
 import torch
 from torch import distributed
@@ -15,28 +16,29 @@ from torch import distributed
 from crack_md.errors import TeacherError
 from crack_md.processes import SPAWN, end_with_parent
 
+Tool = TypeVar("Tool")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def map_in_order(
-    function: Callable[[Item], Result],
+    function: Callable[[Item, Tool], Result],
     items: Iterable[Item],
     *,
     workers: int,
-    start: Callable[[], None],
+    start: Callable[[], Tool],
 ) -> Iterator[Result]:
-    """Yield function(item) for every item, in order, computed by `workers` processes.
+    """Yield function(item, tool) for every item, in order, by `workers` processes.
 
     Args:
         function: A module-level function.
         items: Read lazily, a few per worker ahead.
         workers: 1 computes in this process.
-        start: Called once in every worker before its first item, to load a teacher.
+        start: Returns the tool, such as a teacher; called once in every worker.
     """
     if workers <= 1:
-        start()
-        yield from map(function, items)
+        tool = start()
+        yield from (function(item, tool) for item in items)
         return
     remaining = iter(items)
     pool = ProcessPoolExecutor(
@@ -47,11 +49,14 @@ def map_in_order(
     )
     try:
         pending: deque[Future[Result]] = deque(
-            pool.submit(function, item) for item in islice(remaining, 4 * workers)
+            pool.submit(_apply, function, item)
+            for item in islice(remaining, 4 * workers)
         )
         while pending:
             yield pending.popleft().result()
-            pending.extend(pool.submit(function, item) for item in islice(remaining, 1))
+            pending.extend(
+                pool.submit(_apply, function, item) for item in islice(remaining, 1)
+            )
     except BrokenProcessPool as error:
         raise TeacherError(
             "a worker process died, most often for lack of memory; repeat the command "
@@ -61,12 +66,17 @@ def map_in_order(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start_worker(start: Callable[[], None]) -> None:
+def _start_worker(start: Callable[[], object]) -> None:
     # the parent ends the run; workers that die of Ctrl-C would print tracebacks
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     torch.set_num_threads(1)  # workers share the cores among themselves
-    start()
+    # what a worker has loaded belongs to the process, and to nothing that others import
+    vars(current_process())["tool"] = start()
+
+
+def _apply(function: Callable[[Item, Any], Result], item: Item) -> Result:
+    return function(item, vars(current_process())["tool"])
 
 
 @contextmanager

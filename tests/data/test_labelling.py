@@ -510,3 +510,33 @@ def test_structures_of_a_combination_are_left_out(tmp_path):
 
     with pytest.raises(ConfigError, match="'Xx-O' is no element"):
         parse_combinations("Ni,Xx-O")
+
+
+def test_half_features_are_rounded_and_kept(tmp_path):
+    write(tmp_path / "in.db", bulk("Cu", cubic=True))
+    model = str(save_tiny(tmp_path / "model.pt"))
+    found = {}
+    for half in (False, True):
+        wanted = LabelRequest(half_features=half)
+        label_structures(
+            [tmp_path / "in.db"],
+            tmp_path / f"{half}.aselmdb",
+            teacher=model,
+            wanted=wanted,
+        )
+        (one,) = read_dataset(tmp_path / f"{half}.aselmdb").structures
+        found[half] = one.teacher.node_features
+    assert (found[False].dtype, found[True].dtype) == (np.float32, np.float16)
+    assert np.array_equal(found[True], found[False].astype(np.float16))
+    # asked for in full, the teacher is asked once more
+    label_structures(
+        [tmp_path / "True.aselmdb"], tmp_path / "full.aselmdb", teacher=model
+    )
+    (one,) = read_dataset(tmp_path / "full.aselmdb").structures
+    np.testing.assert_array_equal(one.teacher.node_features, found[False])
+
+
+def test_features_beyond_float16_are_refused():
+    labels = TeacherLabels(0.0, np.zeros((1, 3)), np.full((1, 1, 2), 7e4, np.float32))
+    with pytest.raises(DataError, match="beyond 65504, which float16 cannot hold"):
+        LabelRequest(half_features=True).of(labels)

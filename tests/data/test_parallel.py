@@ -16,23 +16,27 @@ def nothing() -> None:
     pass
 
 
-def square(number: int) -> int:
-    return number * number
+def a_hundred() -> list[int]:
+    return [100]
 
 
-def fail(number: int) -> int:
+def square(number: int, tool: list[int]) -> int:
+    return number * number + tool[0]
+
+
+def fail(number: int, tool: None) -> int:
     raise TeacherError(f"cannot label {number}")
 
 
-def die(number: int) -> int:
+def die(number: int, tool: None) -> int:
     os._exit(1)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_results_come_in_order(workers):
-    found = map_in_order(square, range(20), workers=workers, start=nothing)
+    found = map_in_order(square, range(20), workers=workers, start=a_hundred)
 
-    assert list(found) == [number * number for number in range(20)]
+    assert list(found) == [number * number + 100 for number in range(20)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -53,7 +57,7 @@ from crack_md.data.parallel import map_in_order
 def nothing():
     pass
 
-def worker(number):
+def worker(number, tool):
     return os.getpid()
 
 if __name__ == "__main__":

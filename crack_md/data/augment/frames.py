@@ -203,9 +203,6 @@ def _with_teacher(
 CHUNK = 8
 """Base structures per write; a kill loses at most these."""
 
-_teacher: Teacher | None = None
-"""The teacher of this worker process."""
-
 
 @dataclass(frozen=True)
 class Job:
@@ -263,7 +260,7 @@ def write_frames(
         _frames_of,
         islice(_jobs(recipe, bases), writer.done, None),
         workers=workers,
-        start=partial(_start, teacher),
+        start=partial(_teacher_of, teacher),
     )
     while chunk := list(islice(results, CHUNK)):
         rows = [row for frames in chunk for row in frames]
@@ -322,19 +319,18 @@ def _jobs(recipe: Recipe, bases: Iterator[BaseStructure]) -> Iterator[Job]:
         yield Job(number, base, chosen, recipe.seed, recipe.largest_force)
 
 
-def _start(spec: str | None) -> None:
-    global _teacher
-    _teacher = None if spec is None else load_teacher(spec)
+def _teacher_of(spec: str | None) -> Teacher | None:
+    return None if spec is None else load_teacher(spec)
 
 
-def _frames_of(job: Job) -> list[Atoms]:
+def _frames_of(job: Job, teacher: Teacher | None) -> list[Atoms]:
     random = np.random.default_rng([job.seed, job.number, 1])
     if job.base.surface == "dimer":
         frames = [job.base.atoms]
         frames[0].info["kind"] = "dimer"
     else:
         frames = make_frames(
-            job.base.atoms, job.variants, teacher=_teacher, random=random
+            job.base.atoms, job.variants, teacher=teacher, random=random
         )
     kept = []
     for frame in frames:

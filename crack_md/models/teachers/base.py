@@ -61,8 +61,9 @@ class TeacherLabels:
     """eV; total, or what the teacher's model calls its energy."""
     forces: NDArray[np.float64]
     """(atom, 3) in eV/Å; constraints are not applied."""
-    node_features: NDArray[np.float32] | None = None
-    """(atom, coefficient, channel); coefficient 0 is invariant under rotation."""
+    node_features: NDArray[np.floating] | None = None
+    """(atom, coefficient, channel); coefficient 0 is invariant under rotation. In
+    float32, or as a dataset has stored them in float16."""
     node_energy: NDArray[np.float64] | None = None
     """(atom,) in eV; they add up to the energy."""
     jacobian: JacobianRows | None = None

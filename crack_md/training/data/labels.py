@@ -7,7 +7,6 @@ within: it is never trained and never saved.
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +215,7 @@ def label_once(
     job = {
         "teacher_sha256": teacher.sha256,
         "frames": fingerprint(frames),
-        "wanted": asdict(wanted),
+        "wanted": wanted.record,
     }
     with first_rank_first() as is_first:
         if is_first and not (path.exists() and read_metadata(path) == job):

@@ -122,6 +122,27 @@ def assert_identical(one: Any, other: Any, where: str) -> None:
         assert one == other, where
 
 
+def test_a_run_goes_on_without_another_pass_over_the_frames(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = recipe(dataset, tmp_path / "run", max_steps=4)
+    train(config_of(tree), quiet=True)
+    start = load_model(tmp_path / "run" / "start.pt")
+    end = load_model(tmp_path / "run" / "student.pt")
+    assert start.scale == end.scale
+    assert start.metadata.shortest_distances == end.metadata.shortest_distances
+
+    def fail(*_: object) -> None:
+        raise AssertionError("units and references are those of the first start")
+
+    monkeypatch.setattr("crack_md.training.loop.train.build_student", fail)
+    tree["run"]["max_steps"] = 6
+    assert train(config_of(tree), quiet=True).step == 6
+    (tmp_path / "run" / "checkpoint.pt").unlink()
+    with pytest.raises(AssertionError, match="first start"):  # which begins again
+        train(config_of(tree), quiet=True)
+
+
 def test_time_budget_ends_the_run(dataset: Path, tmp_path: Path) -> None:
     tree = recipe(dataset, tmp_path / "run", max_steps=None, max_seconds=1.0)
     summary = train(config_of(tree), quiet=True)
