@@ -272,7 +272,7 @@ def judge(out: Path) -> None:
 def student_answers(
     path: Path,
 ) -> list[tuple[float, Float[np.ndarray, "atom 3"]]]:
-    """Return the student's energy and forces of every frame, in the order of the file."""
+    """Return the student's energy and forces of every frame, in their order."""
     return [
         (
             float(one.info["student_energy"]),
