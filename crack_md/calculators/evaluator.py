@@ -16,6 +16,8 @@ from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.packaged import Engine
+from crack_md.calculators.replicas.on_device import DeviceDynamics
+from crack_md.calculators.replicas.replicas import ReplicaDynamics
 from crack_md.errors import (
     ConfigError,
     CrackError,
@@ -25,7 +27,12 @@ from crack_md.errors import (
 from crack_md.graph import AtomGraph, batch_graphs, edge_vectors, graph_to
 from crack_md.models.domain import nearness
 from crack_md.models.force_field import ForceField, ModelMetadata, Prediction
-from crack_md.neighbors import AllNeighbors, NeighborRule, graph_builder
+from crack_md.neighbors import (
+    AllNeighbors,
+    NeighborRule,
+    SmoothNeighbors,
+    graph_builder,
+)
 
 OC20_ADSORBATE_ELEMENTS = frozenset({1, 6, 7, 8})
 ADSORBATE_TAG = 2
@@ -357,6 +364,18 @@ class BatchEvaluator:
         for atoms in structures:
             check_structure(atoms, engine.model)
         return MoleculeForces(engine, structures)
+
+    def replica_dynamics(
+        self, structures: Sequence[ase.Atoms], host: ReplicaDynamics
+    ) -> DeviceDynamics | None:
+        """Return what moves structures on the device; None where the host has to."""
+        engine, skin = self.engines[0], self.skin
+        smooth = isinstance(engine.model.rule, SmoothNeighbors)
+        if len(self.engines) > 1 or not smooth or not skin:
+            return None
+        return DeviceDynamics(
+            host, engine, structures, skin=skin, limit=self.limit, near=self._near
+        )
 
     def _new_builders(self, skin: float) -> GraphBuilders:
         return {

@@ -1,6 +1,7 @@
 """Many replicas of molecular dynamics side by side: one batch of forces per step."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
@@ -109,8 +110,19 @@ Atomic = Float[np.ndarray, "atom 3"]
 Seeds = Int[np.ndarray, " replica"]
 
 
+class Dynamics(Protocol):
+    """Takes replicas from one state to a later one."""
+
+    stretch: int
+    """How many steps it takes at a time."""
+
+    def advance(self, old: ReplicaState, n_steps: int) -> ReplicaState:
+        """Return the state some steps later."""
+        ...
+
+
 class ReplicaDynamics:
-    """How replicas move; it has no state of its own.
+    """How replicas move, one step at a time; it has no state of its own.
 
     Args:
         atoms: of all replicas.
@@ -121,10 +133,12 @@ class ReplicaDynamics:
         starts: positions that each replica may start again from.
     """
 
+    stretch = 1
+
     def __init__(
         self,
         atoms: ReplicaAtoms,
-        step: Coefficients,
+        step: Coefficients[np.ndarray],
         forces: BatchForces,
         *,
         temperature_K: PerReplica,
@@ -161,12 +175,22 @@ class ReplicaDynamics:
             blow_ups=(),
         )
 
-    def advance(self, old: ReplicaState) -> ReplicaState:
-        """Return the state one step later."""
+    @property
+    def is_random(self) -> bool:
+        """Return whether noise acts on any replica."""
+        return any(self._is_random)
+
+    def advance(self, old: ReplicaState, n_steps: int) -> ReplicaState:
+        """Return the state some steps later."""
+        for _ in range(n_steps):
+            old = self._one_step(old)
+        return old
+
+    def _one_step(self, old: ReplicaState) -> ReplicaState:
         number = old.step_count + 1
         with np.errstate(over="ignore", invalid="ignore"):  # blow-ups are found below
             velocities = kick(old.velocities, old.forces, self.step)
-            noise = self._noise(old.seeds, number)
+            noise = self.noise(old.seeds, number)
             positions, velocities = drift_and_mix(
                 old.positions, velocities, noise, self.step
             )
@@ -232,7 +256,8 @@ class ReplicaDynamics:
             generator(int(seeds[replica]), number, "velocities"),
         )
 
-    def _noise(self, seeds: Seeds, number: int) -> Atomic:
+    def noise(self, seeds: Seeds, number: int) -> Atomic:
+        """Return the standard normal numbers of a step; 0 where there is no bath."""
         noise = np.zeros((len(self.atoms.owner), 3))
         for replica in self._all:
             if self._is_random[replica]:
@@ -303,7 +328,7 @@ class Replicas:
         forces = forces_of(structures, calculator)
         self.atoms = atoms
         self._structures = [one.copy() for one in structures]
-        self._dynamics = ReplicaDynamics(
+        self._host = ReplicaDynamics(
             atoms,
             coefficients(
                 atoms.per_atom(temperature_K),
@@ -321,8 +346,11 @@ class Replicas:
             ),
             starts=start_positions(structures, restart_frames),
         )
+        on_device = getattr(calculator, "replica_dynamics", None)
+        found = on_device(structures, self._host) if callable(on_device) else None
+        self._dynamics: Dynamics = found or self._host
         given = [one.get_velocities() for one in structures]
-        self._state = self._dynamics.started(
+        self._state = self._host.started(
             np.concatenate([one.positions for one in structures]),
             np.concatenate(given) if keep_velocities else None,
             _seeds(seeds, atoms.n_replicas),
@@ -350,9 +378,11 @@ class Replicas:
         return np.bincount(replicas, minlength=self.atoms.n_replicas)
 
     def run(self, n_steps: int) -> None:
-        """Take some steps; an error or Ctrl-C leaves the last whole step."""
-        for _ in range(n_steps):
-            self._state = self._dynamics.advance(self._state)
+        """Take some steps; an error or Ctrl-C leaves one of the last whole steps."""
+        while n_steps > 0:
+            count = min(n_steps, self._dynamics.stretch)
+            self._state = self._dynamics.advance(self._state, count)
+            n_steps -= count
 
     def restart(self, reasons: Mapping[int, str]) -> None:
         """Count these replicas as blown up and let them start again.
@@ -360,7 +390,7 @@ class Replicas:
         Raises:
             StructureError: there are no forces on what they start from.
         """
-        self._state = self._dynamics.start_again(self._state, reasons)
+        self._state = self._host.start_again(self._state, reasons)
 
     def structures(self) -> list[Atoms]:
         """Return the replicas as they are, with velocities, energies and forces."""
