@@ -18,8 +18,9 @@ from crack_md.calculators.engine import Compile
 from crack_md.calculators.evaluator import BatchEvaluator, GraphBuilders
 from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.packaged import Engine, build_engine
-from crack_md.calculators.replicas.on_device import DeviceDynamics
-from crack_md.calculators.replicas.replicas import ReplicaDynamics
+from crack_md.calculators.replicas.langevin import Coefficients
+from crack_md.calculators.replicas.on_device import Carrier
+from crack_md.calculators.replicas.state import ReplicaAtoms
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.domain import FeatureStatistics
@@ -298,13 +299,21 @@ class CrackCalculator(Calculator):
         """Return a faster way for copies of a molecular model's molecule, or None."""
         return self.evaluator.replica_forces(structures)
 
-    def replica_dynamics(
-        self, structures: Sequence[ase.Atoms], host: ReplicaDynamics
-    ) -> DeviceDynamics | None:
+    def carrier(
+        self,
+        structures: Sequence[ase.Atoms],
+        atoms: ReplicaAtoms,
+        step: Coefficients[np.ndarray],
+        max_temperature_K: Float[np.ndarray, " replica"],
+    ) -> Carrier | None:
         """Return what moves structures on the device; None where the host has to."""
         if type(self).calculate_many is not CrackCalculator.calculate_many:
             return None  # it answers otherwise than the model
-        return self.evaluator.replica_dynamics(structures, host)
+        return self.evaluator.carrier(structures, atoms, step, max_temperature_K)
+
+    def accept(self, atoms: ase.Atoms, results: Results) -> None:
+        """Keep results for atoms that were found elsewhere, as by a `carrier`."""
+        self.atoms, self.results = atoms.copy(), dict(results)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the lock, which cannot be copied."""

@@ -16,8 +16,9 @@ from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.packaged import Engine
-from crack_md.calculators.replicas.on_device import DeviceDynamics
-from crack_md.calculators.replicas.replicas import ReplicaDynamics
+from crack_md.calculators.replicas.langevin import Coefficients
+from crack_md.calculators.replicas.on_device import Carrier
+from crack_md.calculators.replicas.state import ReplicaAtoms
 from crack_md.errors import (
     ConfigError,
     CrackError,
@@ -365,16 +366,27 @@ class BatchEvaluator:
             check_structure(atoms, engine.model)
         return MoleculeForces(engine, structures)
 
-    def replica_dynamics(
-        self, structures: Sequence[ase.Atoms], host: ReplicaDynamics
-    ) -> DeviceDynamics | None:
+    def carrier(
+        self,
+        structures: Sequence[ase.Atoms],
+        atoms: ReplicaAtoms,
+        step: Coefficients[np.ndarray],
+        max_temperature_K: Float[np.ndarray, " replica"],
+    ) -> Carrier | None:
         """Return what moves structures on the device; None where the host has to."""
         engine, skin = self.engines[0], self.skin
         smooth = isinstance(engine.model.rule, SmoothNeighbors)
         if len(self.engines) > 1 or not smooth or not skin:
             return None
-        return DeviceDynamics(
-            host, engine, structures, skin=skin, limit=self.limit, near=self._near
+        return Carrier(
+            engine,
+            structures,
+            atoms,
+            step,
+            max_temperature_K,
+            skin=skin,
+            limit=self.limit,
+            near=self._near,
         )
 
     def _new_builders(self, skin: float) -> GraphBuilders:

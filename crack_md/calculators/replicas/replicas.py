@@ -1,7 +1,7 @@
 """Many replicas of molecular dynamics side by side: one batch of forces per step."""
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -24,6 +24,7 @@ from crack_md.calculators.replicas.state import (
     BatchForces,
     BlowUp,
     ForceBatch,
+    Motion,
     ReplicaAtoms,
     ReplicaState,
     as_arrays,
@@ -33,7 +34,35 @@ from crack_md.calculators.replicas.state import (
 )
 from crack_md.errors import ConfigError, StructureError
 
+if TYPE_CHECKING:
+    from crack_md.calculators.replicas.on_device import Carrier
+
 PerReplica = Float[np.ndarray, " replica"]
+STRETCH = 10
+"""Steps from one look of the host at a device to the next."""
+
+
+def carrier_of(
+    calculator: Any,
+    structures: Sequence[Atoms],
+    atoms: ReplicaAtoms,
+    step: Coefficients[np.ndarray],
+    max_temperature_K: PerReplica,
+) -> "Carrier | None":
+    """Return what moves structures on the calculator's device, where it can.
+
+    Args:
+        calculator: its method ``carrier``, where it has one, may return None.
+        structures: of all replicas.
+        atoms: likewise.
+        step: coefficients of the integrator.
+        max_temperature_K: above which a replica is not carried on.
+    """
+    own = getattr(calculator, "carrier", None)
+    found: Carrier | None = (
+        own(structures, atoms, step, max_temperature_K) if callable(own) else None
+    )
+    return found
 
 
 def blow_up_reasons(
@@ -277,6 +306,43 @@ class ReplicaDynamics:
         return answer
 
 
+class CarriedDynamics:
+    """Replicas that a device moves several steps at a time, and the host in between.
+
+    Args:
+        host: the same dynamics, step by step.
+        carrier: what moves them on the device.
+    """
+
+    stretch = STRETCH
+
+    def __init__(self, host: ReplicaDynamics, carrier: "Carrier") -> None:
+        self.host, self.carrier = host, carrier
+        self._last: tuple[ReplicaState, Motion] | None = None
+
+    def advance(self, old: ReplicaState, n_steps: int) -> ReplicaState:
+        """Return the state some steps later."""
+        noise = None
+        if self.host.is_random:
+            numbers = range(old.step_count + 1, old.step_count + 1 + n_steps)
+            noise = np.stack([self.host.noise(old.seeds, number) for number in numbers])
+        found = self.carrier.carry(self._motion(old), n_steps, noise=noise)
+        if found is None:
+            return self.host.advance(old, n_steps)
+        new = old._replace(
+            **found.motion._asdict(),
+            step_count=old.step_count + n_steps,
+            steps_since_start=old.steps_since_start + n_steps,
+        )
+        self._last = new, found.motion
+        return new
+
+    def _motion(self, state: ReplicaState) -> Motion:
+        if self._last is not None and self._last[0] is state:
+            return self._last[1]  # which the device has
+        return Motion(state.positions, state.velocities, state.energies, state.forces)
+
+
 class Replicas:
     """Langevin or NVE dynamics of many structures, alike or not, by BAOAB.
 
@@ -346,9 +412,12 @@ class Replicas:
             ),
             starts=start_positions(structures, restart_frames),
         )
-        on_device = getattr(calculator, "replica_dynamics", None)
-        found = on_device(structures, self._host) if callable(on_device) else None
-        self._dynamics: Dynamics = found or self._host
+        self._dynamics: Dynamics = self._host
+        carrier = carrier_of(
+            calculator, structures, atoms, self._host.step, self._host.max_temperature_K
+        )
+        if carrier is not None:
+            self._dynamics = CarriedDynamics(self._host, carrier)
         given = [one.get_velocities() for one in structures]
         self._state = self._host.started(
             np.concatenate([one.positions for one in structures]),

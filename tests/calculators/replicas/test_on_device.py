@@ -16,7 +16,8 @@ from ase.md.verlet import VelocityVerlet
 from crack_md import CrackCalculator
 from crack_md.calculators import BatchEvaluator, Langevin, Replicas
 from crack_md.calculators.engine import EagerEngine
-from crack_md.calculators.replicas.on_device import STRETCH, DeviceDynamics
+from crack_md.calculators.replicas.on_device import Carrier
+from crack_md.calculators.replicas.replicas import STRETCH, CarriedDynamics
 from crack_md.graph import AtomGraph, sum_over_structures
 from crack_md.models.force_field import Prediction
 from crack_md.neighbors import candidates
@@ -37,9 +38,9 @@ def moving(atoms: ase.Atoms, temperature_K: float = 300.0) -> ase.Atoms:
     return atoms
 
 
-def device_of(replicas: Replicas) -> DeviceDynamics:
-    assert isinstance(replicas._dynamics, DeviceDynamics)
-    return replicas._dynamics
+def device_of(replicas: Replicas) -> Carrier:
+    assert isinstance(replicas._dynamics, CarriedDynamics)
+    return replicas._dynamics.carrier
 
 
 def on_host(replicas: Replicas) -> Replicas:
@@ -144,7 +145,7 @@ def test_nve_of_the_packaged_student_is_that_of_ase() -> None:
     assert np.abs(momenta.sum(axis=0)).max() < 1e-10
     assert energy(replicas) == pytest.approx(total, abs=2e-3)
     device = device_of(replicas)
-    assert (device.n_taken_back, device.neighbors.n_builds) == (0, 1)
+    assert (device.n_refused, device.neighbors.n_builds) == (0, 1)
 
 
 @pytest.mark.parametrize("like_gpu", [False, True])
@@ -158,7 +159,7 @@ def test_steps_are_those_of_the_host(
     if like_gpu:
         as_on_gpu(device, monkeypatch)
     device.run(47)
-    assert device_of(device).n_taken_back == 0
+    assert device_of(device).n_refused == 0
     for name in ("positions", "velocities", "energies", "forces"):
         found, expected = getattr(device.state, name), getattr(host.state, name)
         np.testing.assert_allclose(found, expected, atol=1e-10)
@@ -187,7 +188,7 @@ def test_candidates_are_found_again_before_atoms_outrun_them() -> None:
         replicas.run(60)
     device = device_of(runs[0])
     assert device.neighbors.n_builds > 2
-    assert device.n_taken_back == 0
+    assert device.n_refused == 0
     np.testing.assert_array_equal(runs[0].state.positions, runs[1].state.positions)
 
 
@@ -204,7 +205,7 @@ def test_a_full_table_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     neighbors.width = neighbors.widest
     monkeypatch.setattr(neighbors, "will_last", lambda *_: True)
     device.run(STRETCH)
-    assert device_of(device).n_taken_back == 1
+    assert device_of(device).n_refused == 1
     monkeypatch.undo()
     on_host(host).run(2 * STRETCH)
     np.testing.assert_allclose(device.state.positions, host.state.positions, atol=1e-10)
@@ -254,7 +255,7 @@ def test_what_blows_up_starts_again_as_on_the_host() -> None:
     assert [one[:2] for one in runs[0].state.blow_ups] == [
         one[:2] for one in runs[1].state.blow_ups
     ]
-    assert device_of(runs[0]).n_taken_back > 0
+    assert device_of(runs[0]).n_refused > 0
     found, expected = (one.state.positions for one in runs)
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
@@ -269,7 +270,7 @@ def test_the_host_moves_what_does_not_fit() -> None:
         replicas.run(12)
         device = device_of(replicas)
         assert (device._kept is None) == (atoms_per_batch == 13)
-        assert device.n_taken_back == 0
+        assert device.n_refused == 0
 
 
 @pytest.mark.parametrize(
@@ -308,4 +309,4 @@ def test_the_host_waits_once_in_a_stretch(
         replicas.run(2 * STRETCH)
     noise = [] if dynamics.friction_per_ps == 0 else ["aten::lift_fresh"]
     assert found == 2 * [*noise, "cpu", "numpy"]
-    assert device_of(replicas).n_taken_back == 0
+    assert device_of(replicas).n_refused == 0
