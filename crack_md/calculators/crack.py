@@ -307,7 +307,11 @@ class CrackCalculator(Calculator):
         max_temperature_K: Float[np.ndarray, " replica"],
     ) -> Carrier | None:
         """Return what moves structures on the device; None where the host has to."""
-        if type(self).calculate_many is not CrackCalculator.calculate_many:
+        names = ("calculate", "calculate_many")
+        if any(
+            getattr(type(self), name) is not getattr(CrackCalculator, name)
+            for name in names
+        ):
             return None  # it answers otherwise than the model
         return self.evaluator.carrier(structures, atoms, step, max_temperature_K)
 

@@ -147,7 +147,8 @@ class Carrier:
         positions, velocities, forces = seen[2 + 2 * n_replicas :].reshape(3, -1, 3)
         motion = Motion(positions, velocities, energies, forces)
         self._kept = motion, now
-        return Carried(motion, heat, float(seen[1]))
+        knows = self._near.shortest is not None
+        return Carried(motion, heat, float(seen[1]) if knows else None)
 
     def _one_step(self, old: Moving, noise: Float[Tensor, "atom 3"] | None) -> Moving:
         """Return where replicas are one step later."""

@@ -239,8 +239,8 @@ class Carried(NamedTuple):
     motion: Motion
     heat: Float[np.ndarray, " replica"]
     """eV that the bath has put in."""
-    nearest: float
-    """How near atoms came, measured by training; 0 where that is not known."""
+    nearest: float | None
+    """How near atoms came, measured by training, where that is known."""
 
 
 class BlowUp(NamedTuple):

@@ -17,16 +17,23 @@ corrected by what that moved, then projected.
 
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import BaseCalculator
+from ase.constraints import FixAtoms
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 
+from crack_md.calculators.replicas.langevin import coefficients
+from crack_md.calculators.replicas.replicas import carrier_of
+from crack_md.calculators.replicas.state import Motion, ReplicaAtoms
 from crack_md.errors import ConfigError, MissingDependencyError
 from crack_md.workflows.md.settings import Ensemble, MDSettings
+
+if TYPE_CHECKING:
+    from crack_md.calculators.replicas.on_device import Carrier
 
 MAX_GAP_A = 6.0
 """A wider empty layer is vacuum, where pressure has no meaning."""
@@ -69,9 +76,10 @@ class NptDynamics:
             )
         self._ase.p_eps = barostat_momentum
 
-    def step(self) -> None:
+    def advance(self, n_steps: int) -> int:
         """Go one time step ahead."""
         self._ase.step()
+        return 1
 
     def memory(self) -> dict[str, float]:
         """Return the momentum of the barostat, in ASE units."""
@@ -116,11 +124,12 @@ Bath = Callable[[Atoms, float, np.random.Generator], None]
 class Integrator(Protocol):
     """Moves one structure through time."""
 
-    heat: float
-    """eV that the bath has put in so far; total energy − heat is conserved."""
+    @property
+    def heat(self) -> float:
+        """Return what the bath has put in so far, in eV; total energy − heat stays."""
 
-    def step(self) -> None:
-        """Go one time step ahead."""
+    def advance(self, n_steps: int) -> int:
+        """Go some time steps ahead, up to a number of them; return how many."""
 
     def memory(self) -> dict[str, float]:
         """Return what the dynamics must remember besides positions and momenta."""
@@ -149,9 +158,59 @@ class SplitDynamics:
         drift(self.atoms, half)
         kick(self.atoms, half)
 
+    def advance(self, n_steps: int) -> int:
+        """Go one time step ahead."""
+        self.step()
+        return 1
+
     def memory(self) -> dict[str, float]:
         """Return the heat exchanged so far."""
         return {"heat": self.heat}
+
+
+class CarriedDynamics:
+    """The same steps, several at a time on the device of a model; else one by one.
+
+    Args:
+        host: steps of the atoms one by one, without a bath or with Langevin noise.
+        carrier: what the calculator has for these atoms.
+    """
+
+    def __init__(self, host: SplitDynamics, carrier: "Carrier") -> None:
+        self.host, self.carrier = host, carrier
+
+    @property
+    def heat(self) -> float:
+        """Return what the bath has put in so far, in eV."""
+        return self.host.heat
+
+    def advance(self, n_steps: int) -> int:
+        """Go some time steps ahead; one where the device would do something wrong."""
+        atoms, rng = self.host.atoms, self.host.rng
+        unused, noise = rng.bit_generator.state, None
+        if self.host.bath is not None:
+            noise = rng.standard_normal((n_steps, len(atoms), 3))
+        energies = np.array([atoms.get_potential_energy()])
+        start = Motion(
+            atoms.positions, atoms.get_velocities(), energies, atoms.get_forces()
+        )
+        found = self.carrier.carry(start, n_steps, noise=noise)
+        if found is None:
+            rng.bit_generator.state = unused
+            return self.host.advance(1)
+        motion, energy = found.motion, float(found.motion.energies[0])
+        atoms.positions = motion.positions
+        atoms.set_velocities(motion.velocities)
+        self.host.heat += float(found.heat[0])
+        results = {"energy": energy, "free_energy": energy, "forces": motion.forces}
+        if found.nearest is not None:
+            results["domain_distance"] = found.nearest
+        atoms.calc.accept(atoms, results)
+        return n_steps
+
+    def memory(self) -> dict[str, float]:
+        """Return the heat exchanged so far."""
+        return self.host.memory()
 
 
 def kick(atoms: Atoms, time: float) -> None:
@@ -277,8 +336,19 @@ def build_dynamics(
     rng: np.random.Generator,
     dof: int,
     memory: Mapping[str, float],
+    *,
+    max_temperature_K: float = np.inf,
 ) -> Integrator:
-    """Return the dynamics of an ensemble, with what it remembers."""
+    """Return the dynamics of an ensemble, with what it remembers.
+
+    Args:
+        atoms: with their calculator.
+        settings: ensemble, temperature, time step.
+        rng: of the bath.
+        dof: degrees of freedom that hold heat.
+        memory: what `Integrator.memory` has returned, or nothing.
+        max_temperature_K: above which steps are taken one by one.
+    """
     if settings.ensemble == "npt":
         return NptDynamics(atoms, settings, rng, **memory)
     bath = None
@@ -293,4 +363,25 @@ def build_dynamics(
             rate_per_ps=settings.friction_per_ps,
             dof=dof,
         )
-    return SplitDynamics(atoms, settings.timestep_fs * units.fs, rng, bath, **memory)
+    host = SplitDynamics(atoms, settings.timestep_fs * units.fs, rng, bath, **memory)
+    carrier = _carrier_for(atoms, settings, dof, max_temperature_K)
+    return host if carrier is None else CarriedDynamics(host, carrier)
+
+
+def _carrier_for(
+    atoms: Atoms, settings: MDSettings, dof: int, max_temperature_K: float
+) -> "Carrier | None":
+    """Return what takes such steps on the device of the calculator, if it can."""
+    fixed = all(isinstance(one, FixAtoms) for one in atoms.constraints)
+    if settings.ensemble not in ("nve", "langevin") or not fixed:
+        return None
+    which = ReplicaAtoms.of([atoms])
+    friction_per_ps = settings.friction_per_ps if settings.ensemble != "nve" else 0.0
+    step = coefficients(
+        np.full((len(atoms), 1), settings.temperature_K),
+        np.full((len(atoms), 1), friction_per_ps),
+        which.inverse_mass,
+        timestep_fs=settings.timestep_fs,
+    )
+    which = replace(which, n_degrees=np.array([dof]))
+    return carrier_of(atoms.calc, [atoms], which, step, np.array([max_temperature_K]))
