@@ -12,8 +12,8 @@ from ase.md.verlet import VelocityVerlet
 from crack_md import CrackCalculator
 from crack_md.models.domain import ShortestDistances
 from crack_md.models.force_field import ForceField, ModelMetadata
-from crack_md.neighbors import candidates
 from tests.factories import ELEMENTS, oxygen_slab, tiny_model
+from tests.gpu_branches import take_gpu_branches
 from tests.models.test_host_waits import waits
 
 STEP = [
@@ -21,17 +21,6 @@ STEP = [
     "aten::_local_scalar_dense",  # how wide the table of neighbors is
     *("cpu", "numpy"),  # energy, forces, stress and nearness come down, in one copy
 ]
-
-
-def as_on_gpu(calculator: CrackCalculator, patch: pytest.MonkeyPatch) -> None:
-    for model in calculator.models:
-        edges_of = model.network.edges
-        patch.setattr(
-            model.network,
-            "edges",
-            lambda graph, edges_of=edges_of, **_: edges_of(graph, compact=False),
-        )
-    patch.setattr(candidates, "_sorted_rows", lambda keys: keys.sort(dim=1).values)
 
 
 def watched_model() -> ForceField:
@@ -44,7 +33,7 @@ def test_a_step_in_ase_waits_three_times(monkeypatch: pytest.MonkeyPatch) -> Non
     atoms = oxygen_slab()
     atoms.calc = CrackCalculator(watched_model(), device="cpu", dtype="float64")
     atoms.set_velocities(np.random.default_rng(0).normal(size=(13, 3)) * 1e-3)
-    as_on_gpu(atoms.calc, monkeypatch)
+    take_gpu_branches(atoms.calc.models[0], monkeypatch)
     dynamics = VelocityVerlet(atoms, units.fs)
     dynamics.run(2)
     with waits() as found:

@@ -178,6 +178,8 @@ class CarriedDynamics:
 
     def __init__(self, host: SplitDynamics, carrier: "Carrier") -> None:
         self.host, self.carrier = host, carrier
+        self._last: tuple[Motion, np.ndarray] | None = None
+        """Where the device has left the atoms, and their momenta there."""
 
     @property
     def heat(self) -> float:
@@ -190,23 +192,37 @@ class CarriedDynamics:
         unused, noise = rng.bit_generator.state, None
         if self.host.bath is not None:
             noise = rng.standard_normal((n_steps, len(atoms), 3))
-        energies = np.array([atoms.get_potential_energy()])
-        start = Motion(
-            atoms.positions, atoms.get_velocities(), energies, atoms.get_forces()
-        )
-        found = self.carrier.carry(start, n_steps, noise=noise)
+        found = self.carrier.carry(self._start(), n_steps, noise=noise)
         if found is None:
             rng.bit_generator.state = unused
             return self.host.advance(1)
         motion, energy = found.motion, float(found.motion.energies[0])
         atoms.positions = motion.positions
         atoms.set_velocities(motion.velocities)
+        self._last = motion, atoms.get_momenta()
         self.host.heat += float(found.heat[0])
         results = {"energy": energy, "free_energy": energy, "forces": motion.forces}
         if found.nearest is not None:
             results["domain_distance"] = found.nearest
         atoms.calc.accept(atoms, results)
         return n_steps
+
+    def _start(self) -> Motion:
+        """Return where the atoms are, as the device has it if they are still there."""
+        atoms = self.host.atoms
+        if (
+            self._last is not None
+            and np.array_equal(self._last[0].positions, atoms.positions)
+            and np.array_equal(self._last[1], atoms.get_momenta())
+        ):
+            return self._last[0]
+        energies = np.array([atoms.get_potential_energy()])
+        return Motion(
+            atoms.positions.copy(),
+            atoms.get_velocities(),
+            energies,
+            atoms.get_forces(apply_constraint=False),
+        )
 
     def memory(self) -> dict[str, float]:
         """Return the heat exchanged so far."""

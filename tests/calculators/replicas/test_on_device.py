@@ -20,8 +20,8 @@ from crack_md.calculators.replicas.on_device import Carrier
 from crack_md.calculators.replicas.replicas import STRETCH, CarriedDynamics
 from crack_md.graph import AtomGraph, sum_over_structures
 from crack_md.models.force_field import Prediction
-from crack_md.neighbors import candidates
 from tests.factories import graph_of, oxygen_slab, tiny_model, water
+from tests.gpu_branches import take_gpu_branches
 from tests.models.test_host_waits import waits
 
 NVE = Langevin(300.0, friction_per_ps=0.0, timestep_fs=1.0)
@@ -52,11 +52,8 @@ def on_host(replicas: Replicas) -> Replicas:
 def as_on_gpu(replicas: Replicas, patch: pytest.MonkeyPatch) -> Replicas:
     """Return the replicas with the branches that a GPU takes."""
     device = device_of(replicas)
-    network = device._engine.model.network
-    edges_of = network.edges
     device.neighbors.fixes_width = True
-    patch.setattr(network, "edges", lambda graph, **_: edges_of(graph, compact=False))
-    patch.setattr(candidates, "_sorted_rows", lambda keys: keys.sort(dim=1).values)
+    take_gpu_branches(device._engine.model, patch)
     return replicas
 
 

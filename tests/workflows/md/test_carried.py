@@ -21,6 +21,8 @@ from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.summary import read_thermo
 from tests.calculators.engines import CountingEngine
 from tests.factories import oxygen_slab, tiny_model
+from tests.gpu_branches import take_gpu_branches
+from tests.models.test_host_waits import waits
 
 SETTINGS: dict[str, Any] = {
     "temperature_K": 300.0,
@@ -143,3 +145,21 @@ def test_what_was_nearest_on_the_way_is_kept(tmp_path: Path) -> None:
     run_dynamics(slab(), calculator, settings=settings, folder=tmp_path)
     assert calculator.metadata.shortest_distances is not None
     assert json.loads((tmp_path / "summary.json").read_text())["domain_distance"] > 0.5
+
+
+def test_the_host_waits_once_in_ten_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    atoms = slab()
+    atoms.calc = CrackCalculator(tiny_model(), device="cpu", dtype="float64")
+    settings = MDSettings(ensemble="nve", timestep_fs=0.1)  # candidates last
+    dynamics = build_dynamics(atoms, settings, np.random.default_rng(0), 27, {})
+    assert isinstance(dynamics, CarriedDynamics)
+    take_gpu_branches(atoms.calc.models[0], monkeypatch)
+    dynamics.carrier.neighbors.fixes_width = True
+    assert dynamics.advance(10) == 10
+    with waits() as found:
+        assert dynamics.advance(10) == 10
+    assert found == ["cpu", "numpy"]
+    atoms.positions[0] += 0.01  # somebody else moved it
+    with waits() as found:
+        dynamics.advance(10)
+    assert len(found) > 2
