@@ -6,6 +6,7 @@ that also says whether all went well. If not, nothing has happened: the host tak
 same steps itself, one by one, and deals with what is wrong.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,6 +25,8 @@ from crack_md.neighbors.on_device import DeviceNeighbors
 
 if TYPE_CHECKING:
     from crack_md.calculators.evaluator import NearWatch
+
+log = logging.getLogger(__name__)
 
 RESERVE = 1.5
 """How much faster than now an atom may become until the host looks."""
@@ -112,7 +115,8 @@ class Carrier:
                 return None
             with torch.no_grad():
                 found = self._carried(old, n_steps, noise)
-        except Exception:  # the host meets it again, and says which replica it is of
+        except Exception as error:  # the host meets it, and says which replica it is of
+            log.info("steps on the device failed (%s): the host takes them", error)
             found = None
         self.n_refused += found is None
         return found

@@ -257,6 +257,21 @@ def test_what_blows_up_starts_again_as_on_the_host() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-10)
 
 
+def test_an_error_on_the_device_is_logged_and_left_to_the_host(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: Any, **__: Any) -> Any:
+        raise torch.OutOfMemoryError("nothing left")
+
+    calculator = CrackCalculator(tiny_model(), device="cpu")
+    replicas = Replicas([water()], calculator, NVE)
+    monkeypatch.setattr(device_of(replicas), "_engine", exhausted)
+    with caplog.at_level("INFO", logger="crack_md"):
+        replicas.run(3)
+    assert "nothing left" in caplog.text
+    assert (replicas.state.step_count, device_of(replicas).n_refused) == (3, 1)
+
+
 def test_the_host_moves_what_does_not_fit() -> None:
     slabs = [oxygen_slab(seed=i) for i in range(2)]
     for atoms_per_batch in (13, 26):
