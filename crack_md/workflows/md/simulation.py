@@ -19,7 +19,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
-from crack_md.calculators.replicas.replicas import STRETCH
+from crack_md.calculators.replicas.dynamics import STRETCH
 from crack_md.errors import DataError
 from crack_md.files import read_json
 from crack_md.progress import ProgressEvent, Report

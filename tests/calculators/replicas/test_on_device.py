@@ -16,8 +16,8 @@ from ase.md.verlet import VelocityVerlet
 from crack_md import CrackCalculator
 from crack_md.calculators import BatchEvaluator, Langevin, Replicas
 from crack_md.calculators.engine import EagerEngine
+from crack_md.calculators.replicas.dynamics import STRETCH, CarriedDynamics
 from crack_md.calculators.replicas.on_device import Carrier
-from crack_md.calculators.replicas.replicas import STRETCH, CarriedDynamics
 from crack_md.graph import AtomGraph, sum_over_structures
 from crack_md.models.force_field import Prediction
 from tests.factories import graph_of, oxygen_slab, tiny_model, water

@@ -10,12 +10,9 @@ import pytest
 from ase.constraints import FixAtoms, FixCartesian
 
 from crack_md import CrackCalculator
-from crack_md.calculators.replicas.replicas import STRETCH
-from crack_md.workflows.md.integrators import (
-    CarriedDynamics,
-    SplitDynamics,
-    build_dynamics,
-)
+from crack_md.calculators.replicas.dynamics import STRETCH
+from crack_md.workflows.md.carried import CarriedDynamics
+from crack_md.workflows.md.integrators import SplitDynamics, build_dynamics
 from crack_md.workflows.md.run import MDResult, run_dynamics
 from crack_md.workflows.md.settings import MDSettings
 from crack_md.workflows.md.summary import read_thermo
