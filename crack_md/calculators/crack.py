@@ -18,6 +18,9 @@ from crack_md.calculators.engine import Compile
 from crack_md.calculators.evaluator import BatchEvaluator, GraphBuilders
 from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.packaged import Engine, build_engine
+from crack_md.calculators.replicas.langevin import Coefficients
+from crack_md.calculators.replicas.on_device import Carrier
+from crack_md.calculators.replicas.state import ReplicaAtoms
 from crack_md.errors import ConfigError
 from crack_md.models.checkpoint import load_model
 from crack_md.models.domain import FeatureStatistics
@@ -295,6 +298,26 @@ class CrackCalculator(Calculator):
     def replica_forces(self, structures: Sequence[ase.Atoms]) -> MoleculeForces | None:
         """Return a faster way for copies of a molecular model's molecule, or None."""
         return self.evaluator.replica_forces(structures)
+
+    def carrier(
+        self,
+        structures: Sequence[ase.Atoms],
+        atoms: ReplicaAtoms,
+        step: Coefficients[np.ndarray],
+        max_temperature_K: Float[np.ndarray, " replica"],
+    ) -> Carrier | None:
+        """Return what moves structures on the device; None where the host has to."""
+        names = ("calculate", "calculate_many")
+        if any(
+            getattr(type(self), name) is not getattr(CrackCalculator, name)
+            for name in names
+        ):
+            return None  # it answers otherwise than the model
+        return self.evaluator.carrier(structures, atoms, step, max_temperature_K)
+
+    def accept(self, atoms: ase.Atoms, results: Results) -> None:
+        """Keep results for atoms that were found elsewhere, as by a `carrier`."""
+        self.atoms, self.results = atoms.copy(), dict(results)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the lock, which cannot be copied."""

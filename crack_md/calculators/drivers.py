@@ -60,6 +60,21 @@ def check_sum_over_atoms(model: ForceField, host: str) -> None:
         )
 
 
+def check_exportable(model: ForceField, host: str) -> None:
+    """Refuse models that are no sum over atoms alone whose slope is the force.
+
+    Raises:
+        ConfigError: with the reasons why it does not fit the host.
+    """
+    check_sum_over_atoms(model, host)
+    if model.scale.mean:
+        raise ConfigError(
+            f"the model does not fit {host}: {model.scale.mean:g} eV of each "
+            "structure belong to none of its atoms, and engines add up atoms; use "
+            "CrackCalculator, or train with references of elements"
+        )
+
+
 class HostedModel:
     """A model that another program asks for energies, forces and virials.
 

@@ -16,6 +16,9 @@ from crack_md.calculators.batch_size import count_in_batch, limit_for
 from crack_md.calculators.batched import ALL_PROPERTIES, Results, Trajectory
 from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.packaged import Engine
+from crack_md.calculators.replicas.langevin import Coefficients
+from crack_md.calculators.replicas.on_device import Carrier
+from crack_md.calculators.replicas.state import ReplicaAtoms
 from crack_md.errors import (
     ConfigError,
     CrackError,
@@ -25,7 +28,12 @@ from crack_md.errors import (
 from crack_md.graph import AtomGraph, batch_graphs, edge_vectors, graph_to
 from crack_md.models.domain import nearness
 from crack_md.models.force_field import ForceField, ModelMetadata, Prediction
-from crack_md.neighbors import AllNeighbors, NeighborRule, graph_builder
+from crack_md.neighbors import (
+    AllNeighbors,
+    NeighborRule,
+    SmoothNeighbors,
+    graph_builder,
+)
 
 OC20_ADSORBATE_ELEMENTS = frozenset({1, 6, 7, 8})
 ADSORBATE_TAG = 2
@@ -69,12 +77,26 @@ def _check_adsorbate(atoms: ase.Atoms) -> None:
     )
 
 
+def on_host(*tensors: torch.Tensor | None) -> list[Any]:
+    """Return tensors as arrays in float64, in one copy: a GPU is waited for once."""
+    given = [one for one in tensors if one is not None]
+    if not given:
+        return list(tensors)
+    flat = torch.cat([one.detach().double().flatten() for one in given]).cpu().numpy()
+    ends = np.cumsum([one.numel() for one in given])
+    parts = iter(np.split(flat, ends[:-1]))
+    return [
+        None if one is None else next(parts).reshape(tuple(one.shape))
+        for one in tensors
+    ]
+
+
 Arrays = dict[str, np.ndarray]
 """Energy, energies, forces and perhaps stress of one structure, by one model."""
 
 
 def arrays_of(
-    prediction: Prediction,
+    values: Sequence[np.ndarray | None],
     sizes: Sequence[int],
     has_stress: Sequence[bool],
     *,
@@ -85,17 +107,14 @@ def arrays_of(
     They are the energy and its parts by atoms ("energies"), forces and stress.
 
     Args:
-        prediction: of a batch.
+        values: energies, forces, energies of atoms and stresses of a batch.
         sizes: atoms of its structures.
         has_stress: which of them have a meaningful stress.
         domain_distances: how near their atoms are, measured by training.
     """
-    energies = prediction.energy.double().cpu().numpy()
-    forces = prediction.forces.double().cpu().numpy()
-    atomic = prediction.node_energy
-    parts = None if atomic is None else atomic.double().cpu().numpy()
-    tensors = prediction.stress
-    stress = None if tensors is None else tensors.double().cpu().numpy()
+    energies, forces, parts, stress = values
+    assert energies is not None
+    assert forces is not None
     ends = np.cumsum(sizes)
     found = []
     for row, (end, size) in enumerate(zip(ends, sizes, strict=True)):
@@ -161,31 +180,45 @@ class NearWatch:
         )
         self._has_warned = False
 
+    @property
+    def may_warn(self) -> bool:
+        """Return whether something is watched that has not been warned of."""
+        return self._table is not None and not self._has_warned
+
+    def by_atom(self, graph: AtomGraph) -> Float[torch.Tensor, " atom"] | None:
+        """Return how near each atom's neighbors are, measured by training."""
+        return None if self._table is None else self._nearness(graph).amax(dim=1)
+
     def distances(
-        self, graph: AtomGraph, sizes: Sequence[int]
+        self,
+        graph: AtomGraph,
+        sizes: Sequence[int],
+        by_atom: Float[np.ndarray, " atom"] | None,
     ) -> Float[np.ndarray, " structure"] | None:
         """Return the domain distance of every structure, None where nothing is known.
 
         Args:
             graph: of all structures together.
             sizes: how many atoms each has.
+            by_atom: what `by_atom` has returned, on the host.
         """
-        if self._table is None:
+        if by_atom is None:
             return None
-        if self._table.device != graph.positions.device:
-            self._table = self._table.to(graph.positions.device)
-        near = nearness(graph, self._table)
-        by_atom = near.amax(dim=1).double().cpu().numpy()
         ends = np.cumsum(sizes)
         found = np.maximum.reduceat(by_atom, ends - np.asarray(sizes))
         if not self._has_warned and found.max() > 1:
             self._has_warned = True
-            warnings.warn(self._sentence(graph, near, ends), stacklevel=7)
+            warnings.warn(self._sentence(graph, ends), stacklevel=7)
         return found
 
-    def _sentence(
-        self, graph: AtomGraph, near: torch.Tensor, ends: Sequence[int] | np.ndarray
-    ) -> str:
+    def _nearness(self, graph: AtomGraph) -> Float[torch.Tensor, "atom slot"]:
+        assert self._table is not None
+        if self._table.device != graph.positions.device:
+            self._table = self._table.to(graph.positions.device)
+        return nearness(graph, self._table)
+
+    def _sentence(self, graph: AtomGraph, ends: Sequence[int] | np.ndarray) -> str:
+        near = self._nearness(graph)
         receiver, slot = divmod(int(near.argmax()), near.shape[1])
         sender = int(graph.neighbors[receiver, slot])
         length = float(edge_vectors(graph)[receiver, slot].detach().norm())
@@ -333,6 +366,29 @@ class BatchEvaluator:
             check_structure(atoms, engine.model)
         return MoleculeForces(engine, structures)
 
+    def carrier(
+        self,
+        structures: Sequence[ase.Atoms],
+        atoms: ReplicaAtoms,
+        step: Coefficients[np.ndarray],
+        max_temperature_K: Float[np.ndarray, " replica"],
+    ) -> Carrier | None:
+        """Return what moves structures on the device; None where the host has to."""
+        engine, skin = self.engines[0], self.skin
+        smooth = isinstance(engine.model.rule, SmoothNeighbors)
+        if len(self.engines) > 1 or not smooth or not skin:
+            return None
+        return Carrier(
+            engine,
+            structures,
+            atoms,
+            step,
+            max_temperature_K,
+            skin=skin,
+            limit=self.limit,
+            near=self._near,
+        )
+
     def _new_builders(self, skin: float) -> GraphBuilders:
         return {
             model.rule: graph_builder(
@@ -387,10 +443,18 @@ class BatchEvaluator:
         sizes = [graph.n_atoms for graph in graphs]
         prediction = self._forward(engine, graphs, stress=any(has_stress))
         if not isinstance(prediction, Exception):
-            near = None
+            whole, near = batch_graphs(graphs), None
             if engine is self.engines[0]:  # of a committee: the same structures
-                near = self._near.distances(batch_graphs(graphs), sizes)
-            return arrays_of(prediction, sizes, has_stress, domain_distances=near)
+                near = self._near.by_atom(whole)
+            *values, by_atom = on_host(
+                prediction.energy,
+                prediction.forces,
+                prediction.node_energy,
+                prediction.stress,
+                near,
+            )
+            far = self._near.distances(whole, sizes, by_atom)
+            return arrays_of(values, sizes, has_stress, domain_distances=far)
         if len(batch) == 1:
             return [self._explained(prediction, sizes[0])]
         if _is_out_of_memory(prediction):

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 
 from crack_md.calculators.crack import DTYPES
-from crack_md.calculators.drivers import check_sum_over_atoms
+from crack_md.calculators.drivers import check_exportable
 from crack_md.calculators.engine import AGREEMENT, rattled_crystals
-from crack_md.errors import ConfigError, CrackError, MissingDependencyError
+from crack_md.errors import CrackError, MissingDependencyError
 from crack_md.files import write_atomically
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField
@@ -71,7 +71,7 @@ def export(
         CrackError: the file does not answer as the model does; none is written.
     """
     model = load_model(source, dtype=DTYPES[dtype])
-    check_exportable(model)
+    check_exportable(model, "metatomic")
     structures = sample_structures(model)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         # of PyTorch: about TorchScript, which metatomic is made of, and about branches
@@ -89,21 +89,6 @@ def export(
             )
         write_atomically(target, file.read_bytes())
     return difference
-
-
-def check_exportable(model: ForceField) -> None:
-    """Refuse models that are no sum over atoms whose slope is the force.
-
-    Raises:
-        ConfigError: with the reasons.
-    """
-    check_sum_over_atoms(model, "metatomic")
-    if model.scale.mean:
-        raise ConfigError(
-            f"the model does not fit metatomic: {model.scale.mean:g} eV of each "
-            "structure belong to none of its atoms, and engines add up atoms; use "
-            "CrackCalculator, or train with references of elements"
-        )
 
 
 class AtomicEnergies(nn.Module):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crack_md.calculators.crack import CrackCalculator
 from crack_md.calculators.drivers import check_sum_over_atoms
-from crack_md.calculators.evaluator import NearWatch, check_structure
+from crack_md.calculators.evaluator import NearWatch, check_structure, on_host
 from crack_md.errors import ConfigError, MissingDependencyError, StructureError
 from crack_md.graph import AtomGraph
 from crack_md.neighbors.search import bucket_of_width
@@ -73,7 +73,6 @@ class CrackModel(ModelInterface):  # type: ignore[misc]  # mypy knows no extras
         self._check_elements(state)
         graph = graph_of_state(state, self._cutoff, self.model.dtype)
         prediction = self.calculator.engines[0](graph, stress=True)
-        self._near.distances(graph, state.n_atoms_per_system.tolist())
         assert prediction.stress is not None, "forces are a gradient"
         has_volume = torch.linalg.det(graph.cell).abs() > 0
         results = {
@@ -81,9 +80,16 @@ class CrackModel(ModelInterface):  # type: ignore[misc]  # mypy knows no extras
             "forces": prediction.forces,
             "stress": prediction.stress.where(has_volume[:, None, None], 0.0),
         }
-        wrong = [
-            name for name, values in results.items() if not values.isfinite().all()
-        ]
+        near = self._near.by_atom(graph)
+        flags = [values.isfinite().all() for values in results.values()]
+        if near is not None:
+            flags.append((near <= 1).all())
+        # the one time that a GPU is waited for
+        fine = dict(zip([*results, "near"], torch.stack(flags).tolist(), strict=False))
+        if not fine.pop("near", True) and self._near.may_warn:
+            sizes = state.n_atoms_per_system.tolist()
+            self._near.distances(graph, sizes, *on_host(near))
+        wrong = [name for name, is_fine in fine.items() if not is_fine]
         if wrong:
             raise StructureError(
                 f"the model returned {' and '.join(wrong)} that are not finite; a "

@@ -390,30 +390,38 @@ def export(
     ],
     *,
     to: Annotated[
-        Literal["metatomic"], typer.Option("--format", help="Which programs it is for.")
+        Literal["metatomic", "mliap"],
+        typer.Option("--format", help="Which programs it is for."),
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The file to write. Default: MODEL-FORMAT.pt, in this folder."
+            help="The file to write. Default: MODEL-metatomic.pt or "
+            "MODEL-mliap.pickle, in this folder."
         ),
     ] = None,
     dtype: Annotated[
         Literal["float32", "float64"], typer.Option(help="Precision of the network.")
     ] = "float32",
 ) -> None:
-    """Write a model as one file that other programs run without crack-md.
+    """Write a model as one file for other programs.
 
-    metatomic: for its ASE calculator, its torch-sim model and i-PI, among others. The
-    file is compared with the model before it is written.
+    metatomic: for its ASE calculator, its torch-sim model and i-PI, among others, which
+    run it without crack-md. The file is compared with the model before it is written.
+
+    mliap: for LAMMPS with its ML-IAP package and Python, where crack-md is installed.
     """
-    target = out or Path(f"{Path(model).stem}-{to}.pt")
+    ending = {"metatomic": "pt", "mliap": "pickle"}[to]
+    target = out or Path(f"{Path(model).stem}-{to}.{ending}")
     if not target.parent.is_dir():
         raise ConfigError(
             f"no folder '{target.parent}'; make it, or give another --out"
         )
     if Path(model).is_file() and target.exists() and target.samefile(model):
         raise ConfigError(f"'{target}' is the model to export; give another --out")
+    if to == "mliap":
+        _export_for_mliap(model, target, dtype)
+        return
     from crack_md.calculators import metatomic
 
     difference = metatomic.export(model, target, dtype=dtype)
@@ -421,6 +429,25 @@ def export(
         f"written to {target}: {dtype}, within {difference:.0e} of the model's "
         "energies, forces and stresses in metatomic's ASE calculator on a CPU; the "
         "warnings of crack-md about structures unlike the training data are not in it"
+    )
+
+
+def _export_for_mliap(
+    model: str, target: Path, dtype: Literal["float32", "float64"]
+) -> None:
+    if target.suffix in {".pt", ".pth"}:
+        raise ConfigError(
+            f"LAMMPS would read '{target}' with torch.load, which refuses objects; "
+            "give an --out that ends in .pickle"
+        )
+    from crack_md.calculators import mliap
+    from crack_md.calculators.crack import DTYPES
+
+    mliap.export(model, target, dtype=DTYPES[dtype])
+    typer.echo(
+        f"written to {target}: {dtype}; in LAMMPS (units metal): pair_style mliap "
+        f"unified {target}; it was tested with a stand-in for LAMMPS's data, not in "
+        "LAMMPS: compare a step with the calculator before you trust it"
     )
 
 

@@ -1,5 +1,6 @@
 """Candidates for neighbors: more pairs than the rule asks for, and the choice."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import ase
@@ -84,6 +85,32 @@ def find_candidates(
     closest = float(found.distance.min()) if len(found.distance) else float("inf")
     table = _dense(found, atoms, farthest, width)
     return Candidates(*table, radius, farthest, closest)
+
+
+def join_candidates(tables: Sequence[Candidates]) -> Candidates:
+    """Return one table of the atoms of several structures, one after the other."""
+    width = max(table.sender.shape[1] for table in tables)
+    first = 0
+    parts = []
+    for table in tables:
+        n_atoms, missing = table.sender.shape[0], width - table.sender.shape[1]
+        own = torch.arange(n_atoms, device=table.sender.device).unsqueeze(1)
+        sender = torch.cat([table.sender, own.expand(-1, missing)], dim=1) + first
+        shift, filled = (
+            torch.nn.functional.pad(values, (0, missing))
+            for values in (table.shift, table.filled)
+        )
+        parts.append((sender, shift, filled, table.radius))
+        first += n_atoms
+    senders, shifts, filleds, radii = zip(*parts, strict=True)
+    return Candidates(
+        torch.cat(senders),
+        torch.cat(shifts, dim=1),
+        torch.cat(filleds),
+        torch.cat(radii),
+        max(table.farthest for table in tables),
+        min(table.closest for table in tables),
+    )
 
 
 def _around_nearest(
@@ -232,20 +259,32 @@ class Selector:
         self._empty = width - 1
         self._first = width * torch.arange(n_atoms, device=device).unsqueeze(1)
 
+    @property
+    def beyond(self) -> int:
+        """Return the first distance outside the cutoff, in steps of `RESOLUTION`."""
+        return self._beyond
+
     def __call__(
-        self, axes: Float[Tensor, "3 atom"], move: Float[Tensor, "3 atom candidate"]
+        self,
+        axes: Float[Tensor, "3 atom"],
+        move: Float[Tensor, "3 atom candidate"],
+        *,
+        width: int | None = None,
     ) -> SelectedNeighbors:
         """Return the table of atoms at the positions of now.
 
         Args:
             axes: x, y and z of every atom in Å.
             move: translation of every candidate in Å, infinite in empty slots.
+            width: of a smooth table; None takes what the widest row needs, which has
+                to be read from the device. Rows that a given width cuts are full:
+                ``last`` is inside the cutoff there.
         """
         keys = self._ordered_keys(axes, move)
         occupied = keys < (self._beyond << self._bits)
         if isinstance(self.rule, StrictNeighbors):
             width = self.rule.count
-        else:
+        elif width is None:
             width = bucket_of_width(int(occupied.sum(dim=1).max()))
         keys, mask = keys[:, :width], occupied[:, :width].contiguous()
         place = (keys & ((1 << self._bits) - 1)).masked_fill_(~mask, self._empty)
@@ -267,7 +306,12 @@ class Selector:
             steps.masked_fill_(distance >= self.rule.cutoff, self._beyond)
         keys = steps.clamp_(max=self._beyond).to(self._place.dtype)
         keys.bitwise_left_shift_(self._bits).bitwise_or_(self._place)
-        if keys.device.type == "cpu":
-            keys.numpy().sort(axis=1)  # vectorised: 20 times faster than torch here
-            return keys
-        return keys.sort(dim=1).values
+        return _sorted_rows(keys)
+
+
+def _sorted_rows(keys: Int[Tensor, "atom candidate"]) -> Int[Tensor, "atom candidate"]:
+    """Return the keys, which may be sorted in place, in ascending rows."""
+    if keys.device.type == "cpu":
+        keys.numpy().sort(axis=1)  # vectorised: 20 times faster than torch here
+        return keys
+    return keys.sort(dim=1).values

@@ -18,13 +18,20 @@ doi:10.1093/amrx/abs010.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from ase import units
 from jaxtyping import Float
 
 from crack_md.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    Array = TypeVar("Array", np.ndarray, Tensor)
+else:
+    Array = TypeVar("Array")  # workflows take this module without PyTorch
 
 Atomic = Float[np.ndarray, "atom 3"]
 PerAtom = Float[np.ndarray, "atom 1"]
@@ -59,15 +66,15 @@ class Langevin:
             )
 
 
-class Coefficients(NamedTuple):
-    """What the steps need, for every atom, in ASE's units."""
+class Coefficients(NamedTuple, Generic[Array]):
+    """What the steps need, for every atom, in ASE's units: arrays or tensors."""
 
     timestep: float
-    inverse_mass: PerAtom
+    inverse_mass: Float[Array, "atom 1"]
     """0 for atoms that do not move."""
-    decay: PerAtom
+    decay: Float[Array, "atom 1"]
     """c = exp(−γ Δt)."""
-    noise: PerAtom
+    noise: Float[Array, "atom 1"]
     """√((1 − c²) kT/m); 0 for atoms that do not move."""
 
 
@@ -77,7 +84,7 @@ def coefficients(
     inverse_mass: PerAtom,
     *,
     timestep_fs: float,
-) -> Coefficients:
+) -> Coefficients[np.ndarray]:
     """Return the coefficients of a step; an inverse mass of 0 holds an atom."""
     decay = np.exp(-friction_per_ps * timestep_fs / 1000)
     heat = units.kB * temperature_K * inverse_mass
@@ -85,14 +92,21 @@ def coefficients(
     return Coefficients(timestep_fs * units.fs, inverse_mass, decay, noise)
 
 
-def kick(velocities: Atomic, forces: Atomic, step: Coefficients) -> Atomic:
+def kick(
+    velocities: Float[Array, "atom 3"],
+    forces: Float[Array, "atom 3"],
+    step: Coefficients[Array],
+) -> Float[Array, "atom 3"]:
     """Return the velocities after B, half a step of the forces."""
     return velocities + step.timestep / 2 * forces * step.inverse_mass
 
 
 def drift_and_mix(
-    positions: Atomic, velocities: Atomic, noise: Atomic, step: Coefficients
-) -> tuple[Atomic, Atomic]:
+    positions: Float[Array, "atom 3"],
+    velocities: Float[Array, "atom 3"],
+    noise: Float[Array, "atom 3"],
+    step: Coefficients[Array],
+) -> tuple[Float[Array, "atom 3"], Float[Array, "atom 3"]]:
     """Return positions and velocities after A O A."""
     positions = positions + step.timestep / 2 * velocities
     velocities = step.decay * velocities + step.noise * noise

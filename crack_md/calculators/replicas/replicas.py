@@ -1,6 +1,6 @@
 """Many replicas of molecular dynamics side by side: one batch of forces per step."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -9,20 +9,15 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from jaxtyping import Float, Int
 
 from crack_md.calculators.batched import BatchCalculator
-from crack_md.calculators.replicas.langevin import (
-    Coefficients,
-    Langevin,
-    NoiseSource,
-    coefficients,
-    drift_and_mix,
-    generator,
-    kick,
-    maxwell_velocities,
+from crack_md.calculators.replicas.dynamics import (
+    CarriedDynamics,
+    Dynamics,
+    ReplicaDynamics,
+    carrier_of,
 )
+from crack_md.calculators.replicas.langevin import Langevin, coefficients
 from crack_md.calculators.replicas.state import (
     BatchForces,
-    BlowUp,
-    ForceBatch,
     ReplicaAtoms,
     ReplicaState,
     as_arrays,
@@ -30,35 +25,9 @@ from crack_md.calculators.replicas.state import (
     from_arrays,
     one_for_each,
 )
-from crack_md.errors import ConfigError, StructureError
+from crack_md.errors import ConfigError
 
 PerReplica = Float[np.ndarray, " replica"]
-
-
-def blow_up_reasons(
-    positions: Float[np.ndarray, "atom 3"],
-    velocities: Float[np.ndarray, "atom 3"],
-    answer: ForceBatch,
-    *,
-    atoms: ReplicaAtoms,
-    max_temperature_K: PerReplica,
-) -> dict[int, str]:
-    """Return why replicas have blown up, for those that have."""
-    limit = max_temperature_K
-    finite = np.isfinite(answer.energies)
-    for values in (positions, velocities, answer.forces):
-        finite &= atoms.are_finite(values)
-    temperatures = atoms.temperatures(velocities)
-    bad = ~finite | (temperatures > limit)
-    reasons: dict[int, str] = dict(answer.errors)
-    for replica in np.flatnonzero(bad).tolist():
-        reasons.setdefault(
-            replica,
-            f"{temperatures[replica]:.0f} K, above {limit[replica]:.0f} K"
-            if finite[replica]
-            else "positions, energy or forces are not finite",
-        )
-    return reasons
 
 
 def max_temperatures(
@@ -103,153 +72,6 @@ def start_positions(
                 f"{atoms.get_chemical_formula()}, or another order of them"
             )
     return [[one.positions.copy() for one in some] for some in frames]
-
-
-Atomic = Float[np.ndarray, "atom 3"]
-Seeds = Int[np.ndarray, " replica"]
-
-
-class ReplicaDynamics:
-    """How replicas move; it has no state of its own.
-
-    Args:
-        atoms: of all replicas.
-        step: coefficients of the integrator.
-        forces: asked once per step.
-        temperature_K: at which velocities are drawn, by replica.
-        max_temperature_K: above which replicas have blown up.
-        starts: positions that each replica may start again from.
-    """
-
-    def __init__(
-        self,
-        atoms: ReplicaAtoms,
-        step: Coefficients,
-        forces: BatchForces,
-        *,
-        temperature_K: PerReplica,
-        max_temperature_K: PerReplica,
-        starts: Sequence[Sequence[Float[np.ndarray, "_ 3"]]],
-    ) -> None:
-        self.atoms, self.step, self.forces = atoms, step, forces
-        self.temperature_K = temperature_K
-        self.max_temperature_K = max_temperature_K
-        self.starts = starts
-        self._source = NoiseSource()
-        self._is_random = [bool(step.noise[atoms.rows(i)].any()) for i in self._all]
-
-    def started(
-        self, positions: Atomic, velocities: Atomic | None, seeds: Seeds
-    ) -> ReplicaState:
-        """Return the first state; velocities are drawn where there are none.
-
-        Raises:
-            StructureError: there are no forces on a replica.
-        """
-        if velocities is None:
-            drawn = [self._velocities(seeds, replica, 0) for replica in self._all]
-            velocities = np.concatenate(drawn)
-        answer = self._evaluate(positions, required=self._all)
-        return ReplicaState(
-            positions=positions,
-            velocities=np.where(self.atoms.inverse_mass > 0, velocities, 0.0),
-            energies=answer.energies,
-            forces=answer.forces,
-            seeds=seeds,
-            step_count=0,
-            steps_since_start=np.zeros(len(seeds), dtype=int),
-            blow_ups=(),
-        )
-
-    def advance(self, old: ReplicaState) -> ReplicaState:
-        """Return the state one step later."""
-        number = old.step_count + 1
-        with np.errstate(over="ignore", invalid="ignore"):  # blow-ups are found below
-            velocities = kick(old.velocities, old.forces, self.step)
-            noise = self._noise(old.seeds, number)
-            positions, velocities = drift_and_mix(
-                old.positions, velocities, noise, self.step
-            )
-            answer = self._evaluate(positions)
-            velocities = kick(velocities, answer.forces, self.step)
-            reasons = blow_up_reasons(
-                positions,
-                velocities,
-                answer,
-                atoms=self.atoms,
-                max_temperature_K=self.max_temperature_K,
-            )
-        new = old._replace(
-            positions=positions,
-            velocities=velocities,
-            energies=answer.energies,
-            forces=answer.forces,
-            step_count=number,
-            steps_since_start=old.steps_since_start + 1,
-        )
-        return self.start_again(new, reasons) if reasons else new
-
-    def start_again(
-        self, state: ReplicaState, reasons: Mapping[int, str]
-    ) -> ReplicaState:
-        """Return the state with some replicas at a start; all else stays.
-
-        Raises:
-            StructureError: there are no forces on a start.
-        """
-        number, places = state.step_count, sorted(reasons)
-        positions, velocities = state.positions.copy(), state.velocities.copy()
-        energies, forces = state.energies.copy(), state.forces.copy()
-        for replica in places:
-            rows, starts = self.atoms.rows(replica), self.starts[replica]
-            random = generator(int(state.seeds[replica]), number, "start")
-            positions[rows] = starts[int(random.integers(len(starts)))]
-            velocities[rows] = self._velocities(state.seeds, replica, number)
-        answer = self._evaluate(positions, required=places)
-        ages = state.steps_since_start.copy()
-        for replica in places:
-            rows = self.atoms.rows(replica)
-            energies[replica], ages[replica] = answer.energies[replica], 0
-            forces[rows] = answer.forces[rows]
-        events = [BlowUp(replica, number, reasons[replica]) for replica in places]
-        return state._replace(
-            positions=positions,
-            velocities=velocities,
-            energies=energies,
-            forces=forces,
-            steps_since_start=ages,
-            blow_ups=(*state.blow_ups, *events),
-        )
-
-    @property
-    def _all(self) -> range:
-        return range(self.atoms.n_replicas)
-
-    def _velocities(self, seeds: Seeds, replica: int, number: int) -> Atomic:
-        return maxwell_velocities(
-            self.temperature_K[replica],
-            self.atoms.inverse_mass[self.atoms.rows(replica)],
-            generator(int(seeds[replica]), number, "velocities"),
-        )
-
-    def _noise(self, seeds: Seeds, number: int) -> Atomic:
-        noise = np.zeros((len(self.atoms.owner), 3))
-        for replica in self._all:
-            if self._is_random[replica]:
-                rows = self.atoms.rows(replica)
-                self._source.fill(int(seeds[replica]), number, noise[rows])
-        return noise
-
-    def _evaluate(
-        self, positions: Atomic, *, required: Collection[int] = ()
-    ) -> ForceBatch:
-        answer = ForceBatch(*self.forces.forces(positions))
-        finite = np.isfinite(answer.energies) & self.atoms.are_finite(answer.forces)
-        for replica in required:
-            if not finite[replica]:
-                reason = answer.errors.get(replica, "energy or forces are not finite")
-                raise StructureError(f"replica {replica} cannot start: {reason}")
-        return answer
 
 
 class Replicas:
@@ -303,7 +125,7 @@ class Replicas:
         forces = forces_of(structures, calculator)
         self.atoms = atoms
         self._structures = [one.copy() for one in structures]
-        self._dynamics = ReplicaDynamics(
+        self._host = ReplicaDynamics(
             atoms,
             coefficients(
                 atoms.per_atom(temperature_K),
@@ -321,8 +143,14 @@ class Replicas:
             ),
             starts=start_positions(structures, restart_frames),
         )
+        self._dynamics: Dynamics = self._host
+        carrier = carrier_of(
+            calculator, structures, atoms, self._host.step, self._host.max_temperature_K
+        )
+        if carrier is not None:
+            self._dynamics = CarriedDynamics(self._host, carrier)
         given = [one.get_velocities() for one in structures]
-        self._state = self._dynamics.started(
+        self._state = self._host.started(
             np.concatenate([one.positions for one in structures]),
             np.concatenate(given) if keep_velocities else None,
             _seeds(seeds, atoms.n_replicas),
@@ -350,9 +178,11 @@ class Replicas:
         return np.bincount(replicas, minlength=self.atoms.n_replicas)
 
     def run(self, n_steps: int) -> None:
-        """Take some steps; an error or Ctrl-C leaves the last whole step."""
-        for _ in range(n_steps):
-            self._state = self._dynamics.advance(self._state)
+        """Take some steps; an error or Ctrl-C leaves one of the last whole steps."""
+        while n_steps > 0:
+            count = min(n_steps, self._dynamics.stretch)
+            self._state = self._dynamics.advance(self._state, count)
+            n_steps -= count
 
     def restart(self, reasons: Mapping[int, str]) -> None:
         """Count these replicas as blown up and let them start again.
@@ -360,7 +190,7 @@ class Replicas:
         Raises:
             StructureError: there are no forces on what they start from.
         """
-        self._state = self._dynamics.start_again(self._state, reasons)
+        self._state = self._host.start_again(self._state, reasons)
 
     def structures(self) -> list[Atoms]:
         """Return the replicas as they are, with velocities, energies and forces."""

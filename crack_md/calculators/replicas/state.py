@@ -220,6 +220,29 @@ def _inverse_mass(atoms: Atoms, replica: int) -> Float[np.ndarray, " atom"]:
     return inverse
 
 
+class Motion(NamedTuple):
+    """Where replicas are after a whole step; the atoms of all follow each other."""
+
+    positions: Float[np.ndarray, "atom 3"]
+    """Å."""
+    velocities: Float[np.ndarray, "atom 3"]
+    """In ASE's units."""
+    energies: Float[np.ndarray, " replica"]
+    """eV."""
+    forces: Float[np.ndarray, "atom 3"]
+    """eV/Å."""
+
+
+class Carried(NamedTuple):
+    """Where replicas are some steps later, and what they met on the way."""
+
+    motion: Motion
+    heat: Float[np.ndarray, " replica"]
+    """eV that the bath has put in."""
+    nearest: float | None
+    """How near atoms came, measured by training, where that is known."""
+
+
 class BlowUp(NamedTuple):
     """A replica that had to start again."""
 

@@ -26,6 +26,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 
 from crack_md.errors import ConfigError, MissingDependencyError
+from crack_md.workflows.md.carried import CarriedDynamics, carrier_for
 from crack_md.workflows.md.settings import Ensemble, MDSettings
 
 MAX_GAP_A = 6.0
@@ -69,9 +70,10 @@ class NptDynamics:
             )
         self._ase.p_eps = barostat_momentum
 
-    def step(self) -> None:
+    def advance(self, n_steps: int) -> int:
         """Go one time step ahead."""
         self._ase.step()
+        return 1
 
     def memory(self) -> dict[str, float]:
         """Return the momentum of the barostat, in ASE units."""
@@ -116,11 +118,12 @@ Bath = Callable[[Atoms, float, np.random.Generator], None]
 class Integrator(Protocol):
     """Moves one structure through time."""
 
-    heat: float
-    """eV that the bath has put in so far; total energy − heat is conserved."""
+    @property
+    def heat(self) -> float:
+        """Return what the bath has put in so far, in eV; total energy − heat stays."""
 
-    def step(self) -> None:
-        """Go one time step ahead."""
+    def advance(self, n_steps: int) -> int:
+        """Go some time steps ahead, up to a number of them; return how many."""
 
     def memory(self) -> dict[str, float]:
         """Return what the dynamics must remember besides positions and momenta."""
@@ -148,6 +151,11 @@ class SplitDynamics:
             self.heat += float(self.atoms.get_kinetic_energy() - before)
         drift(self.atoms, half)
         kick(self.atoms, half)
+
+    def advance(self, n_steps: int) -> int:
+        """Go one time step ahead."""
+        self.step()
+        return 1
 
     def memory(self) -> dict[str, float]:
         """Return the heat exchanged so far."""
@@ -277,8 +285,19 @@ def build_dynamics(
     rng: np.random.Generator,
     dof: int,
     memory: Mapping[str, float],
+    *,
+    max_temperature_K: float = np.inf,
 ) -> Integrator:
-    """Return the dynamics of an ensemble, with what it remembers."""
+    """Return the dynamics of an ensemble, with what it remembers.
+
+    Args:
+        atoms: with their calculator.
+        settings: ensemble, temperature, time step.
+        rng: of the bath.
+        dof: degrees of freedom that hold heat.
+        memory: what `Integrator.memory` has returned, or nothing.
+        max_temperature_K: above which steps are taken one by one.
+    """
     if settings.ensemble == "npt":
         return NptDynamics(atoms, settings, rng, **memory)
     bath = None
@@ -293,4 +312,6 @@ def build_dynamics(
             rate_per_ps=settings.friction_per_ps,
             dof=dof,
         )
-    return SplitDynamics(atoms, settings.timestep_fs * units.fs, rng, bath, **memory)
+    host = SplitDynamics(atoms, settings.timestep_fs * units.fs, rng, bath, **memory)
+    carrier = carrier_for(atoms, settings, dof, max_temperature_K)
+    return host if carrier is None else CarriedDynamics(host, carrier)

@@ -115,7 +115,7 @@ def run_dynamics(
         settings: ensemble, temperature, step and how often files are written.
         folder: thermo.csv, trajectory, restart.npz, settings.json and summary.json.
         provenance: what else must be equal for a run to go on, such as the model.
-        report: called after every step.
+        report: called after every step, or after some that a device took at once.
 
     Raises:
         ConfigError: the ensemble is impossible for this structure or model.

@@ -19,6 +19,7 @@ from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 from scipy.special import chdtri
 
+from crack_md.calculators.replicas.dynamics import STRETCH
 from crack_md.errors import DataError
 from crack_md.files import read_json
 from crack_md.progress import ProgressEvent, Report
@@ -223,8 +224,7 @@ class Simulation:
 
     def _try_step(self) -> StopReason | None:
         try:
-            self.dynamics.step()
-            self.step += 1
+            self.step += self.dynamics.advance(self._steps_ahead())
             self._watch_domain()
             stop = self.rules.check_state(self.atoms, self._temperature())
             if stop is None and self.step % self.settings.log_every == 0:
@@ -233,6 +233,13 @@ class Simulation:
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return StopReason("calculator_failed", text)
         return stop
+
+    def _steps_ahead(self) -> int:
+        """Return how many steps may be taken before something is to be done."""
+        settings = self.settings
+        events = (settings.log_every, settings.frames_every, settings.restart_every)
+        ahead = (every - self.step % every for every in events)
+        return min(STRETCH, settings.steps - self.step, *ahead)
 
     def _watch_domain(self) -> None:
         """Remember how far from its training data the model has been asked."""
@@ -291,7 +298,12 @@ class Simulation:
 
     def _build_dynamics(self, memory: Mapping[str, float]) -> None:
         self.dynamics = build_dynamics(
-            self.atoms, self.settings, self.rng, self.dof, memory
+            self.atoms,
+            self.settings,
+            self.rng,
+            self.dof,
+            memory,
+            max_temperature_K=self.rules.max_temperature_K,
         )
 
 

@@ -11,7 +11,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms, FixCartesian
 
 from crack_md.calculators import BatchEvaluator, CrackCalculator, Langevin, Replicas
-from crack_md.calculators.replicas.replicas import blow_up_reasons
+from crack_md.calculators.replicas.dynamics import blow_up_reasons
 from crack_md.calculators.replicas.state import (
     CalculatorForces,
     ForceBatch,
