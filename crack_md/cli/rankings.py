@@ -19,7 +19,11 @@ from crack_md.workflows.ranking.results import (
     Ranking,
     Rescored,
 )
-from crack_md.workflows.screening.reader import CAUSES, water_in_words
+from crack_md.workflows.screening.reader import (
+    CAUSES,
+    coverage_columns,
+    water_in_words,
+)
 from crack_md.workflows.screening.tables import energy_column
 
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
@@ -41,7 +45,10 @@ def print_screening(summary: Mapping[str, Any], out: Path) -> None:
         if "rank" not in row:
             line = f"{row['slab']}: {row['status']}: {row.get('error', '')}"
             console.print(Text(line, style="yellow"))
-    for warning in _shared_warnings(summary["ranking"]):
+    for warning in (
+        *_shared(summary["ranking"], "warnings"),
+        *_shared(summary["ranking"], "coverage_notes"),
+    ):
         console.print(Text(f"note: {warning}", style="yellow"))
     for line in _terms(summary, SCALES[scale]):
         console.print(Text(line, style="dim"))
@@ -65,6 +72,13 @@ def _terms(summary: Mapping[str, Any], scale: str) -> list[str]:
             "E_f against bulk elements; up: swap with the layer beneath, negative "
             "where the element rises to the surface; dissolves: where an atom of the "
             f"terrace leaves, by {settings['stability']}"
+        )
+    if "coverages_ML" in settings:
+        lines.append(
+            "ΔE at a coverage: mean of O* on the hollows that are farthest apart; "
+            "pair: total minus O* alone, for each pair of O* nearer than "
+            f"{settings['neighbors_nearer_than_A']:g} Å, positive where they repel; "
+            "see coverage.csv"
         )
     if pt111.get("published_U_L_V") is not None and pt111.get("U_L_V") is not None:
         lines.append(
@@ -103,6 +117,10 @@ def _screening_table(
             "segregation": Heading(f"up (with {first}*) / eV", is_text=True, drop=2),
             "dissolution": Heading("dissolves / V", is_text=True, drop=1),
         }
+    for coverage in settings.get("coverages_ML", ()):  # asked for as well
+        names = coverage_columns(coverage)
+        headings[names.mean] = Heading(f"ΔE at {coverage:g} ML / eV", drop=5)
+        headings[names.lateral] = Heading(f"pair at {coverage:g} ML / eV", drop=5)
     rows = [
         [_cell(row.get(column)) for column in headings]
         for row in (each | _in_words(each, first) for each in ranking)
@@ -132,11 +150,11 @@ def _causes(row: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{h:.2f}" for h in halves if h is not None) or None
 
 
-def _shared_warnings(ranking: list[dict[str, Any]]) -> list[str]:
-    """Return every warning once, with the slabs that it is about."""
+def _shared(ranking: list[dict[str, Any]], column: str) -> list[str]:
+    """Return every warning of a column once, with the slabs that it is about."""
     slabs: dict[str, list[str]] = {}
     for row in ranking:
-        for warning in filter(None, row.get("warnings", "").split("; ")):
+        for warning in filter(None, row.get(column, "").split("; ")):
             slabs.setdefault(warning, []).append(row["slab"])
     return [f"{warning} ({_few(names)})" for warning, names in slabs.items()]
 

@@ -1,6 +1,7 @@
 """Tables on the terminal: what stays where room is short."""
 
 from crack_md.cli.rankings import _screening_table
+from crack_md.workflows.screening.reader import coverage_columns
 
 ROW = {
     "rank": 1,
@@ -32,3 +33,13 @@ def test_free_energy_of_the_first_adsorbate_stays_without_stability() -> None:
     _, left_out = _screening_table([ROW], {"adsorbates": ["O", "OH"]}, "H2O-H2", 60)
     assert left_out
     assert "ΔG(O*) / eV" not in left_out
+
+
+def test_columns_of_coverages_outlast_what_was_not_asked_for() -> None:
+    names = coverage_columns(0.5)
+    row = ROW | {names.mean: 0.1, names.lateral: 0.07}
+    settings = {"adsorbates": ["O"], "coverages_ML": [0.5]}
+    table, left_out = _screening_table([row], settings, "H2O-H2", 110)
+    titles = [str(column.header) for column in table.columns]
+    assert {"ΔE at 0.5 ML / eV", "pair at 0.5 ML / eV"} <= set(titles)
+    assert "vs Pt(111) / eV" in left_out

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from crack_md.plots.screening.view import ReportView, SlabView, signed
 from crack_md.workflows.orr import EQUILIBRIUM_V
 from crack_md.workflows.ranking.errors import percent
-from crack_md.workflows.screening.reader import CAUSES, number
+from crack_md.workflows.screening.reader import CAUSES, coverage_columns, number
 
 NONE = "–"
 
@@ -74,6 +74,7 @@ def table_columns(view: ReportView) -> tuple[TableColumn, ...]:
             _causes,
         ),
         *_stability_columns(first),
+        *(each for at in view.screening.coverages for each in _coverage_columns(at)),
         _decimal("η", "V", "overpotential, 1.23 V − U_L", _overpotential),
         _decimal(
             "vs Pt(111)",
@@ -182,6 +183,25 @@ def _stability_columns(adsorbate: str) -> list[TableColumn]:
             2,
             leaves,
         ),
+    ]
+
+
+def _coverage_columns(coverage_ML: float) -> list[TableColumn]:
+    """Return the columns of O* at a coverage."""
+    names = coverage_columns(coverage_ML)
+    shown = (
+        ("ΔE(O*)", "eV", "for each O* against H₂O and H₂", names.mean),
+        ("further O*", "eV", "ΔE beyond the next lower coverage", names.differential),
+        ("pair", "eV", "for each pair of neighbors; positive: repel", names.lateral),
+    )
+
+    def of(column: str) -> Callable[[SlabView], float | None]:
+        return lambda slab: number(slab.row, column)
+
+    at = f"at {coverage_ML:g} ML"
+    return [
+        _decimal(f"{title} {at}", unit, f"{meaning}, {at} of O*", of(column))
+        for title, unit, meaning, column in shown
     ]
 
 
