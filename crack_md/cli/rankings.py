@@ -1,6 +1,7 @@
 """Rankings as tables in the terminal, with the warnings and assumptions behind them."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from crack_md.workflows.screening.reader import (
 )
 from crack_md.workflows.screening.tables import energy_column
 
+MEASURE = re.compile(r"-?\d+\.\d+(?= (?:V|eV|Å²?)\b)")
+SHOWN_NAMES = 8
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
 
 
@@ -120,7 +123,8 @@ def _screening_table(
     for coverage in settings.get("coverages_ML", ()):  # asked for as well
         names = coverage_columns(coverage)
         headings[names.mean] = Heading(f"ΔE at {coverage:g} ML / eV", drop=5)
-        headings[names.lateral] = Heading(f"pair at {coverage:g} ML / eV", drop=5)
+        if any(names.lateral in row for row in ranking):  # none of one O* alone
+            headings[names.lateral] = Heading(f"pair at {coverage:g} ML / eV", drop=5)
     rows = [
         [_cell(row.get(column)) for column in headings]
         for row in (each | _in_words(each, first) for each in ranking)
@@ -151,16 +155,25 @@ def _causes(row: Mapping[str, Any]) -> str | None:
 
 
 def _shared(ranking: list[dict[str, Any]], column: str) -> list[str]:
-    """Return every warning of a column once, with the slabs that it is about."""
-    slabs: dict[str, list[str]] = {}
+    """Return every warning of a column once, with the slabs that it is about.
+
+    Those that differ in a number alone are one, without the number; results.csv has it.
+    """
+    alike: dict[str, dict[str, list[str]]] = {}
     for row in ranking:
         for warning in filter(None, row.get(column, "").split("; ")):
+            slabs = alike.setdefault(MEASURE.sub("…", warning), {})
             slabs.setdefault(warning, []).append(row["slab"])
-    return [f"{warning} ({_few(names)})" for warning, names in slabs.items()]
+    return [
+        f"{text if len(slabs) > 1 else next(iter(slabs))} ({_few(slabs.values())})"
+        for text, slabs in alike.items()
+    ]
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+def _few(groups: Iterable[list[str]]) -> str:
+    names = list(dict.fromkeys(name for group in groups for name in group))
+    more = f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def _cell(value: Any) -> str:
@@ -285,7 +298,7 @@ def _free_energy(row: RankedSlab, adsorbate: str) -> str:
 def _numbers(row: RankedSlab) -> tuple[str, ...]:
     return (
         f"{row.U_L_V:.2f}",
-        f"{row.U_L_low_V:.2f}–{row.U_L_high_V:.2f}",
+        f"{row.U_L_low_V:.2f} to {row.U_L_high_V:.2f}",  # ends may be negative
         f"{row.p_best:.2f}",
         f"{row.p_top:.2f}",
         f"{row.rank_low}–{row.rank_high}",

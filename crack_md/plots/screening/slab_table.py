@@ -140,7 +140,7 @@ def _free_energy(name: str, view: ReportView) -> TableColumn:
 
 def _sets(slab: SlabView) -> str:
     ends = number(slab.row, "U_L_low_V"), number(slab.row, "U_L_high_V")
-    return " – ".join(NONE if end is None else signed(end, 2) for end in ends)
+    return " to ".join(NONE if end is None else signed(end, 2) for end in ends)
 
 
 def _stability_columns(adsorbate: str) -> list[TableColumn]:
@@ -220,7 +220,7 @@ def _ranking_columns(view: ReportView) -> list[TableColumn]:
 
     def between(slab: SlabView) -> str:
         low, high = slab.potential_interval or (0.0, 0.0)
-        return f"{signed(low, 2)} – {signed(high, 2)}"
+        return f"{signed(low, 2)} to {signed(high, 2)}"
 
     def places(slab: SlabView) -> str:
         row = slab.ranking or {}

@@ -270,7 +270,7 @@ class _SlabCoverages:
         assert self.plan.slab is not None
         n_surface, record = len(self.plan.slab.surface), site.record
         places = self.chosen[count].tolist()
-        notes = [record.error, note if count > 1 else ""]
+        notes = [record.error.replace(";", ","), note if count > 1 else ""]
         if record.migrated:
             notes.append(f"ended on {record.final_site}: no lateral interaction")
         row = CoveredSlab(
