@@ -77,14 +77,13 @@ def count_on(slab: Slab, coverage: float) -> int | None:
 
 def require_coverages(plans: Sequence[SlabPlan], coverages: Iterable[float]) -> None:
     """Raise ConfigError for a coverage that none of the slabs can hold exactly."""
-    slabs = {plan.name: plan.slab for plan in plans if plan.slab is not None}
+    slabs = [plan.slab for plan in plans if plan.slab is not None]
     for coverage in coverages:
-        if slabs and not any(count_on(slab, coverage) for slab in slabs.values()):
-            shown = [f"'{name}', {_holds(slab)}" for name, slab in slabs.items()]
-            more = f" and {len(shown) - 3} more" if shown[3:] else ""
+        if slabs and not any(count_on(slab, coverage) for slab in slabs):
+            sizes = list(dict.fromkeys(f"a cell {_holds(slab)}" for slab in slabs))
             raise ConfigError(
                 f"no slab can hold a coverage of {coverage:g} ML exactly: "
-                f"{'; '.join(shown[:3])}{more}"
+                f"{'; '.join(sizes[:3])}{' ...' if sizes[3:] else ''}"
             )
 
 
@@ -95,7 +94,7 @@ def _holds(slab: Slab, most: int | None = None) -> str:
     listed = ", ".join(f"{n / n_surface:.2g}" for n in range(1, n_places + 1))
     if n_places > 9:
         listed = f"multiples of 1/{n_surface} up to {n_places / n_surface:.2g}"
-    return f"of {n_surface} surface atoms, holds {listed} ML"
+    return f"of {n_surface} surface atoms holds {listed} ML"
 
 
 def cover_slabs(
@@ -221,7 +220,7 @@ class _SlabCoverages:
         asked = []
         for coverage in coverages:
             count = count_on(plan.slab, coverage)
-            fault = _fault(plan.slab, count, hollows)
+            fault = why_not(plan.slab, count, hollows)
             if count is not None and not fault and count not in chosen:
                 places = hollows.choose(count)
                 if places is None:
@@ -301,15 +300,16 @@ class _SlabCoverages:
         )
 
 
-def _fault(slab: Slab, count: int | None, hollows: Hollows) -> str:
+def why_not(slab: Slab, count: int | None, hollows: Hollows) -> str:
     """Return why a number of O* cannot be placed; empty where they may be."""
     n_places = len(hollows.sites)
     if not n_places:
         return "O* alone stays on no hollow site"
     if count is None or count > n_places:
         kind = hollows.sites[0].kind
-        few = f", with {n_places} {kind} sites" if n_places < len(slab.surface) else ""
-        return f"the cell{few}, {_holds(slab, n_places)}"
+        few = f", as O* alone stays on {n_places} {kind} sites"
+        few = few if n_places < len(slab.surface) else ""
+        return f"a cell {_holds(slab, n_places)}{few}"
     n_choices = comb(n_places, count)
     if n_choices > MOST_CHOICES:
         return (

@@ -16,7 +16,12 @@ from crack_md.errors import ConfigError
 from crack_md.models.limits import Limits
 from crack_md.progress import ProgressEvent
 from crack_md.structures import StructureEntry
-from crack_md.workflows.screening.coverage import NEIGHBOR_A, Hollows, parse_coverages
+from crack_md.workflows.screening.coverage import (
+    NEIGHBOR_A,
+    Hollows,
+    parse_coverages,
+    why_not,
+)
 from crack_md.workflows.screening.plan import ScreenSettings, plan_slab
 from crack_md.workflows.screening.results import CoveredSlab, ScreenResult
 from tests.workflows.screening.small_screenings import NO_PLATINUM, fast, rows, run
@@ -158,10 +163,32 @@ def test_of_arrangements_as_wide_the_fewest_pairs_are_taken() -> None:
     assert NEIGHBOR_A < 2**0.5 * SPACING_A < hollows.nearest[0].max() + 1
 
 
+def test_places_that_are_too_few_or_too_many_to_compare_are_told() -> None:
+    entry = StructureEntry("Cu", copper(5, 5))
+    plan = plan_slab(entry, model=NO_PLATINUM, settings=fast("O"))
+    assert plan.slab is not None
+    fcc = next(site for site in plan.sites["O"] if site.label == "fcc")
+    every = Hollows.of(plan.slab, [(fcc, -2.0)])
+    assert why_not(plan.slab, 12, every) == (
+        "5,200,300 ways to put 12 O on 25 hollows are too many to compare: take a "
+        "smaller cell"
+    )
+    assert why_not(plan.slab, 3, every) == ""
+    two = Hollows.of(plan.slab, [(replace(fcc, members=fcc.members[:2]), -2.0)])
+    assert why_not(plan.slab, 3, two) == (
+        "a cell of 25 surface atoms holds 0.04, 0.08 ML, as O* alone stays on 2 fcc "
+        "sites"
+    )
+    none = Hollows.of(plan.slab, [])
+    assert why_not(plan.slab, 1, none) == "O* alone stays on no hollow site"
+    near = replace(two, nearest=np.full((2, 2), 1.9))
+    assert near.choose(2) is None
+
+
 @pytest.mark.parametrize(
     ("coverages", "message"),
     [
-        ([0.3], r"0\.3 ML exactly: 'Cu', of 4 surface atoms, holds 0\.25, 0\.5, 0\.75"),
+        ([0.3], r"0\.3 ML exactly: a cell of 4 surface atoms holds 0\.25, 0\.5, 0\.75"),
         ([0.0], r"coverage 0; expected monolayers"),
         ([25.0], r"coverage 25; expected monolayers"),
         ([float("nan")], r"coverage nan; expected monolayers"),
@@ -191,7 +218,7 @@ def test_one_slab_of_several_says_what_it_holds(tmp_path: Path) -> None:
     (held,), (refused,) = result.coverages["p22"], result.coverages["p33"]
     assert held.mean_eV is not None
     assert (refused.status, refused.mean_eV) == ("not_held", None)
-    assert refused.note.startswith("the cell, of 9 surface atoms, holds 0.11, 0.22,")
+    assert refused.note.startswith("a cell of 9 surface atoms holds 0.11, 0.22,")
     by_slab = {row["slab"]: row for row in rows(tmp_path / "results.csv")}
     assert by_slab["p33"]["coverage_notes"] == f"0.5 ML: {refused.note}"
     assert by_slab["p33"]["dE_O_mean_at_0.5_ML_eV"] == ""
