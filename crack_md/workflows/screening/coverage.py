@@ -114,14 +114,19 @@ def cover_slabs(
         coverages: in monolayers, rising.
         model: what it says of its training data is a note.
     """
-    todo = [
-        _SlabCoverages.of(plan, result, coverages)
-        for plan, result in zip(plans, results, strict=True)
-        if plan.slab is not None and result.status == "ok"
-    ]
+    todo, failed = [], {}
+    for plan, result in zip(plans, results, strict=True):
+        if plan.slab is None or result.status != "ok":
+            continue
+        try:
+            todo.append(_SlabCoverages.of(plan, result, coverages))
+        except Exception as error:  # one odd structure must not end a night's screening
+            why = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            rows = (CoveredSlab(each, "failed", note=why) for each in coverages)
+            failed[plan.name] = tuple(rows)
     found = run.results([each.plan for each in todo])
     note = _note_of(model)
-    return {
+    return failed | {
         each.plan.name: each.rows(result.sites, note)
         for each, result in zip(todo, found, strict=True)
     }

@@ -309,6 +309,18 @@ def test_arrangements_that_do_not_stay_have_no_lateral_interaction(
     assert "no lateral interaction" in half.note
 
 
+def test_an_odd_slab_is_a_row_and_not_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Hollows, count: int) -> None:
+        raise IndexError("no such place")
+
+    monkeypatch.setattr(Hollows, "choose", fail)
+    (half,) = found(result := screened(tmp_path, [0.5]))
+    assert (half.status, half.note) == ("failed", "IndexError: no such place")
+    assert result.slabs[0].rank == 1
+
+
 def test_what_is_needed_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="add O to the adsorbates"):
         fast("OH", coverages=[0.5]).check()
