@@ -123,12 +123,22 @@ def _installed(
         inside = environment / "bin" / "python"
         pip = [inside, "-m", "pip", "install", "--quiet", "--no-compile"]
         done = _run([*pip, "-c", home / "limits.txt", archive], cwd=home)
-        yield Check(f"{name}: install", done.returncode == 0, last_line(done))
+        note = last_line(done) if done.returncode else _versions(inside, home)
+        yield Check(f"{name}: install", done.returncode == 0, note)
         if done.returncode:
             return
         yield from _used(environment / "bin" / "crack-md", name, home)
         if out is not None:
             yield from _inventory(inside, out)
+
+
+def _versions(python: Path, home: Path) -> str:
+    """Return the versions that decide most, as installed."""
+    done = _run([python, "-m", "pip", "list", "--format", "json"], cwd=home)
+    found = {row["name"]: row["version"] for row in json.loads(done.stdout or "[]")}
+    return ", ".join(
+        f"{n} {found.get(n, 'missing')}" for n in ("torch", "numpy", "ase")
+    )
 
 
 def _used(command: Path, name: str, home: Path) -> Iterator[Check]:
@@ -182,6 +192,7 @@ def _run(
     """Return how a command ended, without this repository on its path."""
     hidden = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
     variables = {name: os.environ[name] for name in os.environ if name not in hidden}
+    variables["COLUMNS"] = "200"  # or a last line is the end of one
     return subprocess.run(
         [str(word) for word in command],
         cwd=cwd,

@@ -133,7 +133,7 @@ def screen(
         report: called with a `ProgressEvent` after every relaxation.
         options: fields of `ScreenSettings`: ``fmax`` (eV/Å), ``steps``, ``max_sites``,
             ``optimizer``, ``corrections``, ``scaling``, ``solvation``, ``stability``,
-            ``seed`` ...
+            ``coverages`` (monolayers), ``seed`` ...
 
     Raises:
         ConfigError: an option or adsorbate is unknown, or gas energies are missing.

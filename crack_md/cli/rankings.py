@@ -1,6 +1,7 @@
 """Rankings as tables in the terminal, with the warnings and assumptions behind them."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from crack_md.workflows.ranking.results import (
     Ranking,
     Rescored,
 )
-from crack_md.workflows.screening.reader import CAUSES, water_in_words
+from crack_md.workflows.screening.reader import (
+    CAUSES,
+    coverage_columns,
+    water_in_words,
+)
 from crack_md.workflows.screening.tables import energy_column
 
+MEASURE = re.compile(r"-?\d+\.\d+(?= (?:V|eV|Å²?)\b)")
+SHOWN_NAMES = 8
 SCALES = {"H2O_H2": "H2O and H2", "halfO2": "½O2"}
 
 
@@ -41,7 +48,10 @@ def print_screening(summary: Mapping[str, Any], out: Path) -> None:
         if "rank" not in row:
             line = f"{row['slab']}: {row['status']}: {row.get('error', '')}"
             console.print(Text(line, style="yellow"))
-    for warning in _shared_warnings(summary["ranking"]):
+    for warning in (
+        *_shared(summary["ranking"], "warnings"),
+        *_shared(summary["ranking"], "coverage_notes"),
+    ):
         console.print(Text(f"note: {warning}", style="yellow"))
     for line in _terms(summary, SCALES[scale]):
         console.print(Text(line, style="dim"))
@@ -65,6 +75,13 @@ def _terms(summary: Mapping[str, Any], scale: str) -> list[str]:
             "E_f against bulk elements; up: swap with the layer beneath, negative "
             "where the element rises to the surface; dissolves: where an atom of the "
             f"terrace leaves, by {settings['stability']}"
+        )
+    if "coverages_ML" in settings:
+        lines.append(
+            "ΔE at a coverage: mean of O* on the hollows that are farthest apart; "
+            "pair: total minus O* alone, for each pair of O* nearer than "
+            f"{settings['neighbors_nearer_than_A']:g} Å, positive where they repel; "
+            "see coverage.csv"
         )
     if pt111.get("published_U_L_V") is not None and pt111.get("U_L_V") is not None:
         lines.append(
@@ -103,6 +120,11 @@ def _screening_table(
             "segregation": Heading(f"up (with {first}*) / eV", is_text=True, drop=2),
             "dissolution": Heading("dissolves / V", is_text=True, drop=1),
         }
+    for coverage in settings.get("coverages_ML", ()):  # asked for as well
+        names = coverage_columns(coverage)
+        headings[names.mean] = Heading(f"ΔE at {coverage:g} ML / eV", drop=5)
+        if any(names.lateral in row for row in ranking):  # none of one O* alone
+            headings[names.lateral] = Heading(f"pair at {coverage:g} ML / eV", drop=5)
     rows = [
         [_cell(row.get(column)) for column in headings]
         for row in (each | _in_words(each, first) for each in ranking)
@@ -132,17 +154,26 @@ def _causes(row: Mapping[str, Any]) -> str | None:
     return ", ".join(f"{h:.2f}" for h in halves if h is not None) or None
 
 
-def _shared_warnings(ranking: list[dict[str, Any]]) -> list[str]:
-    """Return every warning once, with the slabs that it is about."""
-    slabs: dict[str, list[str]] = {}
+def _shared(ranking: list[dict[str, Any]], column: str) -> list[str]:
+    """Return every warning of a column once, with the slabs that it is about.
+
+    Those that differ in a number alone are one, without the number; results.csv has it.
+    """
+    alike: dict[str, dict[str, list[str]]] = {}
     for row in ranking:
-        for warning in filter(None, row.get("warnings", "").split("; ")):
+        for warning in filter(None, row.get(column, "").split("; ")):
+            slabs = alike.setdefault(MEASURE.sub("…", warning), {})
             slabs.setdefault(warning, []).append(row["slab"])
-    return [f"{warning} ({_few(names)})" for warning, names in slabs.items()]
+    return [
+        f"{text if len(slabs) > 1 else next(iter(slabs))} ({_few(slabs.values())})"
+        for text, slabs in alike.items()
+    ]
 
 
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+def _few(groups: Iterable[list[str]]) -> str:
+    names = list(dict.fromkeys(name for group in groups for name in group))
+    more = f" and {len(names) - SHOWN_NAMES} more" if names[SHOWN_NAMES:] else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def _cell(value: Any) -> str:
@@ -267,7 +298,7 @@ def _free_energy(row: RankedSlab, adsorbate: str) -> str:
 def _numbers(row: RankedSlab) -> tuple[str, ...]:
     return (
         f"{row.U_L_V:.2f}",
-        f"{row.U_L_low_V:.2f}–{row.U_L_high_V:.2f}",
+        f"{row.U_L_low_V:.2f} to {row.U_L_high_V:.2f}",  # ends may be negative
         f"{row.p_best:.2f}",
         f"{row.p_top:.2f}",
         f"{row.rank_low}–{row.rank_high}",

@@ -163,6 +163,7 @@ def screen(
     scaling: option.Scaling = None,
     solvation: option.Solvation = "calle-vallejo-2015",
     stability: option.Stability = False,
+    coverage: option.Coverages = None,
     gas_reference: option.GasReference = None,
     device: option.Device = "auto",
     dtype: option.Precision = "float32",
@@ -184,6 +185,7 @@ def screen(
     from crack_md.cli.rankings import print_screening
     from crack_md.structures import read_entries
     from crack_md.workflows.relax.store import check_address
+    from crack_md.workflows.screening.coverage import parse_coverages
     from crack_md.workflows.screening.plan import ScreenSettings
     from crack_md.workflows.surfaces.adsorbates import parse_adsorbates
 
@@ -202,6 +204,7 @@ def screen(
         scaling=scaling,
         solvation=solvation,
         stability=stability,
+        coverages=parse_coverages(coverage),
     )
     settings.check()
     gases = _gas_energies(gas_reference)

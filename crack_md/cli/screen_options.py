@@ -116,6 +116,15 @@ Stability = Annotated[
         "energies, dissolution potentials, stability.csv. Total-energy models only.",
     ),
 ]
+Coverages = Annotated[
+    str | None,
+    typer.Option(
+        "--coverage",
+        help="Also put more O* on the best hollows, such as 0.25,0.5 (O* for each "
+        "surface atom): mean and differential energies, lateral interaction, "
+        "coverage.csv. Total-energy models only.",
+    ),
+]
 GasReference = Annotated[
     str | None,
     typer.Option(

@@ -93,9 +93,21 @@ def test_a_screening_goes_on_and_cuts_bulks(tmp_path: Path) -> None:
     assert again.ranking == first.ranking
 
 
+def test_coverages_are_numbers_in_a_list(tmp_path: Path) -> None:
+    slab = fcc111("Cu", (2, 1, 3), vacuum=8.0)
+    options: dict[str, Any] = {"gas_energies": GASES, "fmax": 0.2}
+    found = screen(slab, EMT(), out=tmp_path, coverages=[1.0, 0.5], **options)
+    half, full = next(iter(found.result.coverages.values()))
+    assert (half.n_adsorbed, full.n_adsorbed) == (1, 2)
+    assert found.ranking[0]["dE_O_mean_at_1_ML_eV"] == pytest.approx(
+        full.mean_eV, abs=1e-4
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"coverages": [2]}, "coverage 2; expected monolayers"),
         ({"fmaks": 0.1}, r"screen\(\) has no option fmaks; it has: adsorbates, fmax"),
         ({"corrections": "none"}, "unknown corrections 'none'"),
         ({"adsorbates": "Xx"}, "unknown adsorbate 'Xx'"),

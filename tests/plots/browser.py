@@ -110,10 +110,13 @@ class Browser:
     def center(self, selector: str) -> tuple[float, float]:
         """Return the middle of an element in pixels, scrolled into view."""
         x, y = self.evaluate(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            f"new Promise(done => {{ const e = document.querySelector("
+            f"{json.dumps(selector)});"
             "e.scrollIntoView({block: 'center', behavior: 'instant'});"
+            # the mouse hits what was drawn last
+            "requestAnimationFrame(() => requestAnimationFrame(() => {"
             "const r = e.getBoundingClientRect();"
-            "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
+            "done([r.x + r.width / 2, r.y + r.height / 2]); })); })"
         )
         return float(x), float(y)
 

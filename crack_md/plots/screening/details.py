@@ -144,7 +144,7 @@ def failures(view: ReportView) -> list[Table]:
         (row["slab"], text)
         for row in view.screening.slabs
         for name, text in row.items()
-        if "warning" in name and text
+        if ("warning" in name or name == "coverage_notes") and text
     ]
     tables = [
         Table(

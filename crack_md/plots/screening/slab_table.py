@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from crack_md.plots.screening.view import ReportView, SlabView, signed
 from crack_md.workflows.orr import EQUILIBRIUM_V
 from crack_md.workflows.ranking.errors import percent
-from crack_md.workflows.screening.reader import CAUSES, number
+from crack_md.workflows.screening.reader import CAUSES, coverage_columns, number
 
 NONE = "–"
 
@@ -74,6 +74,7 @@ def table_columns(view: ReportView) -> tuple[TableColumn, ...]:
             _causes,
         ),
         *_stability_columns(first),
+        *(each for at in view.screening.coverages for each in _coverage_columns(at)),
         _decimal("η", "V", "overpotential, 1.23 V − U_L", _overpotential),
         _decimal(
             "vs Pt(111)",
@@ -139,7 +140,7 @@ def _free_energy(name: str, view: ReportView) -> TableColumn:
 
 def _sets(slab: SlabView) -> str:
     ends = number(slab.row, "U_L_low_V"), number(slab.row, "U_L_high_V")
-    return " – ".join(NONE if end is None else signed(end, 2) for end in ends)
+    return " to ".join(NONE if end is None else signed(end, 2) for end in ends)
 
 
 def _stability_columns(adsorbate: str) -> list[TableColumn]:
@@ -185,6 +186,25 @@ def _stability_columns(adsorbate: str) -> list[TableColumn]:
     ]
 
 
+def _coverage_columns(coverage_ML: float) -> list[TableColumn]:
+    """Return the columns of O* at a coverage."""
+    names = coverage_columns(coverage_ML)
+    shown = (
+        ("ΔE(O*)", "eV", "for each O* against H₂O and H₂", names.mean),
+        ("further O*", "eV", "ΔE beyond the next lower coverage", names.differential),
+        ("pair", "eV", "for each pair of neighbors; positive: repel", names.lateral),
+    )
+
+    def of(column: str) -> Callable[[SlabView], float | None]:
+        return lambda slab: number(slab.row, column)
+
+    at = f"at {coverage_ML:g} ML"
+    return [
+        _decimal(f"{title} {at}", unit, f"{meaning}, {at} of O*", of(column))
+        for title, unit, meaning, column in shown
+    ]
+
+
 def _causes(slab: SlabView) -> str:
     causes = (number(slab.row, f"U_L_by_{c}_V") for c in CAUSES)
     return " / ".join(NONE if half is None else f"{half:.2f}" for half in causes)
@@ -200,7 +220,7 @@ def _ranking_columns(view: ReportView) -> list[TableColumn]:
 
     def between(slab: SlabView) -> str:
         low, high = slab.potential_interval or (0.0, 0.0)
-        return f"{signed(low, 2)} – {signed(high, 2)}"
+        return f"{signed(low, 2)} to {signed(high, 2)}"
 
     def places(slab: SlabView) -> str:
         row = slab.ranking or {}

@@ -139,9 +139,9 @@
     tip.replaceChildren(make("b", `${value.get("#")}. ${one(".name", row).firstChild.textContent.trim()}`));
     const say = (text) => tip.append(make("span", text));
     say(`site ${value.get("site") ?? "–"}`);
-    say(`ΔG ${fixed(point.x)} eV` + (width > 0 ? `  [${fixed(point.low)}, ${fixed(point.high)}]` : ""));
+    say(`ΔG ${fixed(point.x)} eV` + (width > 0 ? `  [${fixed(point.low)} to ${fixed(point.high)}]` : ""));
     const range = lines.find(([title]) => /^[\d.]+%$/.test(title));
-    say(`U_L ${fixed(point.y)} V` + (range ? `  [${range[1].replace(" – ", ", ")}]` : ""));
+    say(`U_L ${fixed(point.y)} V` + (range ? `  [${range[1]}]` : ""));
     lines.filter(([title]) => title.startsWith("P(")).forEach(([title, text]) => say(`${title} ${text}`));
     tip.hidden = false;
     const beside = event.pageX + 16 + tip.offsetWidth > scrollX + innerWidth ? -16 - tip.offsetWidth : 16;

@@ -4,10 +4,14 @@ Clean slab, slab with each adsorbate on its best site, and the gas molecules tha
 adsorption energies are against, relaxed on from where the screening left them. A
 folder of results is never written over: what is there stays, new slabs come beside it.
 
+Inputs are made in a folder of their own, listed in the manifest, then moved into place:
+a command that was killed is run again, and writes what is missing.
+
 `manifest.json` says which folder is what; `start.traj` in each has the structure, its
 fixed atoms and tags, by which results are read back (`dft_results`).
 """
 
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +43,8 @@ from crack_md.workflows.screening.reader import (
 
 Role = Literal["clean", "adsorbed", "gas"]
 MANIFEST, START = "manifest.json", "start.traj"
+UNFINISHED = ".unfinished"
+"""Where inputs lie until all are written; what a killed command left is removed."""
 GAS_BOX_A = (12.0, 12.5, 13.0)
 """Of three lengths, so that symmetry does not hold a molecule's electrons."""
 
@@ -85,7 +91,8 @@ def write_inputs(
         DataError: no slab has a stored structure, or the folder cannot be written or
             is of another code.
     """
-    known, structures = read_manifest(folder, code), Structures.of(screening)
+    listed, structures = read_manifest(folder, code), Structures.of(screening)
+    known = {name: each for name, each in listed.items() if (folder / name).is_dir()}
     by_name = {candidate.slab: candidate for candidate in screening.candidates}
     wanted: list[tuple[Calculation, Atoms]] = []
     notes = []
@@ -113,19 +120,28 @@ def write_inputs(
                 f"'{folder / calculation.folder}' is there, and {MANIFEST} does not "
                 "name it; move it away, so that nothing of yours is overwritten"
             )
+    every = {**known, **{calculation.folder: calculation for calculation, _ in new}}
+    manifest = {"code": code, "calculations": [asdict(each) for each in every.values()]}
+    unfinished = folder / UNFINISHED
     try:
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
         for calculation, atoms in new:
-            path = folder / calculation.folder
-            path.mkdir(parents=True, exist_ok=True)
+            path = unfinished / calculation.folder
+            path.mkdir(parents=True)
             ready, is_slab = _prepared(atoms, code), calculation.role != "gas"
             write_code_input(code, ready, path, is_slab=is_slab)
             ready.write(path / START)
+        write_json(folder / MANIFEST, manifest)
+        for calculation, _ in new:
+            path = folder / calculation.folder
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (unfinished / calculation.folder).rename(path)
+        if unfinished.exists():
+            shutil.rmtree(unfinished)
     except OSError as error:
         reason = error.strerror or error
         raise DataError(f"cannot write '{folder}': {reason}") from error
-    every = {**known, **{calculation.folder: calculation for calculation, _ in new}}
-    listed = [asdict(calculation) for calculation in every.values()]
-    write_json(folder / MANIFEST, {"code": code, "calculations": listed})
     write_text(folder / "README.txt", "\n".join(header(code)) + "\n")
     return Written([calculation for calculation, _ in new], len(known), notes)
 

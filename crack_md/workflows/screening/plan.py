@@ -74,6 +74,18 @@ class ScreenSettings:
     """What water adds to OH* and OOH* where they are computed."""
     stability: bool = False
     """Whether formation, segregation and dissolution are worked out as well."""
+    coverages: tuple[float, ...] = ()
+    """Further coverages of O* in monolayers: O* for each surface atom."""
+
+    def __post_init__(self) -> None:
+        """Sort coverages, and refuse what are no numbers."""
+        try:
+            rising = tuple(sorted({float(each) for each in self.coverages}))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"coverages {self.coverages!r}; expected numbers such as [0.25, 0.5]"
+            ) from error
+        object.__setattr__(self, "coverages", rising)
 
     @property
     def scaling_set(self) -> str:
@@ -93,7 +105,7 @@ class ScreenSettings:
         return self.adsorbates[0].name
 
     def check(self) -> None:
-        """Raise ConfigError for a name that is not known, or OH* of two kinds."""
+        """Raise ConfigError for an unknown name, OH* of two kinds, no coverage."""
         optimizer_named(self.optimizer)
         reference_named(self.reference)
         for kind, name, known in (
@@ -104,6 +116,17 @@ class ScreenSettings:
             if name not in known:
                 names = ", ".join(known)
                 raise ConfigError(f"unknown {kind} '{name}'; expected one of: {names}")
+        for coverage in self.coverages:
+            if not 0 < coverage <= 1:
+                raise ConfigError(
+                    f"coverage {coverage:g}; expected monolayers, O* for each surface "
+                    "atom: more than 0 and at most 1"
+                )
+        if self.coverages and "O" not in [each.name for each in self.adsorbates]:
+            raise ConfigError(
+                "coverages are those of O*, which is compared with O* alone: add O to "
+                "the adsorbates"
+            )
         require_same_water(
             [adsorbate.name for adsorbate in self.adsorbates],
             scaling=self.scaling_set,
@@ -130,6 +153,12 @@ class ScreenSettings:
                 "stability needs total energies, and this is a model of adsorption "
                 "energies: it knows no bulk, no vacancy and no swapped surface; take "
                 "a model of total energies, or leave --stability out"
+            )
+        if self.coverages and model.energy_reference != "total":
+            raise ConfigError(
+                "coverages need total energies, and this is a model of adsorption "
+                "energies of one adsorbate: take a model of total energies, or leave "
+                "--coverage out"
             )
         energies = self.gas_energies(model)
         for adsorbate in self.adsorbates:

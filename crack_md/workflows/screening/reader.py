@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ase import Atoms
 from ase.db import connect
@@ -36,6 +36,24 @@ CLEAN_KEY = "clean_slab_key"
 IS_BEST = "is_best"
 """Column of sites.csv: whether results.csv takes its energies from this row."""
 log = logging.getLogger(__name__)
+
+
+class CoverageColumns(NamedTuple):
+    """Columns of results.csv about O* at one coverage, all in eV."""
+
+    mean: str
+    differential: str
+    lateral: str
+
+
+def coverage_columns(coverage_ML: float) -> CoverageColumns:
+    """Return what the energies at a coverage are called."""
+    at = f"at_{coverage_ML:g}_ML"
+    return CoverageColumns(
+        f"dE_O_mean_{at}_eV",
+        f"dE_O_differential_{at}_eV",
+        f"lateral_O_{at}_eV_per_pair",
+    )
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,11 @@ class SavedScreening:
         first = str(self.settings.get("adsorbate", "O"))
         named = self.settings.get("adsorbates") or [first]
         return tuple(str(name) for name in named)
+
+    @property
+    def coverages(self) -> tuple[float, ...]:
+        """Return the coverages of O* in monolayers that were asked for."""
+        return tuple(float(each) for each in self.settings.get("coverages_ML") or ())
 
     @property
     def scaling(self) -> str:

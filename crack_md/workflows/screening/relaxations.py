@@ -56,7 +56,7 @@ class SiteRelaxation:
             return empty
         return replace(
             empty,
-            site=self.start.site.label,
+            site=self.start.label,
             adsorbate=self.start.adsorbate.name,
             azimuth_deg=self.start.azimuth_deg,
         )
@@ -123,7 +123,10 @@ def _judge(
     notes: dict[str, Any] = {}
     if task.start is not None and task.plan.slab is not None:
         found += adsorbate_anomalies(
-            result.atoms, initial=task.initial, clean=task.clean
+            result.atoms,
+            initial=task.initial,
+            clean=task.clean,
+            count=len(task.start.sites),
         )
         sites = task.plan.sites[task.start.adsorbate.binding]
         end = find_final_site(
@@ -175,8 +178,15 @@ class RelaxationQueue:
     function: RelaxFunction
     report: Report | None
     total: int = 0
+    """Of this part: of the slabs as given, then of what is compared with them."""
+    done: int = 0
+    """Of this part."""
     n_relaxed: int = 0
     n_reused: int = 0
+
+    def begin_part(self, total: int) -> None:
+        """Start to count again: what comes next was not known before."""
+        self.total, self.done = total, 0
 
     def complete(self, tasks: Iterable[SiteRelaxation]) -> None:
         """Do what is not in the store yet, each structure once, and store it."""
@@ -221,13 +231,14 @@ class RelaxationQueue:
     def _report(self, task: SiteRelaxation, *, reused: bool) -> None:
         self.n_reused += reused
         self.n_relaxed += not reused
+        self.done += 1
         if self.report is None:
             return
         record = self.record(task.key, task.plan.name)
         start = " ".join(part for part in (record.adsorbate, record.site) if part)
         self.report(
             ProgressEvent(
-                self.n_relaxed + self.n_reused,
+                self.done,
                 self.total,
                 f"{record.slab} {start or 'clean'}",
                 record.status,

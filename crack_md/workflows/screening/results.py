@@ -1,13 +1,13 @@
 """Records of a screening: sites, slabs, and what follows for oxygen reduction."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.orr import FreeEnergyDiagram
 from crack_md.workflows.relax.store import RelaxationRecord
-from crack_md.workflows.screening.plan import ScreenSettings
+from crack_md.workflows.screening.plan import ScreenSettings, SlabPlan
 from crack_md.workflows.stability.stability import SlabStability
 
 TIE_EV = 1e-3
@@ -106,6 +106,44 @@ class SlabResult:
         return min(others, default=None)
 
 
+class RelaxesPlans(Protocol):
+    """Does what `crack_md.workflows.screening.screen` does with plans."""
+
+    def results(self, plans: Sequence[SlabPlan]) -> list[SlabResult]:
+        """Return what became of every slab, in the order given."""
+
+
+@dataclass(frozen=True)
+class CoveredSlab:
+    """O* at one coverage of a slab; the docstring of `coverage` has the equations."""
+
+    asked_ML: float
+    status: str
+    """Of the relaxation; ``not_held`` where the cell cannot have this coverage."""
+    coverage_ML: float | None = None
+    """Of the cell: O* for each surface atom."""
+    n_adsorbed: int | None = None
+    sites: str = ""
+    """Where O* start: ``fcc#1 + fcc#2``."""
+    nearest_A: float | None = None
+    """Smallest distance of two O* at the start."""
+    n_pairs: int | None = None
+    """Neighbors among O* at the start, images included."""
+    mean_eV: float | None = None
+    """ΔE for each O*."""
+    differential_eV: float | None = None
+    """ΔE for each O* beyond ``lower_ML``."""
+    lower_ML: float | None = None
+    """The next lower coverage with a result, 0 for the clean slab."""
+    lateral_eV: float | None = None
+    """For each pair of neighbors; positive where they repel each other."""
+    domain_distance: float | None = None
+    key: str = ""
+    """Of the relaxation."""
+    note: str = ""
+    """Why something is missing, or may mean nothing."""
+
+
 @dataclass(frozen=True)
 class ScreenResult:
     """All slabs, best first, then those without a result in the order given."""
@@ -120,6 +158,8 @@ class ScreenResult:
     n_reused: int
     stability: Mapping[str, SlabStability] = field(default_factory=dict)
     """By slab, where it was asked for and the clean slab came to rest."""
+    coverages: Mapping[str, tuple[CoveredSlab, ...]] = field(default_factory=dict)
+    """By slab with a result, where higher coverages were asked for."""
 
 
 class Leaving(NamedTuple):

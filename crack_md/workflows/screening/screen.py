@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
@@ -25,6 +25,7 @@ from crack_md.workflows.relax.store import (
     ResultsStore,
     relaxation_key,
 )
+from crack_md.workflows.screening.coverage import cover_slabs, require_coverages
 from crack_md.workflows.screening.plan import (
     ScreenSettings,
     SlabPlan,
@@ -74,7 +75,7 @@ def screen_slabs(
         distance: how far a structure is from what the model knows.
 
     Raises:
-        ConfigError: no gas energies to refer to.
+        ConfigError: no gas energies to refer to, or a coverage that no slab holds.
         DataError: results cannot be written.
     """
     chosen = (settings or ScreenSettings()).for_model(model)
@@ -82,6 +83,7 @@ def screen_slabs(
         plan_slab(entry, model=model, settings=chosen)
         for entry in with_unique_names(entries)
     ]
+    require_coverages(plans, chosen.coverages)
     pt111, source = plan_pt111(plans, calculator, model, chosen)
     given = pt111 is None or any(plan is pt111 for plan in plans)
     if pt111 is not None and not given:
@@ -107,6 +109,15 @@ def screen_slabs(
             calculator=calculator,
             distance=distance,
         )
+    coverages = {}
+    if chosen.coverages:
+        coverages = cover_slabs(
+            plans,
+            results[: len(plans)],
+            run,
+            coverages=chosen.coverages,
+            model=model,
+        )
     reference = None
     if pt111 is not None:
         place = next(n for n, plan in enumerate(todo) if plan is pt111)
@@ -121,6 +132,7 @@ def screen_slabs(
         queue.n_relaxed,
         queue.n_reused,
         stability,
+        coverages,
     )
 
 
@@ -133,6 +145,8 @@ class _ScreeningRun:
     queue: RelaxationQueue
     relaxes_clean: bool
     gas: dict[str, float]
+    cleaned: set[str] = field(default_factory=set)
+    """Names of slabs that were relaxed clean, in this part or an earlier one."""
 
     @classmethod
     def of(
@@ -155,13 +169,13 @@ class _ScreeningRun:
     def results(self, plans: Sequence[SlabPlan]) -> list[SlabResult]:
         """Return what became of every slab, in the order given."""
         usable = [plan for plan in plans if plan.slab is not None]
-        n_clean = len(usable) if self.relaxes_clean else 0
-        n_clean += self.queue.n_relaxed + self.queue.n_reused  # of earlier plans
-        self.queue.total = n_clean + sum(len(plan.starts) for plan in usable)
-        if self.relaxes_clean:
-            self.queue.complete(self._clean_task(plan) for plan in usable)
+        new = [plan for plan in usable if plan.name not in self.cleaned]
+        new = new if self.relaxes_clean else []
+        self.queue.begin_part(len(new) + sum(len(plan.starts) for plan in usable))
+        self.queue.complete(self._clean_task(plan) for plan in new)
+        self.cleaned.update(plan.name for plan in new)
         at_rest = [plan for plan in usable if self._is_at_rest(plan)]
-        self.queue.total = n_clean + sum(len(plan.starts) for plan in at_rest)
+        self.queue.total = len(new) + sum(len(plan.starts) for plan in at_rest)
         self.queue.complete(task for plan in at_rest for task in self._site_tasks(plan))
         return [self._slab(plan) for plan in plans]
 
@@ -238,13 +252,14 @@ class _ScreeningRun:
         dE = dG = None
         if record.status in ADSORBED and record.energy is not None:
             substrate = clean.energy or 0.0 if clean is not None else 0.0
-            dE = record.energy - substrate - self.gas[name]
-            dG = free_energy(
-                dE,
-                name,
-                corrections=self.settings.corrections,
-                solvation=self.settings.solvation,
-            )
+            dE = record.energy - substrate - len(start.sites) * self.gas[name]
+            if not start.others:
+                dG = free_energy(
+                    dE,
+                    name,
+                    corrections=self.settings.corrections,
+                    solvation=self.settings.solvation,
+                )
         site = start.site
         return SiteResult(
             record, site.elements, site.multiplicity, dE, dG, site.environment

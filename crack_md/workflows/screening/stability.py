@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from ase.build import bulk
 from ase.calculators.calculator import BaseCalculator
 
 from crack_md.workflows.screening.plan import ScreenSettings, SlabPlan, starts_on
-from crack_md.workflows.screening.results import SlabResult
+from crack_md.workflows.screening.results import RelaxesPlans, SlabResult
 from crack_md.workflows.stability.metals import Metal, relax_metal
 from crack_md.workflows.stability.stability import (
     SlabStability,
@@ -22,13 +21,6 @@ from crack_md.workflows.surfaces.outcome import DomainDistance
 from crack_md.workflows.surfaces.sites import find_sites
 
 log = logging.getLogger(__name__)
-
-
-class RelaxesPlans(Protocol):
-    """Does what `crack_md.workflows.screening.screen` does with plans."""
-
-    def results(self, plans: Sequence[SlabPlan]) -> list[SlabResult]:
-        """Return what became of every slab, in the order given."""
 
 
 def assess_stability(

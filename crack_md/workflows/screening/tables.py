@@ -25,6 +25,11 @@ from crack_md.workflows.orr import (
     potential_errors,
 )
 from crack_md.workflows.ranking.errors import AssumedErrors
+from crack_md.workflows.screening.coverage import (
+    coverage_cells,
+    coverage_rows,
+    coverage_settings,
+)
 from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.reader import CLEAN_KEY, IS_BEST, KEY, LABEL_SPREAD
 from crack_md.workflows.screening.results import (
@@ -54,6 +59,8 @@ def slab_rows(result: ScreenResult) -> list[Row]:
             row[LABEL_SPREAD] = limits.label_spread(_numbers(slab.formula))
         if result.settings.stability:
             row |= _stability_columns(slab, result)
+        if result.settings.coverages:
+            row |= coverage_cells(slab.name, result)
         own = set(row)
         for key in given:  # what a database said of the slab, beside our columns
             row[f"input_{key}" if key in own else key] = slab.columns.get(key)
@@ -283,6 +290,7 @@ def _site_row(slab: SlabResult, site: SiteResult, settings: ScreenSettings) -> R
 
 
 STABILITY_NAME = "stability.csv"
+COVERAGE_NAME = "coverage.csv"
 SAME_EVERYWHERE = ("corrections", "scaling", "solvation", "reference")
 DECIMALS = 4
 """Decimals of numbers in the tables: 0.1 meV."""
@@ -294,17 +302,21 @@ def write_tables(
 ) -> dict[str, Any]:
     """Write results.csv, sites.csv and summary.json; return the summary.
 
-    With stability also stability.csv.
+    With stability also stability.csv, with coverages coverage.csv.
 
     Raises:
         DataError: a file cannot be written.
     """
     summary = summarize(result, **provenance)
     tables = {"results.csv": slab_rows(result), "sites.csv": site_rows(result)}
-    if result.settings.stability:
-        tables[STABILITY_NAME] = stability_rows(result)
-    else:  # of an earlier run, it would be about other slabs
-        (folder / STABILITY_NAME).unlink(missing_ok=True)
+    for name, rows_of, is_asked in (
+        (STABILITY_NAME, stability_rows, result.settings.stability),
+        (COVERAGE_NAME, coverage_rows, result.settings.coverages),
+    ):
+        if is_asked:
+            tables[name] = rows_of(result)
+        else:  # of an earlier run, it would be about other slabs
+            (folder / name).unlink(missing_ok=True)
     for name, rows in tables.items():
         table = csv_bytes(rows, decimals=DECIMALS, columns=["slab"])
         write_result(folder / name, table)
@@ -384,6 +396,7 @@ def _settings(result: ScreenResult) -> dict[str, Any]:
         "solvation_eV": dict(SOLVATIONS[settings.solvation_set].stabilization),
         "solvation_source": SOLVATIONS[settings.solvation_set].source,
         **({"stability": ELECTRODES_SOURCE} if settings.stability else {}),
+        **(coverage_settings(settings) if settings.coverages else {}),
     }
 
 

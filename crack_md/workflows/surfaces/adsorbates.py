@@ -208,13 +208,25 @@ class Placement:
     None where turning changes nothing."""
     seed: int | None = None
     """What random placements were drawn from."""
+    others: tuple[Site, ...] = ()
+    """Further sites that hold one more of the adsorbate each."""
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Return all sites that hold one."""
+        return (self.site, *self.others)
+
+    @property
+    def label(self) -> str:
+        """Return the labels of its sites: ``fcc``, ``fcc#1 + fcc#4``."""
+        return " + ".join(site.label for site in self.sites)
 
     @property
     def key(self) -> str:
         """Return what names this start among all of the slab, in every run."""
         turn = "" if self.azimuth_deg is None else f" turned {self.azimuth_deg}"
         drawn = "" if self.seed is None else f" seed {self.seed}"
-        return f"{self.adsorbate.key} on {self.site.label}{turn}{drawn}"
+        return f"{self.adsorbate.key} on {self.label}{turn}{drawn}"
 
 
 def site_starts(
@@ -245,15 +257,16 @@ def place(slab: Slab, start: Placement, *, relaxed: Atoms) -> Atoms:
     The site was found on the slab as given; it rides along with its contacts, which
     the relaxation of the clean slab has moved. The adsorbate takes OC20's tag 2.
     """
-    contacts = list(start.site.contacts)
-    moved = relaxed.positions[contacts] - slab.atoms.positions[contacts]
-    adsorbate = _orient(start, slab)
-    adsorbate.translate(start.site.position + moved.mean(axis=0))
-    _lift(adsorbate, relaxed)
-    adsorbate.set_tags(ADSORBATE_TAG)
     combined = relaxed.copy()
     combined.calc = None
-    combined += adsorbate
+    for site in start.sites:
+        contacts = list(site.contacts)
+        moved = relaxed.positions[contacts] - slab.atoms.positions[contacts]
+        adsorbate = _orient(replace(start, site=site), slab)
+        adsorbate.translate(site.position + moved.mean(axis=0))
+        _lift(adsorbate, relaxed)
+        adsorbate.set_tags(ADSORBATE_TAG)
+        combined += adsorbate
     return combined
 
 

@@ -4,7 +4,8 @@ Two atoms are bonded where they are nearer than ``scale`` times the sum of their
 covalent radii (ASE's natural cutoffs) plus 0.6 Å: the public code of OC20 builds its
 neighbor lists with ASE's default skin, 0.3 Å per atom, which counts.
 
-    desorbed         no atom of the adsorbate is bonded to the slab at scale 1.5
+    desorbed         no atom of the adsorbate (of several, of one of them) is bonded to
+                     the slab at scale 1.5
     dissociated      the bonds inside the adsorbate at scale 1 are not those it had
     intercalated     an atom of the adsorbate is bonded at scale 1 to a subsurface atom
                      (tag 0)
@@ -20,7 +21,7 @@ neighbors decide, which finds what is broken but not what is merely unusual.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -39,16 +40,16 @@ TIE_A = 1e-3
 
 @dataclass(frozen=True)
 class FinalSite:
-    """The place of the binding atom after a relaxation."""
+    """The place of the binding atom after a relaxation; of several, all places."""
 
     site: str | None
     """Label of the nearest site of the starting surface."""
     migrated: bool
-    """Whether that is another site than it started from."""
+    """Whether that is another site than it started from, for any of several."""
     height: float
-    """Å above the mean height of the nearest site's contacts."""
+    """Å above the mean height of the nearest site's contacts; the highest."""
     coordination: int
-    """Slab atoms within 1.15 times the sum of covalent radii."""
+    """Slab atoms within 1.15 times the sum of covalent radii; the fewest."""
     elements: str
     """Elements of these atoms: ``Pt2Ru``."""
 
@@ -64,14 +65,37 @@ def find_final_site(
         start: where the relaxation began; a random place has no name to keep.
         sites: all symmetry-distinct sites.
     """
-    n_slab = len(slab.atoms)
-    binding = atoms.positions[n_slab]
+    n_slab, size = len(slab.atoms), len(start.adsorbate.atoms)
+    ends = [
+        _final_site(
+            atoms,
+            n_slab + place * size,
+            slab=slab,
+            start=replace(start, site=site, others=()),
+            sites=sites,
+        )
+        for place, site in enumerate(start.sites)
+    ]
+    return FinalSite(
+        site=" + ".join(str(end.site) for end in ends),
+        migrated=any(end.migrated for end in ends),
+        height=max(end.height for end in ends),
+        coordination=min(end.coordination for end in ends),
+        elements=" + ".join(end.elements for end in ends),
+    )
+
+
+def _final_site(
+    atoms: Atoms, index: int, *, slab: Slab, start: Placement, sites: tuple[Site, ...]
+) -> FinalSite:
+    """Return where one atom that binds is."""
+    binding = atoms.positions[index]
     distances = [_lateral_distance(binding, site, slab) for site in sites]
     nearest = sites[int(np.argmin(distances))]
     if start.seed is None:
         own = _lateral_distance(binding, start.site, slab)
         nearest = start.site if own < min(distances) + TIE_A else nearest
-    touched = _bonded(atoms, n_slab)
+    touched = _bonded(atoms, index, len(slab.atoms))
     height = binding[2] - atoms.positions[list(nearest.contacts), 2].mean()
     return FinalSite(
         site=nearest.label,
@@ -88,11 +112,11 @@ def _lateral_distance(point: Points, site: Site, slab: Slab) -> float:
     return float(np.linalg.norm(offsets, axis=1).min())
 
 
-def _bonded(atoms: Atoms, n_slab: int) -> list[str]:
+def _bonded(atoms: Atoms, index: int, n_slab: int) -> list[str]:
     """Return the elements of the slab atoms in touch, an image counting as an atom."""
     reach = CONTACT_SCALE * covalent_radii[atoms.numbers]
     first, second = neighbor_list("ij", _open_above(atoms), reach)
-    touched = second[(first == n_slab) & (second < n_slab)]
+    touched = second[(first == index) & (second < n_slab)]
     return [str(atoms.symbols[index]) for index in touched]
 
 
@@ -109,7 +133,7 @@ DISQUALIFYING = (
 
 
 def adsorbate_anomalies(
-    final: Atoms, *, initial: Atoms, clean: Atoms
+    final: Atoms, *, initial: Atoms, clean: Atoms, count: int = 1
 ) -> tuple[str, ...]:
     """Return what went wrong, worst first.
 
@@ -118,11 +142,13 @@ def adsorbate_anomalies(
         initial: where the relaxation started, its atoms in the same order.
         clean: the relaxed slab without adsorbate; as given where the model cannot
             relax it.
+        count: adsorbates, of equally many atoms.
     """
     n_slab = len(clean)
     strict, loose = bonds(final), bonds(final, scale=CUSHION)
     found = []
-    if not loose[n_slab:, :n_slab].any():
+    touches = loose[n_slab:, :n_slab].reshape(count, -1)
+    if not touches.any(axis=1).all():
         found.append("desorbed")
     if (bonds(initial[n_slab:]) != bonds(final[n_slab:])).any():
         found.append("dissociated")

@@ -259,7 +259,8 @@ def _atom_below(feet: Points, surface: ContactSurface) -> bool:
     return bool((one_layer_down & (sideways < 0.35 * spacing)).any())
 
 
-KINDS = ("ontop", "bridge", "fcc", "hcp", "hollow", "4fold")
+HOLLOWS = ("fcc", "hcp", "hollow", "4fold")
+KINDS = ("ontop", "bridge", *HOLLOWS)
 
 
 def formula(symbols: Iterable[str]) -> str:

@@ -153,8 +153,8 @@ def test_the_pointer_tells_slab_site_energy_and_interval(page: Browser) -> None:
     half = 1.959964 * np.hypot(0.10, 0.12)
     low, high = f"{1.66 - half:.2f}", f"{1.66 + half:.2f}"
     tip = page.evaluate("document.querySelector('#tip').innerText").split("\n")
-    assert tip[:3] == ["2. Pt(111)", "site fcc", f"ΔG 1.66 eV [{low}, {high}]"]
-    assert tip[3] == f"U_L 0.83 V [{(1.66 - half) / 2:.2f}, 0.86]"
+    assert tip[:3] == ["2. Pt(111)", "site fcc", f"ΔG 1.66 eV [{low} to {high}]"]
+    assert tip[3] == f"U_L 0.83 V [{(1.66 - half) / 2:.2f} to 0.86]"
     assert [line.split(" 0")[0] for line in tip[4:]] == ["P(best)", "P(top 3)"]
     page.mouse("mouseMoved", 2, 2)
     assert page.evaluate("document.querySelector('#tip').hidden")

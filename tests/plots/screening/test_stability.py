@@ -1,12 +1,20 @@
-"""Stability in the report: columns of the table, and red rims in the volcano."""
+"""Stability in the report: columns of the table, and red rims in the volcano.
 
+Columns of coverages as well.
+"""
+
+import json
 from pathlib import Path
 
 from crack_md.plots.screening.report import build_page
 from crack_md.plots.screening.slab_table import table_columns
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import volcano_svg
-from crack_md.workflows.screening.reader import read_rows, read_screening
+from crack_md.workflows.screening.reader import (
+    coverage_columns,
+    read_rows,
+    read_screening,
+)
 from tests.workflows.ranking.screenings import write_csv, write_screening
 
 NICKEL = {
@@ -68,3 +76,23 @@ def test_without_stability_nothing_is_said(tmp_path: Path) -> None:
     assert not {"E_f", "up (O*)", "dissolves"} & set(titles)
     assert "Red rims" not in build_page(view)
     assert "water none (screened by an earlier version)" in build_page(view)
+
+
+def test_columns_of_coverages(tmp_path: Path) -> None:
+    write_screening(tmp_path)
+    names = coverage_columns(0.5)
+    values = dict.fromkeys(names, "") | {names.mean: -0.123, names.lateral: 0.071}
+    note = {"coverage_notes": "0.75 ML: the cell holds less"}
+    write_csv(
+        tmp_path / "results.csv",
+        [row | values | note for row in read_rows(tmp_path / "results.csv")],
+    )
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary["settings"]["coverages_ML"] = [0.5]
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    view = ReportView.of(read_screening(tmp_path))
+    columns = {column.title: column for column in table_columns(view)}
+    assert columns["ΔE(O*) at 0.5 ML"].text(view.slabs[0]) == "−0.12"
+    assert columns["pair at 0.5 ML"].text(view.slabs[0]) == "0.07"
+    assert "further O* at 0.5 ML" not in columns  # it has no value anywhere
+    assert "0.75 ML: the cell holds less" in build_page(view)

@@ -143,6 +143,51 @@ def test_folders_are_not_written_over_where_the_manifest_is_lost(
     assert incar.read_text() == "mine"
 
 
+@pytest.mark.parametrize("lasts", [0, 1])
+def test_a_killed_command_is_run_again(
+    screening: SavedScreening,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    lasts: int,
+) -> None:
+    first, other, *_ = [candidate.slab for candidate in screening.candidates]
+    mine = write_inputs(screening, [first], "vasp", tmp_path).new[0]
+    (tmp_path / mine.folder / "INCAR").write_text("mine")
+    calls = []
+
+    def dies(*args: object, **kwargs: object) -> None:
+        calls.append(args)
+        if len(calls) > lasts:
+            raise KeyboardInterrupt
+        write_code_input(*args, **kwargs)  # type: ignore[arg-type]
+
+    place = "crack_md.workflows.ranking.dft_inputs.write_code_input"
+    with monkeypatch.context() as patch:
+        patch.setattr(place, dies)
+        with pytest.raises(KeyboardInterrupt):
+            write_inputs(screening, [first, other], "vasp", tmp_path)
+    again = write_inputs(screening, [first, other], "vasp", tmp_path)
+    assert {calculation.name for calculation in again.new} == {other}
+    for folder in read_manifest(tmp_path):
+        names = {path.name for path in (tmp_path / folder).iterdir()}
+        assert names == {"INCAR", "KPOINTS", "POSCAR", "start.traj"}
+    assert (tmp_path / mine.folder / "INCAR").read_text() == "mine"
+    assert not (tmp_path / ".unfinished").exists()
+
+
+def test_a_folder_that_the_manifest_names_and_is_not_there_is_written(
+    screening: SavedScreening, tmp_path: Path
+) -> None:
+    """As after a kill between the manifest and the moves."""
+    slab = screening.candidates[0].slab
+    written = write_inputs(screening, [slab], "vasp", tmp_path)
+    shutil.rmtree(tmp_path / written.new[1].folder)
+    again = write_inputs(screening, [slab], "vasp", tmp_path)
+    assert again.new == [written.new[1]]
+    assert (tmp_path / written.new[1].folder / "POSCAR").is_file()
+    assert len(read_manifest(tmp_path)) == len(written.new)
+
+
 def test_a_lost_start_leaves_out_one_calculation(
     screening: SavedScreening, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,7 @@
 """A screening with stability: EMT relaxes the variants of a slab."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from ase.build import fcc111
 from ase.calculators.emt import EMT
 
 from crack_md.plots.orr import draw_volcano
+from crack_md.progress import ProgressEvent
 from crack_md.structures import StructureEntry
 from crack_md.workflows.orr import orr_diagram
 from crack_md.workflows.screening.results import ScreenResult, dissolves_first
@@ -82,6 +84,26 @@ def test_goes_on_and_leaves_a_plain_screening_alone(
     (plain,), (full,) = rows(tmp_path / "results.csv"), rows(folder / "results.csv")
     assert {key: full[key] for key in plain} == plain
     assert not (tmp_path / "stability.csv").exists()
+
+
+def test_progress_counts_in_parts_whose_totals_stay(
+    both: tuple[Path, ScreenResult], tmp_path: Path
+) -> None:
+    """The slab and its sites, its variants, then sites of the swapped surface."""
+    folder, result = both
+    (tmp_path / "results.db").write_bytes((folder / "results.db").read_bytes())
+    events: list[ProgressEvent] = []
+    entries = [StructureEntry("AuCu", gold_on_copper())]
+    settings = fast("O", stability=True)
+    run(tmp_path, entries, model=NO_PLATINUM, settings=settings, events=events)
+    starts = [place for place, event in enumerate(events) if event.done == 1]
+    assert len(starts) == 3
+    for first, end in pairwise([*starts, len(events)]):
+        part = events[first:end]
+        assert [(e.done, e.total) for e in part] == [
+            (n, len(part)) for n in range(1, len(part) + 1)
+        ]
+    assert starts[1] == 1 + len(result.slabs[0].sites)
 
 
 def test_volcano_marks_what_dissolves(both: tuple[Path, ScreenResult]) -> None:
