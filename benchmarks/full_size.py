@@ -97,6 +97,7 @@ def main() -> None:
             f"data.path={options.data}",
             "data.validation_frames=1",
             f"data.max_frames={options.frames}",
+            f"data.store={options.out / 'store'}",
             f"run.folder={run}",
             f"run.max_steps={options.steps}",
             f"run.batch_size={options.batch_size}",

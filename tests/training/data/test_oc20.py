@@ -68,6 +68,7 @@ def prepared(folder: Path, name: str) -> TrainConfig:
             f"student.init_from={TINY}",
             f"teacher.spec=eqv2:{TINY}",
             f"data.path={data}",
+            f"data.store={folder / 'store'}",
             f"run.folder={folder / 'run'}",
             "run.max_steps=2",
             "run.log_every=1",
