@@ -107,7 +107,7 @@ class Verdict:
     height_A: tuple[float, float]
     """Mean height of O above the upper layer, likewise."""
     worst: dict[str, float]
-    """W1 of distances by pair of elements and of energies, over the noise floor."""
+    """W1 of energies, heights, the share on fcc and distances, over the noise floor."""
 
     @property
     def word(self) -> str:
@@ -141,6 +141,8 @@ def judge_system(
     widening = np.sqrt((1 + len(frames) / effective) / 2)
     worst = {}
     for name, (values, owner) in observables(frames, student).items():
+        if np.ptp(values) == 0:  # O that never left fcc
+            continue
         counts = np.bincount(owner, minlength=len(frames))
         apart = distance(values, (weights - uniform)[owner] / np.mean(counts))
         floor = np.mean(
@@ -178,7 +180,13 @@ def observables(
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return values, and which frame each belongs to, by name."""
     energies = np.array([energy for energy, _ in student])
-    found = {"energy": (energies, np.arange(len(frames)))}
+    each = np.arange(len(frames))
+    kinds, heights = zip(*(place(one.atoms) for one in frames), strict=True)
+    found = {
+        "energy": (energies, each),
+        "height": (np.array(heights), each),
+        "share on fcc": ((np.array(kinds) == "fcc").astype(float), each),
+    }
     symbols = np.array(frames[0].atoms.get_chemical_symbols())
     distances = np.stack([one.atoms.get_all_distances(mic=True) for one in frames])
     first, second = np.triu_indices(len(symbols), k=1)
