@@ -48,7 +48,8 @@ def test_json_on_stdout_and_files_beside_it(slab: Path, tmp_path: Path):
 def test_killed_run_goes_on_to_the_same_bits(
     slab: Path, tmp_path: Path, how: signal.Signals
 ):
-    options = [*BASE, "--steps", 1500, "--frames-every", 20, "--seed", 7]
+    # long enough that a busy machine kills it before its end
+    options = [*BASE, "--steps", 4000, "--frames-every", 20, "--seed", 7]
     out = tmp_path / "killed"
     process = subprocess.Popen(
         command("md", slab, *options, "--out", out),
