@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crack_md.calculators import CrackCalculator
     from crack_md.models.checkpoint import load_model
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = [
     "CrackCalculator",
     "CrackError",
