@@ -24,6 +24,8 @@ from crack_md.files import write_text
 from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField, invariants
 from crack_md.models.teachers import load_teacher
+from crack_md.study.adsorption import adsorption_errors
+from crack_md.study.on_policy import Trained, train_rounds
 from crack_md.study.plan import EvaluateConfig, Run, StudentRun, TeacherRun
 from crack_md.training.config import OnlineTeacher, TrainConfig
 from crack_md.training.data.frames import Frames
@@ -33,7 +35,6 @@ from crack_md.training.loop.build import build_frames
 from crack_md.training.loop.heads import FeatureHead, read_head
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
-from crack_md.training.loop.trainer import TrainingSummary
 
 MAX_FRAMES = 6
 """Sets of frames with graphs that are kept: training, validation and evaluation of two
@@ -258,12 +259,13 @@ def attempt(run: Run, cache: DataCache) -> Outcome:
             head = read_head(None, beside=run.checkpoint)
             result = _measure(load_model(run.checkpoint), run, cache, head)
         else:
-            summary = train(
-                run.config, quiet=True, read=cache.training_data, pack=cache.frames
-            )
-            if summary.stopped_by is not None:
-                return Outcome("stopped", stopped_by=summary.stopped_by)
-            result = _learnt(run, summary, cache)
+            if run.loop is None:
+                trained = _train(run, cache)
+            else:
+                trained = train_rounds(run.config, run.loop)
+            if isinstance(trained, str):
+                return Outcome("stopped", stopped_by=trained)
+            result = _learnt(run, trained, cache)
     except Exception as error:
         return fail(run, error)
     result |= {"evaluate": run.evaluate.model_dump(mode="json")}
@@ -282,20 +284,31 @@ def fail(run: Run, error: Exception) -> Outcome:
     return Outcome("failed", error=line)
 
 
-def _learnt(
-    run: StudentRun, summary: TrainingSummary, cache: DataCache
-) -> dict[str, Any]:
-    folder = RunFolder(run.folder, writes=False)
-    student = load_model(folder.student_file)
-    head = read_head(None, beside=folder.student_file)
+def _train(run: StudentRun, cache: DataCache) -> Trained | str:
+    """Train a student; return what it left, or the signal that stopped it."""
+    summary = train(run.config, quiet=True, read=cache.training_data, pack=cache.frames)
+    if summary.stopped_by is not None:
+        return summary.stopped_by
+    student = RunFolder(run.folder, writes=False).student_file
+    return Trained(student, run.folder, summary.elapsed_s, {"steps": summary.step})
+
+
+def _learnt(run: StudentRun, trained: Trained, cache: DataCache) -> dict[str, Any]:
+    student = load_model(trained.student)
+    last = RunFolder(trained.last, writes=False)
+    head = read_head(None, beside=last.student_file)
+    found = _measure(student, run, cache, head)
+    if run.evaluate.adsorption is not None:
+        errors = adsorption_errors(trained.student, run.evaluate.adsorption)
+        found["adsorption"] = errors
     return {
         "method": run.method,
         "budget": run.budget,
         "seed": run.seed,
-        "steps": summary.step,
-        "wall_s": round(summary.elapsed_s, 3),
-        **_logged(folder.metrics()),
-        **_measure(student, run, cache, head),
+        "wall_s": round(trained.wall_s, 3),
+        **trained.facts,
+        **_logged(last.metrics()),
+        **found,
     }
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from crack_md.errors import ConfigError
 from crack_md.files import read_json
 from crack_md.input_files import Section
+from crack_md.study.on_policy import plan_loop
 from crack_md.training.config import (
     RunConfig,
     TrainConfig,
@@ -25,6 +26,7 @@ from crack_md.training.config import (
     read_tree,
 )
 from crack_md.training.loop.run import RunFolder
+from crack_md.training.on_policy.config import LoopConfig
 
 METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -62,6 +64,9 @@ class EvaluateConfig(Section):
     max_frames: int | None = Field(default=None, ge=1)
     """Evenly spaced ones of these."""
     batch_size: int = Field(default=32, ge=1)
+    adsorption: Path | None = None
+    """Results of ``crack-md screen`` by the source of the labels: students relax on
+    from its structures, and their adsorption energies are compared with its own."""
 
 
 class StudyConfig(Section):
@@ -71,7 +76,8 @@ class StudyConfig(Section):
     """The training recipe that all methods share."""
     methods: dict[str, dict[str, Any]] = Field(min_length=1)
     """By name, what a method changes in the base: mappings are merged, lists and single
-    values replaced."""
+    values replaced. With a section ``on_policy``, which is that of a loop
+    (``crack-md distil``), the budget is shared: see `plan_loop`."""
     seeds: tuple[int, ...] = Field(min_length=1)
     folder: Path
     evaluate: EvaluateConfig
@@ -189,6 +195,8 @@ class StudentRun:
     seed: int
     config: TrainConfig
     evaluate: EvaluateConfig
+    loop: LoopConfig | None = None
+    """Where some of its frames are what the student itself comes to."""
 
     @property
     def name(self) -> str:
@@ -292,9 +300,10 @@ def plan_study(
 def is_done(run: Run) -> bool:
     """Return whether the run has a result of what it would measure now."""
     result = read_json(run.result_file, may_miss=True)
-    return result is not None and result["evaluate"] == run.evaluate.model_dump(
-        mode="json"
-    )
+    if result is None:
+        return False
+    measured = {key: value for key, value in result["evaluate"].items() if value}
+    return measured == run.evaluate.model_dump(mode="json", exclude_none=True)
 
 
 def check_folders(plan: Plan) -> None:
@@ -315,13 +324,16 @@ def _student(
         tree = merge(tree, budget.changes())
     place = str(study.folder / method)
     tree = merge(tree, {"run": {"seed": seed, "folder": place}})
-    config = check_config(tree, source=f"{source}, method {method}")
+    on_policy = tree.pop("on_policy", None)
+    where = f"{source}, method {method}"
+    config = check_config(tree, source=where)
     name = _budget_name(config)
     run = config.run.model_copy(
         update={"folder": study.folder / method / name / f"seed-{seed}"}
     )
     config = config.model_copy(update={"run": RunConfig(**run.model_dump())})
-    return StudentRun(method, name, seed, config, study.evaluate)
+    loop = None if on_policy is None else plan_loop(config, on_policy, source=where)
+    return StudentRun(method, name, seed, config, study.evaluate, loop)
 
 
 def _budget_name(config: TrainConfig) -> str:

@@ -78,6 +78,10 @@ COLUMNS = {
             1,
             "low",
         ),
+        Column("adsorption_mae_eV", "adsorption.mae_eV", "ΔE relaxed / eV", 3, "low"),
+        Column("n_not_adsorbed", "adsorption.n_not_adsorbed", "not adsorbed", 1),
+        Column("n_own_labels", "n_own_labels", "own labels", 0),
+        Column("n_quarantined", "n_quarantined", "quarantined", 0),
         Column("efwt_percent", "labels.all.efwt_percent", "accurate / %", 1, "high"),
         Column("head_mae", "teacher.all.embedding_mae", "features MAE", 3, "low"),
         Column(
@@ -93,6 +97,7 @@ COMPARED = (
     "force_mae_meV_per_A",
     "unrelaxed_force_mae_meV_per_A",
     "embedding_unexplained",
+    "adsorption_mae_eV",
 )
 """What methods are compared with the reference in."""
 

@@ -29,6 +29,8 @@ MAIN = (
     "energy_mae_meV",
     "energy_mae_meV_per_atom",
     "force_mae_meV_per_A",
+    "adsorption_mae_eV",
+    "n_not_adsorbed",
     "step_ms",
 )
 APART = (
@@ -38,6 +40,8 @@ APART = (
     "relaxed_force_mae_meV_per_A",
     "teacher_energy_mae_meV_per_atom",
     "teacher_force_mae_meV_per_A",
+    "n_own_labels",
+    "n_quarantined",
 )
 NOTHING = "–"
 BASELINES = {
@@ -132,8 +136,25 @@ def _legend(summary: StudySummary) -> str:
         "errors are those of the best linear map from the student's features to the "
         "teacher's (shifted to mean 0, divided by their spread), fitted on training "
         "frames in the same way for every row; unexplained is what it misses of their "
-        "variance within elements.\n"
+        f"variance within elements.{_legend_of_relaxed(summary.rows)}\n"
     )
+
+
+def _legend_of_relaxed(rows: Sequence[Row]) -> str:
+    known = {key for row in rows for key in row.columns}
+    parts = []
+    if "adsorption_mae_eV" in known:
+        parts.append(
+            " ΔE relaxed is the error of adsorption energies where the student relaxes "
+            "the best site of every slab on; not adsorbed is how many slabs then have "
+            "no energy."
+        )
+    if "n_own_labels" in known:
+        parts.append(
+            " Own labels are frames that the student came to by itself; they count "
+            "among the frames of its budget, and quarantined ones had diverged."
+        )
+    return "".join(parts)
 
 
 def _table(

@@ -71,7 +71,7 @@ def rescore(
         for adsorbed in candidate.adsorbed
     ]
     stored = {_key(entry): entry for entry in read_rescored(screening.folder)}
-    run = _Run(screening, Structures.of(screening), calculator, model, relaxes)
+    run = Rescoring(screening, Structures.of(screening), calculator, model, relaxes)
     results = []
     for done, (candidate, adsorbed) in enumerate(chosen):
         if report is not None:
@@ -101,7 +101,9 @@ class _Endpoint(NamedTuple):
 
 
 @dataclass
-class _Run:
+class Rescoring:
+    """Adsorption energies of structures of a screening by another model."""
+
     screening: SavedScreening
     structures: Structures
     calculator: BaseCalculator
@@ -119,6 +121,7 @@ class _Run:
         status: str,
         **more: Any,
     ) -> Rescored:
+        """Return a result of this model under what identifies it."""
         return Rescored(
             slab=candidate.slab,
             adsorbate=adsorbed.adsorbate,
@@ -133,6 +136,7 @@ class _Run:
         )
 
     def rescore_one(self, candidate: Candidate, adsorbed: Adsorbed) -> Rescored:
+        """Return an adsorbate on its best site; a failure is a result with a status."""
         try:
             covered = self.structures.adsorbed(candidate, adsorbed)
             clean = self.structures.clean(candidate, adsorbed)

@@ -1,0 +1,107 @@
+"""Methods whose students choose some of their training frames by what they come to."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from crack_md.errors import ConfigError
+from crack_md.files import write_text
+from crack_md.training.config import TrainConfig, check_section, dump_config
+from crack_md.training.on_policy.config import LoopConfig
+from crack_md.training.on_policy.folder import LoopFolder
+from crack_md.training.on_policy.rounds import rows_of, run_loop
+
+RECIPE = "recipe.yaml"
+"""In the folder of a run: how its rounds train."""
+OF_THE_STUDY = ("folder", "student", "data", "seed")
+
+
+class Trained(NamedTuple):
+    """What a run has left behind."""
+
+    student: Path
+    last: Path
+    """Folder of the training, the last one of an on-policy run."""
+    wall_s: float
+    facts: dict[str, Any]
+    """What its result says besides."""
+
+
+def plan_loop(config: TrainConfig, section: Any, *, source: str) -> LoopConfig:
+    """Return the loop that spends what a recipe may spend: its steps and its labels.
+
+    All rounds share the steps alike, and the first trains on as many frames less as the
+    student will choose: so all methods have the same number of steps and labels.
+
+    Args:
+        config: The recipe of the method, with the folder of its run.
+        section: ``on_policy`` of the method: a loop without `OF_THE_STUDY` and steps.
+        source: What to call it in errors.
+
+    Raises:
+        ConfigError: The section is no loop, or there are no steps or frames to share.
+    """
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{source}: on_policy: expected a mapping, found {section!r}")
+    for key in OF_THE_STUDY:
+        if key in section:
+            raise ConfigError(f"{source}: the study sets on_policy.{key}; remove it")
+    rounds = section.get("rounds", LoopConfig.model_fields["rounds"].default)
+    steps = config.run.max_steps
+    if steps is None or steps <= rounds:
+        raise ConfigError(
+            f"{source}: {rounds + 1} rounds share the steps of an on-policy "
+            f"method; give run.max_steps, and more than {rounds}"
+        )
+    later = steps // (rounds + 1)
+    train = {"steps": steps - rounds * later, "later_steps": later}
+    folder = config.run.folder
+    given = {
+        "folder": str(folder),
+        "student": str(folder / RECIPE),
+        "data": str(config.data.path),
+        "seed": config.run.seed,
+        "train": {**section.get("train", {}), **train},
+        "check_last": False,
+    }
+    loop = check_section(
+        LoopConfig, {**section, **given}, source=f"{source}, on_policy"
+    )
+    n_frames, n_own = config.data.max_frames, rounds * loop.select.budget
+    if n_frames is None or n_frames <= n_own:
+        raise ConfigError(
+            f"{source}: the {n_own} frames that an on-policy student chooses count "
+            f"among data.max_frames; give more than these, found {n_frames}"
+        )
+    return loop
+
+
+def first_recipe(config: TrainConfig, loop: LoopConfig) -> TrainConfig:
+    """Return the recipe that all rounds train by, with the frames of the first."""
+    assert config.data.max_frames is not None, "checked when the study is planned"
+    n_first = config.data.max_frames - loop.rounds * loop.select.budget
+    data = config.data.model_copy(update={"max_frames": n_first})
+    return config.model_copy(update={"data": data})
+
+
+def train_rounds(config: TrainConfig, loop: LoopConfig) -> Trained | str:
+    """Train a student in rounds, or go on; return the signal where one stopped it."""
+    loop.folder.mkdir(parents=True, exist_ok=True)
+    write_text(loop.student, dump_config(first_recipe(config, loop)))
+    stopped_by = run_loop(loop, quiet=True)
+    if stopped_by is not None:
+        return stopped_by
+    folder = LoopFolder(loop.folder)
+    rows = rows_of(folder, loop.rounds)
+    stages = ("train_s", "explore_s", "label_s")
+    facts = {
+        "steps": sum(row["steps"] for row in rows),
+        "n_own_labels": sum(row["n_labelled"] or 0 for row in rows),
+        "n_quarantined": sum(row["n_quarantined"] or 0 for row in rows),
+    }
+    return Trained(
+        student=folder.path / "student.pt",
+        last=folder.round(loop.rounds).member(loop.seed),
+        wall_s=sum(row[stage] or 0.0 for row in rows for stage in stages),
+        facts=facts,
+    )
