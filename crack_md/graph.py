@@ -41,6 +41,8 @@ class AtomGraph(NamedTuple):
     """Whole lattice translations of the sender, in the precision of the model."""
     mask: Bool[Tensor, "atom slot"]
     """True where a slot holds a neighbor."""
+    most_edges: int | None = None
+    """At most so many slots hold a neighbor, as the host knows; None if it does not."""
 
     @property
     def n_atoms(self) -> int:
@@ -116,10 +118,24 @@ def graph_to(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    non_blocking: bool = False,
 ) -> AtomGraph:
     """Return the graph on another device, its edge vectors in another precision."""
-    moved = AtomGraph(*(tensor.to(device=device) for tensor in graph))
-    return moved._replace(cell_shift=moved.cell_shift.to(dtype=dtype))
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device=device, non_blocking=non_blocking)
+
+    return AtomGraph(
+        positions=move(graph.positions),
+        atomic_numbers=move(graph.atomic_numbers),
+        cell=move(graph.cell),
+        pbc=move(graph.pbc),
+        batch=move(graph.batch),
+        neighbors=move(graph.neighbors),
+        cell_shift=move(graph.cell_shift).to(dtype=dtype),
+        mask=move(graph.mask),
+        most_edges=graph.most_edges,
+    )
 
 
 def batch_graphs(graphs: Sequence[AtomGraph]) -> AtomGraph:
@@ -133,7 +149,11 @@ def batch_graphs(graphs: Sequence[AtomGraph]) -> AtomGraph:
         padded.append(_shifted(_widened(graph, width), first_atom, first_structure))
         first_atom += graph.n_atoms
         first_structure += graph.n_structures
-    return AtomGraph(*(torch.cat(column) for column in zip(*padded, strict=True)))
+    counts = [graph.most_edges for graph in graphs]
+    known = [count for count in counts if count is not None]
+    columns = zip(*(graph[:-1] for graph in padded), strict=True)
+    whole = AtomGraph(*map(torch.cat, columns))  # type: ignore[arg-type]
+    return whole._replace(most_edges=sum(known) if len(known) == len(counts) else None)
 
 
 def padded_graph(
@@ -168,6 +188,7 @@ def padded_graph(
         neighbors=torch.cat([graph.neighbors, own.unsqueeze(1).expand(-1, width)]),
         cell_shift=pad(graph.cell_shift, (0, 0, 0, 0, 0, missing)),
         mask=pad(graph.mask, (0, 0, 0, missing)),
+        most_edges=graph.most_edges,
     )
 
 
@@ -188,3 +209,18 @@ def _shifted(graph: AtomGraph, first_atom: int, first_structure: int) -> AtomGra
     return graph._replace(
         batch=graph.batch + first_structure, neighbors=graph.neighbors + first_atom
     )
+
+
+def choose_slots(mask: Bool[Tensor, "atom slot"], count: int) -> Int[Tensor, " chosen"]:
+    """Return ``count`` slots in ascending order: those with a neighbor, and empty ones.
+
+    Neither a shape nor the host depends on the mask. If more slots than ``count`` hold
+    a neighbor, the last ones are lost: who asks knows that there are not.
+    """
+    flat = mask.flatten()
+    empty = ~flat
+    spare = count - flat.sum()
+    taken = flat | (empty & (empty.cumsum(0) <= spare))
+    place = torch.where(taken, taken.cumsum(0) - 1, count).clamp_max(count)
+    slots = torch.arange(flat.shape[0], device=flat.device)
+    return slots.new_zeros(count + 1).scatter(0, place, slots)[:count]

@@ -8,11 +8,14 @@ from ase.build import bulk, molecule
 from crack_md.graph import (
     atoms_per_structure,
     batch_graphs,
+    choose_slots,
     edge_vectors,
     graph_to,
+    padded_graph,
     sum_over_structures,
 )
 from crack_md.neighbors import SmoothNeighbors, StrictNeighbors, build_graph
+from tests.models.test_host_waits import waits
 from tests.rounding import Tf32Products
 
 
@@ -83,13 +86,15 @@ def test_batch_keeps_every_edge_of_its_parts():
 def test_batch_of_batches_is_the_batch():
     one, two, three = three_graphs()
     nested = batch_graphs([batch_graphs([one, two]), three])
-    for tensor, expected in zip(nested, batch_graphs([one, two, three]), strict=True):
+    whole = batch_graphs([one, two, three])
+    assert nested.most_edges == whole.most_edges
+    for tensor, expected in zip(nested[:-1], whole[:-1], strict=True):
         assert torch.equal(tensor, expected)
 
 
 def test_batch_of_one_is_the_graph():
     graph = three_graphs()[0]
-    for tensor, expected in zip(batch_graphs([graph]), graph, strict=True):
+    for tensor, expected in zip(batch_graphs([graph])[:-1], graph[:-1], strict=True):
         assert torch.equal(tensor, expected)
 
 
@@ -121,3 +126,39 @@ def test_gradient_reaches_positions_and_cell():
     # all neighbors of an ideal crystal balance, the cell feels them all
     assert positions.grad.abs().max() == pytest.approx(0.0, abs=1e-9)
     assert cell.grad.abs().max() > 1.0
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (3, [1, 3, 4]),  # those with a neighbor alone
+        (4, [0, 1, 3, 4]),
+        (5, [0, 1, 2, 3, 4]),
+        (6, [0, 1, 2, 3, 4, 5]),
+        (2, [1, 3]),  # too little room: the last ones are lost
+    ],
+)
+def test_slots_with_neighbors_come_with_the_first_empty_ones(
+    count: int, expected: list[int]
+) -> None:
+    mask = torch.tensor([[False, True, False], [True, True, False]])
+    assert choose_slots(mask, count).tolist() == expected
+
+
+def test_choosing_slots_makes_no_host_wait() -> None:
+    mask = three_graphs()[0].mask
+    with waits() as found:
+        choose_slots(mask, int(mask.numel()) - 1)
+    assert found == []
+
+
+def test_graphs_know_how_many_edges_they_have() -> None:
+    graphs = three_graphs()
+    counts = [int(graph.mask.sum()) for graph in graphs]
+    assert [graph.most_edges for graph in graphs] == counts
+    whole = batch_graphs(graphs)
+    assert whole.most_edges == sum(counts)
+    assert padded_graph(whole, 40, whole.mask.shape[1] + 2).most_edges == sum(counts)
+    unknown = batch_graphs([graphs[0], graphs[1]._replace(most_edges=None)])
+    assert unknown.most_edges is None
+    assert graph_to(whole, dtype=torch.float32).most_edges == sum(counts)

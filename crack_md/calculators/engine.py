@@ -55,6 +55,9 @@ LARGEST_KEPT = (32 << 20) - (64 << 10)
 """Bytes; just below the largest block that changes what glibc keeps."""
 HEADROOM = 1 / 8
 """Buckets are about this far apart: so much work is wasted at most."""
+EDGE_STEP = 64
+DENSE = 0.9
+"""Filled parts of a table beyond this leave too little out to be worth it."""
 BATCH_WASTE = 2
 """A batch takes a known shape up to so many times its size: compiling takes longer."""
 MAX_SHAPES = 64
@@ -73,6 +76,8 @@ class Shape(NamedTuple):
     stress: bool
     n_structures: int = 1
     """Room for so many: 1, or in a batch as many as there are atoms."""
+    n_edges: int | None = None
+    """Room for so many; None where the whole table is worked on."""
 
 
 class EagerEngine:
@@ -94,11 +99,11 @@ class CompiledEngine:
     """Evaluates a compiled copy of a model, its input padded to one of few shapes.
 
     Graphs of one bucket share compiled code, so molecular dynamics never compiles
-    twice: atoms are padded to the next bucket, and tables of neighbors to the widest
-    seen of that bucket, with some headroom. Batches, whose sizes vary more, also take a
-    shape up to twice their size if there is one. The first call of a shape is compared
-    with the eager model on rattled positions; where they disagree, or compilation
-    fails, the eager model serves from then on, with a warning.
+    twice: atoms are padded to the next bucket, tables of neighbors to the widest and
+    edges to the most seen of that bucket, with some headroom. Batches, whose sizes vary
+    more, also take a shape up to twice their size if there is one. The first call of a
+    shape is compared with the eager model on rattled positions; where they disagree, or
+    compilation fails, the eager model serves from then on, with a warning.
 
     Args:
         model: In eval mode, on its device.
@@ -113,6 +118,8 @@ class CompiledEngine:
         self.start_up_s: dict[Shape, float] = {}
         """Seconds of the first call of every shape."""
         self._widths: dict[int, int] = {}
+        self._edges: dict[tuple[int, int], int] = {}
+        """Room for edges by atoms and width."""
         self._given_up = False
         self._compiled = copy.deepcopy(model)
         graphs = model.device.type == "cuda" and backend == "inductor"
@@ -140,11 +147,13 @@ class CompiledEngine:
     def _shape(self, graph: AtomGraph, *, stress: bool) -> Shape:
         n_atoms, width = graph.mask.shape
         if graph.n_structures > 1:
-            return self._shape_of_batch(n_atoms, width, stress=stress)
+            return self._shape_of_batch(graph, stress=stress)
         size = bucket_of(n_atoms)
-        return Shape(size, self._known_width(size, width), stress)
+        width = self._known_width(size, width)
+        return Shape(size, width, stress, n_edges=self._known_edges(size, width, graph))
 
-    def _shape_of_batch(self, n_atoms: int, width: int, *, stress: bool) -> Shape:
+    def _shape_of_batch(self, graph: AtomGraph, *, stress: bool) -> Shape:
+        (n_atoms, width), most = graph.mask.shape, graph.most_edges
         known = [
             shape
             for shape in self.start_up_s
@@ -152,11 +161,25 @@ class CompiledEngine:
             and shape.stress == stress
             and shape.width >= width
             and n_atoms <= shape.n_atoms <= BATCH_WASTE * n_atoms
+            and (shape.n_edges is None or (most or math.inf) <= shape.n_edges)
         ]
         if known:
-            return min(known)
+            return min(known, key=lambda shape: shape[:2])
         size = bucket_of(math.ceil(n_atoms * (1 + HEADROOM)))
-        return Shape(size, self._known_width(size, width), stress, n_structures=size)
+        width = self._known_width(size, width)
+        room = self._known_edges(size, width, graph)
+        return Shape(size, width, stress, n_structures=size, n_edges=room)
+
+    def _known_edges(self, n_atoms: int, width: int, graph: AtomGraph) -> int | None:
+        """Return the room for edges of a bucket; None to work on the whole table."""
+        most = graph.most_edges
+        if most is None:
+            return None
+        known = self._edges.get((n_atoms, width), 0)
+        if most > known:
+            known = _rounded(most * (1 + HEADROOM), EDGE_STEP)
+            self._edges[n_atoms, width] = known
+        return known if known < DENSE * n_atoms * width else None
 
     def _known_width(self, n_atoms: int, width: int) -> int:
         known = self._widths.get(n_atoms, 0)
@@ -168,6 +191,7 @@ class CompiledEngine:
 
     def _evaluate(self, graph: AtomGraph, shape: Shape) -> Prediction:
         padded = padded_graph(graph, shape.n_atoms, shape.width, shape.n_structures)
+        padded = padded._replace(most_edges=shape.n_edges)
         if graph.mask.is_cuda:
             torch.compiler.cudagraph_mark_step_begin()
         answer = self._compiled(padded, stress=shape.stress)
@@ -191,9 +215,10 @@ class CompiledEngine:
             return
         self.start_up_s[shape] = time.perf_counter() - begin
         log.info(
-            "compiled for %d atoms and %d neighbors in %.1f s",
+            "compiled for %d atoms and %d neighbors%s in %.1f s",
             shape.n_atoms,
             shape.width,
+            "" if shape.n_edges is None else f", {shape.n_edges} edges in all,",
             self.start_up_s[shape],
         )
 

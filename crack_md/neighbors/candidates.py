@@ -229,6 +229,8 @@ class SelectedNeighbors(NamedTuple):
     """Distance of every atom's nearest neighbor in steps of `RESOLUTION`."""
     last: Int[Tensor, " atom"]
     """Of its last slot; beyond the cutoff where that is empty."""
+    n_edges: int | None
+    """How many slots hold a neighbor, where it was read from the device."""
 
 
 class Selector:
@@ -282,10 +284,13 @@ class Selector:
         """
         keys = self._ordered_keys(axes, move)
         occupied = keys < (self._beyond << self._bits)
+        n_edges = None
         if isinstance(self.rule, StrictNeighbors):
             width = self.rule.count
         elif width is None:
-            width = bucket_of_width(int(occupied.sum(dim=1).max()))
+            per_atom = occupied.sum(dim=1)
+            widest, n_edges = torch.stack([per_atom.max(), per_atom.sum()]).tolist()
+            width = bucket_of_width(widest)
         keys, mask = keys[:, :width], occupied[:, :width].contiguous()
         place = (keys & ((1 << self._bits) - 1)).masked_fill_(~mask, self._empty)
         chosen = (place + self._first).flatten()
@@ -295,6 +300,7 @@ class Selector:
             mask,
             keys[:, 0] >> self._bits,
             keys[:, -1] >> self._bits,
+            n_edges,
         )
 
     def _ordered_keys(

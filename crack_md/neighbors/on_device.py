@@ -6,6 +6,7 @@ reads the flag after several steps, and takes them back where it is false, waits
 device once in so many steps.
 """
 
+import math
 from collections.abc import Sequence
 from functools import reduce
 
@@ -55,6 +56,8 @@ class DeviceNeighbors:
         """Neighbors of the atom that has most, when candidates were found."""
         self.width: int | None = None
         """Of the table, where it is settled."""
+        self.most_edges: int | None = None
+        """In it, where the width is settled."""
         self.n_builds = 0
         """How often candidates were found."""
         self.fixes_width = device.type == "cuda"
@@ -100,6 +103,9 @@ class DeviceNeighbors:
         if self.fixes_width:
             width = bucket_of_width(round(self.widest * (1 + HEADROOM)) + 1)
             self.width = max(width, self.width or 0)
+            assert table.n_edges is not None, "no width was given"
+            most = math.ceil(table.n_edges * (1 + HEADROOM))
+            self.most_edges = max(most, self.most_edges or 0)
 
     def __call__(
         self, positions: Float[Tensor, "atom 3"]
@@ -107,7 +113,8 @@ class DeviceNeighbors:
         """Return the graph, and whether it is certain to be the right one.
 
         It is not where atoms have moved too far for the candidates, a row of the table
-        is full, two atoms are on top of each other, or a position is not finite.
+        is full or all rows together are, two atoms are on top of each other, or a
+        position is not finite.
 
         Args:
             positions: of all structures in Å, in float64, on the device.
@@ -121,13 +128,15 @@ class DeviceNeighbors:
             (table.first >= shortest).all(),
             (positions.abs() < FARTHEST).all(),
         ]
-        if self.width is not None:
+        if self.width is not None and self.most_edges is not None:
             proofs.append((table.last >= self._selector.beyond).all())
+            proofs.append(table.mask.sum() <= self.most_edges)
         graph = AtomGraph(
             positions=positions,
             neighbors=table.neighbors,
             cell_shift=table.cell_shift,
             mask=table.mask,
+            most_edges=self.most_edges or table.n_edges,
             **self._constant,
         )
         return graph, reduce(torch.logical_and, proofs)

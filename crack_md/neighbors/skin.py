@@ -296,6 +296,7 @@ class NeighborSkin:
             neighbors=table.neighbors,
             cell_shift=table.cell_shift,
             mask=table.mask,
+            most_edges=table.n_edges,
             **known.constant,
         )
 

@@ -168,4 +168,5 @@ def _table(
         neighbors=torch.from_numpy(neighbors).to(device),
         cell_shift=torch.tensor(cell_shift, dtype=dtype, device=device),
         mask=torch.from_numpy(mask).to(device),
+        most_edges=len(pairs.receiver),
     )

@@ -5,6 +5,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+import ase
 import numpy as np
 import pytest
 import torch
@@ -92,6 +93,56 @@ def test_a_thousand_steps_of_dynamics_compile_once(rule: str, forces: str) -> No
     assert counters["stats"]["unique_graphs"] == 1
     assert counters["graph_break"] == {}
     assert len(edges) > 1 or rule == "strict"
+
+
+def sparse_slab(seed: int = 0) -> ase.Atoms:
+    """Return a slab below atoms that have few neighbors: rows of unlike width."""
+    slab = oxygen_slab(seed=seed)
+    chain = ase.Atoms("O4", [[1.0 + 2.2 * i, 1.0, 0.0] for i in range(4)])
+    chain.positions[:, 2] = slab.positions[:, 2].max() + 4.0
+    slab.cell[2, 2] += 8.0
+    return slab + chain
+
+
+@pytest.mark.parametrize("stress", [False, True])
+def test_compiled_code_works_on_edges_not_on_empty_slots(*, stress: bool) -> None:
+    model = tiny_model(neighbors="smooth", forces="gradient")
+    engine = quick(model)
+    for seed in (1, 2):
+        graph = graph_of(model, sparse_slab(seed))
+        with torch.no_grad():
+            found, expected = (e(graph, stress=stress) for e in (engine, model))
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+    (shape,) = engine.start_up_s
+    assert shape.n_edges is not None
+    assert graph.most_edges is not None
+    assert graph.most_edges <= shape.n_edges <= 1.125 * graph.most_edges + 64
+    assert counters["stats"]["unique_graphs"] == 1
+    assert shape.n_edges < 0.9 * shape.n_atoms * shape.width
+
+
+def test_batches_leave_empty_slots_out_too() -> None:
+    model = tiny_model(neighbors="smooth", forces="gradient")
+    engine = quick(model)
+    batches = [[sparse_slab(1), sparse_slab(2), water()], [sparse_slab(3), water()]]
+    for structures in batches:
+        graph = batch_graphs([graph_of(model, atoms) for atoms in structures])
+        with torch.no_grad():
+            found, expected = engine(graph), model(graph)
+        torch.testing.assert_close(found.energy, expected.energy)
+        torch.testing.assert_close(found.forces, expected.forces)
+    assert all(shape.n_edges is not None for shape in engine.start_up_s)
+
+
+def test_a_graph_of_unknown_edges_takes_the_whole_table() -> None:
+    model = tiny_model(neighbors="smooth", forces="gradient")
+    engine = quick(model)
+    graph = graph_of(model, sparse_slab())._replace(most_edges=None)
+    with torch.no_grad():
+        torch.testing.assert_close(engine(graph).forces, model(graph).forces)
+    (shape,) = engine.start_up_s
+    assert shape.n_edges is None
 
 
 def test_what_compiling_took_is_told() -> None:

@@ -269,6 +269,25 @@ def test_padding_and_compact_edges_change_nothing(name: str) -> None:
     torch.testing.assert_close(answer.energy[:2], model(graph).energy)
 
 
+def test_room_for_a_fixed_number_of_edges_changes_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(name)
+    graph = graph_of(model, oxygen_slab(), water())
+    n_edges = int(graph.mask.sum())
+    expected = model(graph)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    for room in (n_edges, n_edges + 3):
+        given = graph._replace(most_edges=room)
+        edges = model.network.edges(given)
+        assert len(edges.senders) == len(edges.vectors) == room
+        assert int(edges.real.sum()) == n_edges
+        assert (edges.receivers.diff() >= 0).all()
+        found = model(given)
+        torch.testing.assert_close(found.energy, expected.energy)
+        torch.testing.assert_close(found.forces, expected.forces)
+
+
 def test_second_derivatives_are_right(name: str) -> None:
     """Training on forces differentiates them once more."""
     model, step = model_of(name).train(), 1e-5

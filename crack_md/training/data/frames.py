@@ -16,7 +16,7 @@ from torch import Tensor
 
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.stored import StoredStructures, columns_of, starts
-from crack_md.graph import AtomGraph
+from crack_md.graph import AtomGraph, graph_to
 from crack_md.models.force_field import Prediction
 from crack_md.models.teachers import TeacherLabels
 from crack_md.neighbors import NeighborRule
@@ -267,7 +267,7 @@ def _moved(batch: Batch, device: torch.device | str) -> Batch:
         return None if value is None else value.to(device, non_blocking=True)
 
     return Batch(
-        AtomGraph(*map(on_device, batch.graph)),  # type: ignore[arg-type]
+        graph_to(batch.graph, device=device, non_blocking=True),
         Labels(*map(on_device, batch.labels)),  # type: ignore[arg-type]
         None if batch.teacher is None else Prediction(*map(on_device, batch.teacher)),  # type: ignore[arg-type]
         None
