@@ -11,6 +11,7 @@ A run is a folder of `crack-md train` with the results of `crack-md sample` insi
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from crack_md.data.dataset import read_dataset
 from crack_md.errors import CrackError
 from crack_md.models.checkpoint import load_model
 from crack_md.plots.style import BLUE, INK, MUTED, ORANGE
+from crack_md.study.summary import Spread, compare_spreads
 from crack_md.training.evaluation import evaluate
 from crack_md.training.loop.build import build_frames
 from crack_md.workflows.sampling.molecule import (
@@ -103,6 +105,79 @@ def read_run(folder: Path, data: Path) -> Run:
     )
 
 
+def _size(run: Run) -> int:
+    return int(run.provenance["data"]["n_train"])
+
+
+def _seed(run: Run) -> int:
+    return int(run.provenance["config"]["run"]["seed"])
+
+
+def _worst(run: Run) -> float | None:
+    ratios = [m["ratio"] for m in run.check["metrics"] if m["ratio"] is not None]
+    return max(ratios, default=None)
+
+
+MEASURES: dict[str, Callable[[Run], float | None]] = {
+    "forces, meV/Å": lambda run: run.force_mae,
+    "energies, meV": lambda run: run.energy_mae,
+    "worst × floor": _worst,
+}
+
+
+def summary(runs: list[Run]) -> str:
+    """Return means over seeds in Markdown, and differences with 95 % intervals.
+
+    Those are less the students trained for longer, seed by seed, and for these less the
+    students they came from.
+    """
+    header = ["frames", "losses", "PASS", *MEASURES, *(f"Δ {one}" for one in MEASURES)]
+    lines = [header, ["---"] * len(header)]
+    groups: dict[tuple[int, str], list[Run]] = {}
+    for run in runs:
+        losses = run.label.split(" frames, ")[1]
+        groups.setdefault((_size(run), losses), []).append(run)
+    for (size, losses), group in groups.items():
+        n_passed = sum(run.check["verdict"] == "PASS" for run in group)
+        first = "energies, forces"
+        other = first if losses.endswith("longer") else f"{first}, longer"
+        against = None if losses == first else groups.get((size, other))
+        lines.append(
+            [
+                str(size),
+                losses,
+                f"{n_passed}/{len(group)}",
+                *(_mean(_over_seeds(group, name)) for name in MEASURES),
+                *(_less(group, against, name) for name in MEASURES),
+            ]
+        )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _over_seeds(group: list[Run], name: str) -> Spread:
+    found = {_seed(run): MEASURES[name](run) for run in group}
+    return Spread({seed: one for seed, one in found.items() if one is not None})
+
+
+def _mean(spread: Spread) -> str:
+    if not spread.values:
+        return ""
+    return f"{spread.mean:.1f}" + ("" if spread.std is None else f" ± {spread.std:.1f}")
+
+
+def _less(group: list[Run], against: list[Run] | None, name: str) -> str:
+    if against is None:
+        return ""
+    one, other = _over_seeds(group, name), _over_seeds(against, name)
+    if not one.values or not other.values:
+        return ""
+    found = compare_spreads(one, other)
+    if found.half_width is None:
+        return f"{found.mean:+.1f}"
+    tie = " (tie)" if found.is_tie else ""
+    return f"{found.mean:+.1f} ± {found.half_width:.1f}{tie}"
+
+
 def table(runs: list[Run]) -> str:
     """Return all runs in Markdown."""
     rows = [COLUMNS, tuple("---" for _ in COLUMNS), *(_row(run) for run in runs)]
@@ -117,7 +192,7 @@ def _row(run: Run) -> tuple[str, ...]:
         for metric in metrics
         if metric["metric"] == "rmse_F" and metric["value"] is not None
     ]
-    ratios = [metric["ratio"] for metric in metrics if metric["ratio"] is not None]
+    worst = _worst(run)
     chain_energy = next(
         (one for one in check["energies"] if one["what"] == "model on its chains"), None
     )
@@ -125,14 +200,14 @@ def _row(run: Run) -> tuple[str, ...]:
     frames, losses = run.label.split(" frames, ")
     return (
         frames,
-        str(told["config"]["run"]["seed"]),
+        str(_seed(run)),
         losses,
         f"{told['training']['steps']:,}",
         f"{run.force_mae:.1f}",
         f"{run.energy_mae:.1f}",
         "" if chain_energy is None else _spread(chain_energy),
         f"{max(torsions):.1f}" if torsions else "",
-        f"{max(ratios):.1f}" if ratios else "",
+        "" if worst is None else f"{worst:.1f}",
         "" if spurious is None else f"{spurious:.2g}",
         str(check["chains"]["n_blow_ups"]),
         check["verdict"],
@@ -145,20 +220,24 @@ def _spread(energies: dict[str, float]) -> str:
 
 def draw(runs: list[Run], reference: ReferenceFrames) -> Figure:
     """Return energies and the free energy of the last torsion, a row for each size."""
-    sizes = list(dict.fromkeys(run.provenance["data"]["n_train"] for run in runs))
+    sizes = list(dict.fromkeys(map(_size, runs)))
     molecule = find_molecule(reference.numbers, reference.positions)
     figure = Figure(figsize=(7.2, 2.3 * len(sizes)), layout="constrained")
     grid = figure.subplots(len(sizes), 2, squeeze=False)
     for size, axes in zip(sizes, grid, strict=True):
         _draw_reference(axes, reference, molecule)
         for run in runs:
-            if run.provenance["data"]["n_train"] == size:
+            if _size(run) == size:
                 _draw_run(axes, run, reference, molecule)
         axes[0].set_ylabel(f"{size} frames", color=INK)
     grid[-1, 0].set_xlabel("potential energy, eV above the lowest of DFT")
     grid[-1, 1].set_xlabel(f"torsion {molecule.torsions[-1].name}, degrees")
-    fullest = max(grid[:, 0], key=lambda axes: len(axes.get_legend_handles_labels()[0]))
-    fullest.legend(frameon=False, fontsize=8)
+    handles = {
+        label: handle
+        for axes in grid[:, 0]
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    grid[0, 0].legend(handles.values(), handles, frameon=False, fontsize=8)
     grid[0, 1].set_title("F(φ), meV", fontsize=9, color=MUTED)
     grid[0, 0].set_title("density, 1/eV", fontsize=9, color=MUTED)
     return figure
@@ -221,7 +300,7 @@ def _profile(
     molecule: MoleculeTopology,
     *,
     color: str,
-    width: float = 1.4,
+    width: float = 1.0,
 ) -> None:
     angles = torsion_angles(positions, molecule.torsions[-1], mirrored=True)
     counts, _ = np.histogram(angles.ravel(), bins=BINS_DEGREES)
@@ -243,7 +322,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     try:
         runs = [read_run(folder, options.data) for folder in options.runs]
-        text = table(runs)
+        runs.sort(key=lambda run: (_size(run), _seed(run)))
+        text = f"{summary(runs)}\n\n{table(runs)}"
         print(text)
         if options.write:
             write_section(options.write, text, name=f"md17 {options.molecule}")

@@ -1,5 +1,6 @@
 """The table of runs on MD17, from records with known numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from benchmarks.md17 import Run, draw, table
+from benchmarks.md17 import Run, draw, summary, table
 from crack_md.workflows.sampling.reference import ReferenceFrames
 
 
@@ -56,6 +57,27 @@ def test_rows_hold_the_records(tmp_path: Path) -> None:
         "3.5 | 0.0012 | 7 | FAIL |"
     )
     assert "| energies, forces + CRMSE |" in other
+
+
+def test_the_summary_takes_differences_seed_by_seed(tmp_path: Path) -> None:
+    runs = []
+    for seed, forces in ((1, 50.0), (2, 60.0)):
+        plain = run_of(tmp_path)
+        longer = run_of(tmp_path, start="student.pt", verdict="PASS")
+        for run, error in ((plain, forces), (longer, forces - 3.0 - seed)):
+            provenance = {
+                **run.provenance,
+                "config": {**run.provenance["config"], "run": {"seed": seed}},
+            }
+            runs.append(replace(run, provenance=provenance, force_mae=error))
+    first, second = summary(runs).splitlines()[2:]
+    assert first.startswith(
+        "| 200 | energies, forces | 0/2 | 55.0 ± 7.1 | 12.3 ± 0.0 |"
+    )
+    assert first.endswith("|  |  |  |")
+    assert "| 2/2 | 50.5 ± 6.4 |" in second
+    # -4 and -5: a spread of 0.707 and Student's t of one degree of freedom
+    assert "| -4.5 ± 6.4 (tie) |" in second
 
 
 def test_a_run_without_frames_that_count_has_gaps(tmp_path: Path) -> None:

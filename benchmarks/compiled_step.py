@@ -1,0 +1,189 @@
+"""Time a training step compiled by AOTInductor: forward and gradient of the weights.
+
+    python benchmarks/compiled_step.py data/orr.aselmdb
+
+The forward call gives energies, forces and features; the second program takes the
+slopes of a loss with respect to these, evaluates the model again and returns those of
+all weights. Numbers of atoms, edges and neighbors stay free. Losses, optimizer and data
+are left out. Minutes, most of which the compiler takes.
+"""
+
+import argparse
+import copy
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from crack_md.calculators.packages import inputs_of
+from crack_md.data.dataset import read_dataset
+from crack_md.models.checkpoint import load_model
+from crack_md.models.force_field import ForceField
+from crack_md.models.harmonics import unroll
+from crack_md.models.network import Edges
+from crack_md.training.data.frames import Frames
+
+FRAMES = 16
+CALLS = 20
+N_INPUTS = 6
+INLINED = 10
+"""As in crack_md.calculators.packaged."""
+
+
+class OfWeights(nn.Module):
+    """The outputs of a network as a function of its weights, too."""
+
+    def __init__(self, model: ForceField) -> None:
+        super().__init__()
+        self.model = model
+        self.network = model.network
+        self.names = [name for name, _ in model.network.named_parameters()]
+
+    def forward(self, edges: Edges) -> Any:
+        """Return what the network returns."""
+        return self.network.output(edges)
+
+    def predict(
+        self, weights: list[Tensor], inputs: tuple[Tensor, ...]
+    ) -> list[Tensor]:
+        """Return energies of atoms, forces and features, differentiable in weights."""
+        vectors, senders, receivers, numbers, filled, mask = inputs
+        with torch.enable_grad():
+            vectors = vectors.detach().requires_grad_()
+            lengths = torch.linalg.vector_norm(vectors, dim=-1)
+            edges = Edges(
+                vectors,
+                lengths,
+                senders,
+                receivers,
+                numbers,
+                mask,
+                filled,
+                compact=False,
+            )
+            named = {
+                f"network.{name}": one
+                for name, one in zip(self.names, weights, strict=True)
+            }
+            output = torch.func.functional_call(self, named, (edges,))
+            atomic = self.model._atomic_energy(output, numbers)
+            (slopes,) = torch.autograd.grad(atomic.sum(), vectors, create_graph=True)
+            forces = slopes.new_zeros(len(numbers), 3).index_add(0, receivers, slopes)
+            forces = forces.index_add(0, senders, -slopes)
+        return [atomic, forces, output.node_features]
+
+
+def compiled(
+    function: Callable[..., Any], given: tuple[Tensor, ...], n_fixed: int, folder: str
+) -> Any:
+    """Return the function as machine code; the first ``n_fixed`` keep their shapes."""
+    begin = time.perf_counter()
+    traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+        *given
+    )
+    free = torch.export.Dim.AUTO
+    edges = ({0: free},) * (N_INPUTS - 1) + ({0: free, 1: free},)
+    slopes = ({0: free},) * (len(given) - n_fixed - N_INPUTS)
+    shapes = ({},) * n_fixed + edges + slopes
+    program = torch.export.export(traced, given, dynamic_shapes=shapes)
+    path = str(Path(folder) / f"{function.__name__}.pt2")
+    torch._inductor.aoti_compile_and_package(
+        program,
+        package_path=path,
+        inductor_configs={
+            "realize_opcount_threshold": INLINED,
+            "cpp.dynamic_threads": False,
+        },
+    )
+    n_nodes, took = len(traced.graph.nodes), time.perf_counter() - begin
+    print(f"{function.__name__}: {n_nodes:,} operations compiled in {took:.0f} s")
+    return torch._inductor.aoti_load_package(path)
+
+
+def milliseconds(call: Callable[[], Any]) -> float:
+    """Return CPU time of one call."""
+    call()
+    begin = time.process_time()
+    for _ in range(CALLS):
+        call()
+    return (time.process_time() - begin) / CALLS * 1e3
+
+
+def main() -> None:
+    """Compile, compare and time."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("data", type=Path, help="labelled frames")
+    parser.add_argument("--model", default="default")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model = load_model(options.model).train()
+    structures = read_dataset(options.data).structures[: 4 * FRAMES]
+    frames = Frames(structures, model.rule)
+    graphs = [frames.batch(torch.arange(FRAMES) + first).graph for first in (0, FRAMES)]
+
+    plain = copy.deepcopy(model)
+    unroll(plain)
+    of_weights = OfWeights(plain)
+    weights = [one.detach() for one in plain.network.parameters()]
+    n_weights = len(weights)
+
+    def forward(*given: Tensor) -> tuple[Tensor, ...]:
+        found = of_weights.predict(list(given[:n_weights]), given[n_weights:])
+        return tuple(one.detach() for one in found)
+
+    def gradient(*given: Tensor) -> tuple[Tensor, ...]:
+        own = [one.detach().requires_grad_() for one in given[:n_weights]]
+        inputs = given[n_weights : n_weights + N_INPUTS]
+        found = of_weights.predict(own, inputs)
+        slopes = torch.autograd.grad(
+            found, own, given[n_weights + N_INPUTS :], allow_unused=True
+        )
+        return tuple(
+            torch.zeros_like(one) if slope is None else slope
+            for one, slope in zip(own, slopes, strict=True)
+        )
+
+    def eager() -> Any:
+        found = model(graphs[0])
+        loss = found.energy.sum() * 0.01 + found.forces.square().sum()
+        loss = loss + found.node_features.square().sum()
+        return torch.autograd.grad(
+            loss, list(model.network.parameters()), allow_unused=True
+        )
+
+    batches = [
+        (*weights, *inputs_of(plain.network.edges(graph, compact=True)))
+        for graph in graphs
+    ]
+    slopes = [tuple(map(torch.randn_like, forward(*batch))) for batch in batches]
+    with tempfile.TemporaryDirectory() as folder:
+        programs = [
+            compiled(forward, batches[0], n_weights, folder),
+            compiled(gradient, (*batches[0], *slopes[0]), n_weights, folder),
+        ]
+        for batch, slope in zip(batches, slopes, strict=True):
+            expected = gradient(*batch, *slope)
+            found = programs[1](*batch, *slope)
+            off = max(
+                float((one - other).abs().max() / other.abs().max().clamp_min(1e-9))
+                for one, other in zip(found, expected, strict=True)
+            )
+            print(f"{len(batch[n_weights])} edges: gradients differ by {off:.1e}")
+        before = milliseconds(eager)
+        parts = [
+            milliseconds(lambda: programs[0](*batches[0])),
+            milliseconds(lambda: programs[1](*batches[0], *slopes[0])),
+        ]
+    print(
+        f"{FRAMES} frames, {graphs[0].n_atoms} atoms: {before:.1f} ms uncompiled, "
+        f"{parts[0]:.1f} + {parts[1]:.1f} ms compiled: {before / sum(parts):.2f} times"
+    )
+
+
+if __name__ == "__main__":
+    main()
