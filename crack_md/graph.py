@@ -211,6 +211,25 @@ def _shifted(graph: AtomGraph, first_atom: int, first_structure: int) -> AtomGra
     )
 
 
+def slots_to_work_on(graph: AtomGraph, *, compact: bool) -> Int[Tensor, " edge"] | None:
+    """Return which slots become edges; None for all of them.
+
+    Args:
+        graph: with `most_edges`, compiled code has room for so many.
+        compact: leave all empty slots out, which the host has to wait for.
+    """
+    n_slots = graph.mask.numel()
+    if compact:
+        filled = graph.mask.flatten().nonzero().squeeze(-1)
+        # nothing is empty, as nearly always under the strict rule
+        return None if filled.shape[0] == n_slots else filled
+    most = graph.most_edges
+    # eager code on a GPU works on rows of the table, in parts where it is large
+    if not torch.compiler.is_compiling() or most is None or most >= n_slots:
+        return None
+    return choose_slots(graph.mask, most)
+
+
 def choose_slots(mask: Bool[Tensor, "atom slot"], count: int) -> Int[Tensor, " chosen"]:
     """Return ``count`` slots in ascending order: those with a neighbor, and empty ones.
 

@@ -137,14 +137,15 @@ class CompiledEngine:
 
     def __call__(self, graph: AtomGraph, *, stress: bool = False) -> Prediction:
         """Return energies, forces and features of all structures."""
-        shape = self._shape(graph, stress=stress)
+        shape = self.shape_of(graph, stress=stress)
         if not self._given_up and shape not in self.start_up_s:
             self._start(graph, shape)
         if self._given_up:
             return self.model(graph, stress=stress)
         return self._evaluate(graph, shape)
 
-    def _shape(self, graph: AtomGraph, *, stress: bool) -> Shape:
+    def shape_of(self, graph: AtomGraph, *, stress: bool = False) -> Shape:
+        """Return the shape that a graph takes, which may be a new one."""
         n_atoms, width = graph.mask.shape
         if graph.n_structures > 1:
             return self._shape_of_batch(graph, stress=stress)

@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from crack_md.errors import ConfigError
-from crack_md.graph import AtomGraph, choose_slots, edge_vectors, pair_vectors
+from crack_md.graph import AtomGraph, edge_vectors, pair_vectors, slots_to_work_on
 from crack_md.models.precision import ExactConstants
 from crack_md.models.short_range import ShortRange, ShortRangeKind, switch_off
 from crack_md.neighbors import NeighborRule, SmoothNeighbors, StrictNeighbors
@@ -306,7 +306,7 @@ class Network(ExactConstants):
         if compact is None:
             compact = not (graph.mask.is_cuda or torch.compiler.is_compiling())
         senders, n_slots = graph.neighbors.flatten(), graph.mask.shape[1]
-        filled = _slots_to_work_on(graph, compact=compact)
+        filled = slots_to_work_on(graph, compact=compact)
         if filled is None:
             receivers = torch.arange(senders.shape[0], device=senders.device) // n_slots
             vectors = torch.where(
@@ -354,22 +354,6 @@ class Network(ExactConstants):
             f"the products of architecture '{self.config.name}' are too small to gain "
             f"from {str(dtype).removeprefix('torch.')}; use dtype 'float32'"
         )
-
-
-def _slots_to_work_on(
-    graph: AtomGraph, *, compact: bool
-) -> Int[Tensor, " edge"] | None:
-    """Return which slots become edges; None for all of them."""
-    n_slots = graph.mask.numel()
-    if compact:
-        filled = graph.mask.flatten().nonzero().squeeze(-1)
-        # nothing is empty, as nearly always under the strict rule
-        return None if filled.shape[0] == n_slots else filled
-    most = graph.most_edges
-    # eager code on a GPU works on rows of the table, in parts where it is large
-    if not torch.compiler.is_compiling() or most is None or most >= n_slots:
-        return None
-    return choose_slots(graph.mask, most)
 
 
 def isolation(edges: Edges, cutoff: float) -> Float[Tensor, " atom"]:

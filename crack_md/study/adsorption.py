@@ -48,8 +48,8 @@ def adsorption_errors(student: Path, folder: Path) -> dict[str, Any]:
         if one.is_usable and one.dE_eV is not None
     ]
     numbers: dict[str, Any] = {
-        "n_adsorbed": len(errors),
-        "n_not_adsorbed": len(found) - len(errors),
+        "n_slabs": len(errors),
+        "n_without_energy": len(found) - len(errors),
     }
     if errors:
         numbers |= {"mae_eV": fmean(map(abs, errors)), "mean_error_eV": fmean(errors)}

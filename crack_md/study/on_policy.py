@@ -13,7 +13,7 @@ from crack_md.training.on_policy.rounds import rows_of, run_loop
 
 RECIPE = "recipe.yaml"
 """In the folder of a run: how its rounds train."""
-OF_THE_STUDY = ("folder", "student", "data", "seed")
+OF_THE_STUDY = ("folder", "student", "data", "seed", "train", "check_last")
 
 
 class Trained(NamedTuple):
@@ -35,7 +35,7 @@ def plan_loop(config: TrainConfig, section: Any, *, source: str) -> LoopConfig:
 
     Args:
         config: The recipe of the method, with the folder of its run.
-        section: ``on_policy`` of the method: a loop without `OF_THE_STUDY` and steps.
+        section: ``on_policy`` of the method: a loop without `OF_THE_STUDY`.
         source: What to call it in errors.
 
     Raises:
@@ -46,27 +46,32 @@ def plan_loop(config: TrainConfig, section: Any, *, source: str) -> LoopConfig:
     for key in OF_THE_STUDY:
         if key in section:
             raise ConfigError(f"{source}: the study sets on_policy.{key}; remove it")
-    rounds = section.get("rounds", LoopConfig.model_fields["rounds"].default)
-    steps = config.run.max_steps
-    if steps is None or steps <= rounds:
-        raise ConfigError(
-            f"{source}: {rounds + 1} rounds share the steps of an on-policy "
-            f"method; give run.max_steps, and more than {rounds}"
-        )
-    later = steps // (rounds + 1)
-    train = {"steps": steps - rounds * later, "later_steps": later}
     folder = config.run.folder
     given = {
         "folder": str(folder),
         "student": str(folder / RECIPE),
         "data": str(config.data.path),
         "seed": config.run.seed,
-        "train": {**section.get("train", {}), **train},
+        "train": {"steps": 1, "later_steps": 1},
         "check_last": False,
     }
     loop = check_section(
         LoopConfig, {**section, **given}, source=f"{source}, on_policy"
     )
+    steps, rounds = config.run.max_steps, loop.rounds
+    if rounds < 1 or loop.mix.repeats is None:
+        raise ConfigError(
+            f"{source}: on_policy: give rounds of 1 or more, and mix.repeats; a share "
+            "would count the whole set, not data.max_frames"
+        )
+    if steps is None or steps <= rounds:
+        raise ConfigError(
+            f"{source}: {rounds + 1} rounds share the steps of an on-policy "
+            f"method; give run.max_steps, and more than {rounds}"
+        )
+    later = steps // (rounds + 1)
+    shared = {"steps": steps - rounds * later, "later_steps": later}
+    loop = loop.model_copy(update={"train": loop.train.model_copy(update=shared)})
     n_frames, n_own = config.data.max_frames, rounds * loop.select.budget
     if n_frames is None or n_frames <= n_own:
         raise ConfigError(

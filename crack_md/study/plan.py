@@ -27,6 +27,7 @@ from crack_md.training.config import (
 )
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.on_policy.config import LoopConfig
+from crack_md.workflows.screening.reader import read_screening
 
 METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -302,7 +303,9 @@ def is_done(run: Run) -> bool:
     result = read_json(run.result_file, may_miss=True)
     if result is None:
         return False
-    measured = {key: value for key, value in result["evaluate"].items() if value}
+    measured = {
+        key: value for key, value in result["evaluate"].items() if value is not None
+    }
     return measured == run.evaluate.model_dump(mode="json", exclude_none=True)
 
 
@@ -311,7 +314,10 @@ def check_folders(plan: Plan) -> None:
 
     Raises:
         ConfigError: A run folder holds a run of other settings.
+        DataError: There is no finished screening where ``evaluate.adsorption`` says.
     """
+    if plan.study.evaluate.adsorption is not None:
+        read_screening(plan.study.evaluate.adsorption)  # hours before it is needed
     for run in plan.students:
         RunFolder(run.folder, writes=False).open(run.config)
 

@@ -79,7 +79,7 @@ COLUMNS = {
             "low",
         ),
         Column("adsorption_mae_eV", "adsorption.mae_eV", "ΔE relaxed / eV", 3, "low"),
-        Column("n_not_adsorbed", "adsorption.n_not_adsorbed", "not adsorbed", 1),
+        Column("n_without_energy", "adsorption.n_without_energy", "without ΔE", 1),
         Column("n_own_labels", "n_own_labels", "own labels", 0),
         Column("n_quarantined", "n_quarantined", "quarantined", 0),
         Column("efwt_percent", "labels.all.efwt_percent", "accurate / %", 1, "high"),

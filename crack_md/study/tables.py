@@ -30,7 +30,7 @@ MAIN = (
     "energy_mae_meV_per_atom",
     "force_mae_meV_per_A",
     "adsorption_mae_eV",
-    "n_not_adsorbed",
+    "n_without_energy",
     "step_ms",
 )
 APART = (
@@ -136,18 +136,18 @@ def _legend(summary: StudySummary) -> str:
         "errors are those of the best linear map from the student's features to the "
         "teacher's (shifted to mean 0, divided by their spread), fitted on training "
         "frames in the same way for every row; unexplained is what it misses of their "
-        f"variance within elements.{_legend_of_relaxed(summary.rows)}\n"
+        f"variance within elements.{_legend_of_extras(summary.rows)}\n"
     )
 
 
-def _legend_of_relaxed(rows: Sequence[Row]) -> str:
+def _legend_of_extras(rows: Sequence[Row]) -> str:
     known = {key for row in rows for key in row.columns}
     parts = []
     if "adsorption_mae_eV" in known:
         parts.append(
             " ΔE relaxed is the error of adsorption energies where the student relaxes "
-            "the best site of every slab on; not adsorbed is how many slabs then have "
-            "no energy."
+            "the best site of every slab on; without it are slabs where that does not "
+            "settle, or the adsorbate leaves."
         )
     if "n_own_labels" in known:
         parts.append(

@@ -41,8 +41,8 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_model_that_screened_has_no_error(screened: Path, student: Path) -> None:
     found = adsorption_errors(student, screened)
-    assert found["n_adsorbed"] == 2
-    assert found["n_not_adsorbed"] == 0
+    assert found["n_slabs"] == 2
+    assert found["n_without_energy"] == 0
     assert found["mae_eV"] == pytest.approx(0, abs=1e-3)
     assert found["mean_error_eV"] == pytest.approx(0, abs=1e-3)
 

@@ -1,12 +1,13 @@
 """Methods whose students choose frames by themselves, with EMT as the teacher."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from crack_md.errors import ConfigError
+from crack_md.errors import ConfigError, DataError
 from crack_md.files import read_json
 from crack_md.study.on_policy import plan_loop
 from crack_md.study.plan import Plan, load_study, plan_study
@@ -92,7 +93,11 @@ def test_a_finished_run_is_not_repeated(data: Path, tmp_path: Path) -> None:
     [
         ({"rounds": 7}, "give run.max_steps, and more than 7"),
         ({"rounds": 2}, "the 10 frames .* give more than these, found 9"),
+        ({"rounds": 0}, "on_policy: give rounds of 1 or more, and mix.repeats"),
+        ({"rounds": "many"}, "on_policy: rounds"),
+        ({"mix": {"share": 0.5}}, "a share would count the whole set"),
         ({"seed": 1}, "the study sets on_policy.seed; remove it"),
+        ({"train": {"committee": 3}}, "the study sets on_policy.train; remove it"),
         ({"select": {"budget": 0}}, "method task.own, on_policy: select.budget"),
     ],
 )
@@ -101,6 +106,17 @@ def test_what_cannot_be_shared_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(data, tmp_path, **wrong)
+
+
+def test_a_missing_screening_is_told_before_anything_is_trained(
+    data: Path, tmp_path: Path
+) -> None:
+    planned = plan(data, tmp_path)
+    evaluate = planned.study.evaluate.model_copy(update={"adsorption": tmp_path})
+    study = planned.study.model_copy(update={"evaluate": evaluate})
+    with pytest.raises(DataError, match="holds no finished screening"):
+        run_study(replace(planned, study=study), watch=silent())
+    assert not planned.students[0].folder.exists()
 
 
 def test_a_section_that_is_no_mapping_is_refused(data: Path, tmp_path: Path) -> None:
