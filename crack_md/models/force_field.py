@@ -266,7 +266,7 @@ class ForceField(nn.Module):
                 slopes = torch.zeros_like(vectors)
             else:
                 (slopes,) = torch.autograd.grad(atomic.sum(), vectors)
-                forces = _pulled(slopes, edges)
+                forces = forces_from_slopes(slopes, edges)
         features = output.node_features.detach()
         return EdgePrediction(atomic.detach(), forces, features, slopes.detach())
 
@@ -293,7 +293,9 @@ class ForceField(nn.Module):
         return energy
 
 
-def _pulled(slopes: Float[Tensor, "edge 3"], edges: Edges) -> Float[Tensor, "atom 3"]:
+def forces_from_slopes(
+    slopes: Float[Tensor, "edge 3"], edges: Edges
+) -> Float[Tensor, "atom 3"]:
     """Return the forces of slopes: a vector goes from receiver to sender."""
     exact = slopes.double()  # as positions are
     forces = exact.new_zeros(edges.n_atoms, 3)
