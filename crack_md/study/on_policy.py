@@ -1,30 +1,15 @@
 """Methods whose students choose some of their training frames by what they come to."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from crack_md.errors import ConfigError
-from crack_md.files import write_text
-from crack_md.training.config import TrainConfig, check_section, dump_config
+from crack_md.training.config import TrainConfig, check_section
 from crack_md.training.on_policy.config import LoopConfig
-from crack_md.training.on_policy.folder import LoopFolder
-from crack_md.training.on_policy.rounds import rows_of, run_loop
 
 RECIPE = "recipe.yaml"
 """In the folder of a run: how its rounds train."""
 OF_THE_STUDY = ("folder", "student", "data", "seed", "train", "check_last")
-
-
-class Trained(NamedTuple):
-    """What a run has left behind."""
-
-    student: Path
-    last: Path
-    """Folder of the training, the last one of an on-policy run."""
-    wall_s: float
-    facts: dict[str, Any]
-    """What its result says besides."""
 
 
 def plan_loop(config: TrainConfig, section: Any, *, source: str) -> LoopConfig:
@@ -87,26 +72,3 @@ def first_recipe(config: TrainConfig, loop: LoopConfig) -> TrainConfig:
     n_first = config.data.max_frames - loop.rounds * loop.select.budget
     data = config.data.model_copy(update={"max_frames": n_first})
     return config.model_copy(update={"data": data})
-
-
-def train_rounds(config: TrainConfig, loop: LoopConfig) -> Trained | str:
-    """Train a student in rounds, or go on; return the signal where one stopped it."""
-    loop.folder.mkdir(parents=True, exist_ok=True)
-    write_text(loop.student, dump_config(first_recipe(config, loop)))
-    stopped_by = run_loop(loop, quiet=True)
-    if stopped_by is not None:
-        return stopped_by
-    folder = LoopFolder(loop.folder)
-    rows = rows_of(folder, loop.rounds)
-    stages = ("train_s", "explore_s", "label_s")
-    facts = {
-        "steps": sum(row["steps"] for row in rows),
-        "n_own_labels": sum(row["n_labelled"] or 0 for row in rows),
-        "n_quarantined": sum(row["n_quarantined"] or 0 for row in rows),
-    }
-    return Trained(
-        student=folder.path / "student.pt",
-        last=folder.round(loop.rounds).member(loop.seed),
-        wall_s=sum(row[stage] or 0.0 for row in rows for stage in stages),
-        facts=facts,
-    )

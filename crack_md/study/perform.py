@@ -25,9 +25,9 @@ from crack_md.models.checkpoint import load_model
 from crack_md.models.force_field import ForceField, invariants
 from crack_md.models.teachers import load_teacher
 from crack_md.study.adsorption import adsorption_errors
-from crack_md.study.on_policy import Trained, train_rounds
+from crack_md.study.on_policy import first_recipe
 from crack_md.study.plan import EvaluateConfig, Run, StudentRun, TeacherRun
-from crack_md.training.config import OnlineTeacher, TrainConfig
+from crack_md.training.config import OnlineTeacher, TrainConfig, dump_config
 from crack_md.training.data.frames import Frames
 from crack_md.training.data.source import TrainingData, read_training_data, usable
 from crack_md.training.evaluation import evaluate, known_frames
@@ -35,6 +35,9 @@ from crack_md.training.loop.build import build_frames
 from crack_md.training.loop.heads import FeatureHead, read_head
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
+from crack_md.training.on_policy.config import LoopConfig
+from crack_md.training.on_policy.folder import LoopFolder
+from crack_md.training.on_policy.rounds import rows_of, run_loop
 
 MAX_FRAMES = 6
 """Sets of frames with graphs that are kept: training, validation and evaluation of two
@@ -262,7 +265,7 @@ def attempt(run: Run, cache: DataCache) -> Outcome:
             if run.loop is None:
                 trained = _train(run, cache)
             else:
-                trained = train_rounds(run.config, run.loop)
+                trained = _train_rounds(run.config, run.loop)
             if isinstance(trained, str):
                 return Outcome("stopped", stopped_by=trained)
             result = _learnt(run, trained, cache)
@@ -284,16 +287,50 @@ def fail(run: Run, error: Exception) -> Outcome:
     return Outcome("failed", error=line)
 
 
-def _train(run: StudentRun, cache: DataCache) -> Trained | str:
+class _Trained(NamedTuple):
+    """What a run has left behind."""
+
+    student: Path
+    last: Path
+    """Folder of the training, the last one of an on-policy run."""
+    wall_s: float
+    facts: dict[str, Any]
+    """What its result says besides."""
+
+
+def _train(run: StudentRun, cache: DataCache) -> _Trained | str:
     """Train a student; return what it left, or the signal that stopped it."""
     summary = train(run.config, quiet=True, read=cache.training_data, pack=cache.frames)
     if summary.stopped_by is not None:
         return summary.stopped_by
     student = RunFolder(run.folder, writes=False).student_file
-    return Trained(student, run.folder, summary.elapsed_s, {"steps": summary.step})
+    return _Trained(student, run.folder, summary.elapsed_s, {"steps": summary.step})
 
 
-def _learnt(run: StudentRun, trained: Trained, cache: DataCache) -> dict[str, Any]:
+def _train_rounds(config: TrainConfig, loop: LoopConfig) -> _Trained | str:
+    """Train a student in rounds, or go on; return the signal where one stopped it."""
+    loop.folder.mkdir(parents=True, exist_ok=True)
+    write_text(loop.student, dump_config(first_recipe(config, loop)))
+    stopped_by = run_loop(loop, quiet=True)
+    if stopped_by is not None:
+        return stopped_by
+    folder = LoopFolder(loop.folder)
+    rows = rows_of(folder, loop.rounds)
+    stages = ("train_s", "explore_s", "label_s")
+    facts = {
+        "steps": sum(row["steps"] for row in rows),
+        "n_own_labels": sum(row["n_labelled"] or 0 for row in rows),
+        "n_quarantined": sum(row["n_quarantined"] or 0 for row in rows),
+    }
+    return _Trained(
+        student=folder.path / "student.pt",
+        last=folder.round(loop.rounds).member(loop.seed),
+        wall_s=sum(row[stage] or 0.0 for row in rows for stage in stages),
+        facts=facts,
+    )
+
+
+def _learnt(run: StudentRun, trained: _Trained, cache: DataCache) -> dict[str, Any]:
     student = load_model(trained.student)
     last = RunFolder(trained.last, writes=False)
     head = read_head(None, beside=last.student_file)

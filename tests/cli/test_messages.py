@@ -35,7 +35,7 @@ def test_what_compiling_took_is_shown_once(
     options += ["--fmax", "0.000001"]
     result = CliRunner().invoke(app, ["relax", *map(str, files + options)])
     assert json.loads(result.stdout)["structures"][0]["steps"] == 2
-    line = r"compiled for 16 atoms and \d+ neighbors in \d+\.\d s\n"
+    line = r"compiled for 16 atoms and \d+ neighbors, \d+ edges in all, in \d+\.\d s\n"
     assert re.fullmatch(line, result.stderr), result.stderr
 
 
