@@ -9,6 +9,8 @@ import logging
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ from crack_md.calculators.packages import (
     inputs_of,
     open_package,
     package_path,
+    path_for,
 )
 from crack_md.errors import CheckpointError, CrackError
 from crack_md.files import write_atomically
@@ -49,6 +52,9 @@ log = logging.getLogger(__name__)
 INLINED = 10
 """Operations that are carried out again in every loop rather than stored (30 in
 PyTorch): radial functions are cheaper to store."""
+FREE = torch.export.Dim.AUTO
+SIZES = ({0: FREE},) * 5 + ({0: FREE, 1: FREE},)
+"""Of the inputs of a package: any number of atoms, slots and edges."""
 FEWEST = 2
 """Atoms, slots and edges that compiled code is made for; the model serves fewer."""
 
@@ -56,13 +62,23 @@ FEWEST = 2
 def package_of(model: ForceField) -> Package:
     """Return the package of a model, which is compiled if there is none yet.
 
-    Another process that compiles the same one is waited for.
-
     Raises:
         CrackError: the compiler fails, its code differs from the model, or the folder
             of packages cannot be written.
     """
-    path = package_path(model)
+    conditions = conditions_of(model)
+    with only_here(path := path_for(conditions)):
+        found = kept_package(path, conditions)
+        return build_package(model, path) if found is None else found
+
+
+@contextmanager
+def only_here(path: Path) -> Iterator[None]:
+    """Wait for other processes that compile the same package, and keep them waiting.
+
+    Raises:
+        CrackError: the folder of packages cannot be written.
+    """
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -73,16 +89,22 @@ def package_of(model: ForceField) -> Package:
             "XDG_CACHE_HOME to a folder that is writable"
         ) from error
     try:
-        if path.exists():
-            try:
-                package = open_package(path, model)
-                log.info("compiled code of the model is taken from %s", path)
-                return package
-            except CheckpointError as error:
-                log.warning("%s", error)
-        return build_package(model, path)
+        yield
     finally:
         lock.release()
+
+
+def kept_package(path: Path, conditions: Mapping[str, str]) -> Package | None:
+    """Return a package that was made before; None where there is none that is whole."""
+    if not path.exists():
+        return None
+    try:
+        package = open_package(path, conditions)
+    except CheckpointError as error:
+        log.warning("%s", error)
+        return None
+    log.info("compiled code of the model is taken from %s", path)
+    return package
 
 
 def build_package(model: ForceField, path: Path) -> Package:
@@ -110,7 +132,7 @@ def build_package(model: ForceField, path: Path) -> Package:
             raise CrackError(
                 f"the model cannot be compiled ({brief(error)})"
             ) from error
-        package = open_package(file, model)
+        package = open_package(file, conditions_of(model))
         for graph in (*graphs, batch_graphs(graphs)):
             check_package(package, model, graph)
         write_atomically(path, file.read_bytes())
@@ -119,9 +141,6 @@ def build_package(model: ForceField, path: Path) -> Package:
 
 
 def _compile(model: ForceField, graph: AtomGraph, path: Path) -> None:
-    # imported here: they take longer than all else at start-up
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     model = copy.deepcopy(model).requires_grad_(requires_grad=False)
     unroll(model)
 
@@ -139,19 +158,41 @@ def _compile(model: ForceField, graph: AtomGraph, path: Path) -> None:
         return tuple(model.on_edges(edges))
 
     inputs = inputs_of(model.network.edges(graph, compact=True))
-    # autograd is traced through: what is compiled has the derivatives written out
-    traced = make_fx(evaluate, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+    compile_code(evaluate, inputs, SIZES, conditions=conditions_of(model), path=path)
+
+
+def compile_code(
+    function: Callable[..., tuple[Tensor, ...]],
+    inputs: tuple[Tensor, ...],
+    sizes: tuple[Mapping[int, Any], ...],
+    *,
+    conditions: Mapping[str, str],
+    path: Path,
+) -> None:
+    """Write a package of a function of tensors.
+
+    Args:
+        function: what it computes. It may differentiate: what is compiled has the
+            derivatives written out.
+        inputs: an example. Sizes that are equal by chance in it may be taken for one.
+        sizes: which axes of each input may have another size, as `SIZES` of edges.
+        conditions: what the package is made for.
+        path: of the package.
+    """
+    # imported here: they take longer than all else at start-up
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
         *inputs
     )
-    free = torch.export.Dim.AUTO
-    shapes = ({0: free},) * 5 + ({0: free, 1: free},)
-    program = torch.export.export(traced, inputs, dynamic_shapes=shapes)
-    metadata = {PREFIX + name: one for name, one in conditions_of(model).items()}
+    program = torch.export.export(traced, inputs, dynamic_shapes=sizes)
     torch._inductor.aoti_compile_and_package(
         program,
         package_path=str(path),
         inductor_configs={
-            "aot_inductor.metadata": metadata,
+            "aot_inductor.metadata": {
+                PREFIX + name: one for name, one in conditions.items()
+            },
             "realize_opcount_threshold": INLINED,
             "cpp.dynamic_threads": torch.get_num_threads() > 1,
         },

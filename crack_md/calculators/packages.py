@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +43,7 @@ METADATA = ".wrapper_metadata.json"
 """How the file of a package ends that says what it was made for."""
 PREFIX = "crack-md "
 """Of our entries in it."""
+AGAIN = "whatever needs it compiles again, or: crack-md compile MODEL"
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 """Vectors, senders, receivers, atomic numbers, filled slots, mask: as in `Edges`."""
@@ -67,8 +68,12 @@ def inputs_of(edges: Edges) -> Inputs:
 
 def conditions_of(model: ForceField) -> dict[str, str]:
     """Return all that a package of a model is made for, by what it is called."""
+    return {"model": checksum(content_of(model)), **conditions_here()}
+
+
+def conditions_here() -> dict[str, str]:
+    """Return what any package is made for, whatever the model: code and machine."""
     return {
-        "model": checksum(content_of(model)),
         "code": _code(),
         "PyTorch": str(torch.__version__),
         "processor": _processor(),
@@ -108,32 +113,39 @@ def packages_folder() -> Path:
 
 def package_path(model: ForceField) -> Path:
     """Return where the package of a model belongs, on this machine."""
-    conditions = conditions_of(model)
+    return path_for(conditions_of(model))
+
+
+def path_for(conditions: Mapping[str, str]) -> Path:
+    """Return where a package belongs that is made for certain conditions."""
     rest = json.dumps(conditions, sort_keys=True).encode()
     name = f"{conditions['model'][:12]}-{hashlib.sha256(rest).hexdigest()[:12]}.pt2"
     return packages_folder() / name
 
 
-def open_package(path: Path, model: ForceField) -> Package:
-    """Return the code of a package, ready to be called with `inputs_of` edges.
+def open_package(path: Path, conditions: Mapping[str, str]) -> Package:
+    """Return the code of a package, ready to be called with a list of its inputs.
+
+    Args:
+        path: of the package.
+        conditions: what it must be made for; `conditions_of` a model.
 
     Raises:
         CheckpointError: it is damaged, or was made for another model, processor or
             version of PyTorch.
     """
-    found, expected = _conditions_in(path), conditions_of(model)
-    for name, value in expected.items():
+    found = _conditions_in(path)
+    for name, value in conditions.items():
         if found.get(name) != value:
             raise CheckpointError(
                 f"'{path}' is compiled for another {name}: {found.get(name)}, here it "
-                f"is {value}; compile again with: crack-md compile MODEL"
+                f"is {value}; {AGAIN}"
             )
     try:
         return torch._inductor.aoti_load_package(str(path)).loader.boxed_run
     except Exception as error:
         raise CheckpointError(
-            f"'{path}' cannot be loaded ({brief(error)}); remove it, and compile again "
-            "with: crack-md compile MODEL"
+            f"'{path}' cannot be loaded ({brief(error)}); remove it; {AGAIN}"
         ) from error
 
 
@@ -145,8 +157,7 @@ def _conditions_in(path: Path) -> dict[str, str]:
             found = json.loads(archive.read(name))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(
-            f"'{path}' is no package that crack-md compiled ({brief(error)}); compile "
-            "again with: crack-md compile MODEL"
+            f"'{path}' is no package that crack-md compiled ({brief(error)}); {AGAIN}"
         ) from error
     return {
         name.removeprefix(PREFIX): str(value)

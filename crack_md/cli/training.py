@@ -1,6 +1,7 @@
 """Commands about training: train, evaluate, compare, distil."""
 
 import json
+import os
 import shlex
 import signal
 import sys
@@ -41,6 +42,9 @@ def train(
     ] = False,
 ) -> None:
     """Distil a student as a recipe says. The same command continues a stopped run."""
+    # before PyTorch is loaded: threads of several processes would tell its developers
+    # that this student has no weight without a slope
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from crack_md.api.runs import train as run
 
     summary = run(config, overrides or [], quiet=quiet)

@@ -74,6 +74,29 @@ class EnergyScale:
     reference is all that such an atom has."""
 
 
+class EnergyUnits(NamedTuple):
+    """What turns outputs of a network into energies of atoms, in eV."""
+
+    average_atoms: float
+    std: float | Float[Tensor, ""]
+    references: Float[Tensor, " element"]
+    isolated_difference: Float[Tensor, " element"]
+    """What an atom alone has beyond the reference of its element."""
+
+    def atomic_energies(
+        self, output: NetworkOutput, numbers: Int[Tensor, " atom"]
+    ) -> Float[Tensor, " atom"]:
+        """Return energies in float64: of totals of hundreds of eV meV count."""
+        raw = output.node_energy.double() / self.average_atoms
+        energy = raw * self.std + self.references[numbers]
+        if output.pair_energy is not None:
+            energy = energy + output.pair_energy.double()
+        if output.isolation is not None:
+            missing = self.isolated_difference[numbers]
+            energy = energy + missing * output.isolation.double()
+        return energy
+
+
 @dataclass(frozen=True)
 class ModelMetadata:
     """What a model is, and where it comes from.
@@ -279,18 +302,20 @@ class ForceField(nn.Module):
     def _atomic_energy(
         self, output: NetworkOutput, numbers: Int[Tensor, " atom"]
     ) -> Float[Tensor, " atom"]:
-        # float64: total energies of hundreds of eV, of which meV count
         if self._element_references.device != numbers.device:
             self._element_references = self._element_references.to(numbers.device)
             self._isolated_difference = self._isolated_difference.to(numbers.device)
-        raw = output.node_energy.double() / self.network.config.average_atoms
-        energy = raw * self.scale.std + self._element_references[numbers]
-        if output.pair_energy is not None:
-            energy = energy + output.pair_energy.double()
-        if output.isolation is not None:
-            missing = self._isolated_difference[numbers]
-            energy = energy + missing * output.isolation.double()
-        return energy
+        return self.energy_units.atomic_energies(output, numbers)
+
+    @property
+    def energy_units(self) -> EnergyUnits:
+        """Return what turns outputs of the network into energies of atoms."""
+        return EnergyUnits(
+            self.network.config.average_atoms,
+            self.scale.std,
+            self._element_references,
+            self._isolated_difference,
+        )
 
 
 def forces_from_slopes(

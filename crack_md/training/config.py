@@ -28,9 +28,11 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 from crack_md.errors import ConfigError
 from crack_md.input_files import AnySection, Section, parse_yaml, read_yaml
 from crack_md.models.architectures import ARCHITECTURES, entry_of
+from crack_md.models.architectures.molecular import MolecularConfig
 from crack_md.models.network import Architecture
 from crack_md.training.losses.base import Label
 from crack_md.training.losses.crmse import CrmseConfig
+from crack_md.training.losses.hessian import HessianConfig
 from crack_md.training.losses.terms import LossConfig, term_names
 
 
@@ -66,6 +68,9 @@ class RunConfig(Section):
     checkpoint_every: int = Field(default=500, ge=1)
     checkpoint_every_s: float = Field(default=300.0, gt=0)
     precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+    """Evaluate the student by compiled code (on CPUs, in float32): minutes of a C++
+    compiler at the first step, once for an architecture and a machine."""
     accelerator: Literal["auto", "cpu", "cuda", "gpu"] = "auto"
     """"auto" takes GPUs where there are some; "gpu" is another word for "cuda"."""
     devices: int = Field(default=1, ge=1)
@@ -82,6 +87,17 @@ class RunConfig(Section):
             raise ValueError(
                 f"batch_size {self.batch_size} is less than "
                 f"accumulate x devices x num_nodes = {parts}: parts would be empty"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _compiles_for_processors(self) -> "RunConfig":
+        if self.compile and (
+            self.precision != "float32" or self.accelerator in ("cuda", "gpu")
+        ):
+            raise ValueError(
+                "compile is for processors, in float32: leave it out, or use "
+                "accelerator: cpu and precision: float32"
             )
         return self
 
@@ -265,6 +281,25 @@ class TrainConfig(Section):
                 raise ValueError(
                     f"losses.{number}.degrees go up to {highest}, but the features of "
                     f"student.architecture go up to {degree}"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _compiled_code_serves(self) -> "TrainConfig":
+        if not self.run.compile:
+            return self
+        if isinstance(self.student.architecture, MolecularConfig):
+            raise ValueError(
+                "run.compile needs a student that is a function of edges, and "
+                "architecture 'molecular' is none; leave run.compile out"
+            )
+        gradient = self.student.architecture.forces == "gradient"
+        for number, loss in enumerate(self.losses):
+            if isinstance(loss, HessianConfig) and gradient and not loss.differences:
+                raise ValueError(
+                    f"run.compile has no derivatives of forces, which losses.{number} "
+                    "(hessian) takes; give it differences: true, or leave run.compile "
+                    "out"
                 )
         return self
 

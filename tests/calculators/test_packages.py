@@ -18,6 +18,7 @@ from crack_md.calculators import packaged
 from crack_md.calculators.engine import EagerEngine, rattled_crystals
 from crack_md.calculators.packaged import PackagedEngine, build_engine
 from crack_md.calculators.packages import (
+    AGAIN,
     METADATA,
     PREFIX,
     Package,
@@ -166,10 +167,10 @@ def test_packages_made_for_something_else_are_refused(
     model = tiny_model()
     path = written(model, tmp_path / "other.pt2", **{name: value})
     with pytest.raises(CheckpointError) as caught:
-        open_package(path, model)
+        open_package(path, conditions_of(model))
     assert str(caught.value) == (
         f"'{path}' is compiled for another {name}: {value}, here it is "
-        f"{conditions_of(model)[name]}; compile again with: crack-md compile MODEL"
+        f"{conditions_of(model)[name]}; {AGAIN}"
     )
 
 
@@ -177,11 +178,11 @@ def test_damaged_packages_are_refused(tmp_path: Path) -> None:
     model, path = tiny_model(), tmp_path / "student.pt2"
     path.write_bytes(b"no archive")
     with pytest.raises(CheckpointError, match="is no package that crack-md compiled"):
-        open_package(path, model)
+        open_package(path, conditions_of(model))
     with pytest.raises(CheckpointError, match="is no package that crack-md compiled"):
-        open_package(tmp_path / "missing.pt2", model)
+        open_package(tmp_path / "missing.pt2", conditions_of(model))
     with pytest.raises(CheckpointError, match="cannot be loaded"):
-        open_package(written(model, path), model)  # no code in it
+        open_package(written(model, path), conditions_of(model))  # no code in it
 
 
 def test_packages_are_kept_in_the_cache_of_the_user(

@@ -28,6 +28,7 @@ from crack_md.training.data.feed import BatchSource, FixedAtoms, FixedNumber, Sa
 from crack_md.training.data.frames import Frames
 from crack_md.training.data.labels import OnlineLabels
 from crack_md.training.data.source import TrainingData
+from crack_md.training.loop.compiled import CompiledStudent
 from crack_md.training.loop.heads import SHARED, build_heads, start_heads
 from crack_md.training.loop.objective import Objective
 from crack_md.training.losses import Ranks
@@ -223,6 +224,7 @@ def build_objective(
         own_heads=heads,
         ranks=ranks,
         autocast_dtype=config.run.autocast_dtype,
+        compiled=CompiledStudent(student) if config.run.compile else None,
     )
 
 

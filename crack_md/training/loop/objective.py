@@ -7,15 +7,17 @@ over how many items of each part it averages; then each part is divided by the n
 the whole batch.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from crack_md.graph import AtomGraph
 from crack_md.models.force_field import ForceField, Prediction
 from crack_md.training.data.frames import Batch
+from crack_md.training.loop.compiled import CompiledStudent
 from crack_md.training.loop.heads import SHARED, FeatureHead
 from crack_md.training.losses import (
     Counts,
@@ -46,6 +48,7 @@ class Objective(nn.Module):
         own_heads: Heads that terms of these names have for themselves.
         ranks: The other processes of the run.
         autocast_dtype: Precision of the student's matrix products; losses stay float32.
+        compiled: The student as compiled code, which knows no derivatives of forces.
     """
 
     def __init__(
@@ -57,9 +60,11 @@ class Objective(nn.Module):
         own_heads: Mapping[str, FeatureHead] | None = None,
         ranks: Ranks | None = None,
         autocast_dtype: torch.dtype | None = None,
+        compiled: CompiledStudent | None = None,
     ) -> None:
         super().__init__()
         self.student = student
+        self.compiled = compiled
         self.terms = tuple(terms)
         self.weights = {item.term.name: item.weight for item in terms}
         """May change while the run goes on."""
@@ -104,10 +109,15 @@ class Objective(nn.Module):
         with torch.autocast(
             device, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
         ):
-            prediction = self.student(graph)
+            prediction = self.predict(graph)
         with torch.autocast(device, enabled=False):
             step = self._step(batch._replace(graph=graph), prediction, counts)
             return {item.term.name: item.term(step) for item in self.terms}
+
+    def predict(self, graph: AtomGraph) -> Prediction:
+        """Return what the student says, by compiled code where there is some."""
+        evaluate: Callable[[AtomGraph], Prediction] = self.compiled or self.student
+        return evaluate(graph)
 
     def count_items(self, batch: Batch) -> Counts:
         """Return over how many items the means of each term run, by its name.
@@ -148,7 +158,7 @@ class Objective(nn.Module):
             features=features,
             own_features=own_features,
             jacobian=batch.jacobian,
-            model=self.student,
+            model=self.predict,
             energy_of=self.student.energy,
             chains=batch.chains,
             ranks=self.ranks,

@@ -2,6 +2,7 @@
 
 import logging
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -48,7 +49,10 @@ def launched_fabric(run: RunConfig) -> Iterator[Fabric]:
     fabric.launch()
     log.setLevel(level)
     try:
-        yield fabric
+        with warnings.catch_warnings():
+            # weights of one row or column have strides of no meaning
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
+            yield fabric
         fabric.barrier()  # the first keeps the store through which the others part
     finally:
         if run.n_ranks > 1:

@@ -28,6 +28,7 @@ MAY_CHANGE = frozenset(
     for key in (
         "folder",
         "accumulate",
+        "compile",
         "max_steps",
         "max_seconds",
         "log_every",
