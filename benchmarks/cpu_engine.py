@@ -6,6 +6,10 @@
 Every engine is a process of its own; they are called in turn, round after round, with
 all atoms moved before each call. Times are CPU time of one thread, from positions in
 ASE to energy and forces, so that other work on the machine counts little.
+
+    python benchmarks/cpu_engine.py --profile noble-2026-11 --atoms 211
+
+says what the compiled code of a model spends its time on.
 """
 
 import argparse
@@ -14,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from statistics import median
@@ -153,6 +158,53 @@ def table_of(times: Times, notes: list[str]) -> str:
     return "\n".join([*rows, "", ends + "."])
 
 
+KINDS = {
+    "dense products": ("mm_out", "addmm_out"),
+    "batched products": ("bmm_out",),
+    "sums over edges": ("index_add",),
+    "other loops": ("_cpp_fused_",),
+}
+"""Parts of the names of what a profile finds, the first that fits counts."""
+
+
+def profile(model: str, n_atoms: int, n_calls: int = 10) -> str:
+    """Return what compiled code spends its time on, a line for each kind of work."""
+    import torch
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
+
+    from crack_md.calculators.packaged import package_of
+    from crack_md.calculators.packages import inputs_of
+    from crack_md.models.checkpoint import load_model
+    from crack_md.neighbors import build_graph
+
+    torch.set_num_threads(1)
+    loaded = load_model(model)
+    graph = build_graph(slab(n_atoms), loaded.rule, dtype=loaded.dtype)
+    inputs = inputs_of(loaded.network.edges(graph, compact=True))
+    settings = {"cpp.enable_kernel_profile": True}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder  # not among the packages of the user
+        with torch._inductor.config.patch(settings):
+            package = package_of(loaded)
+        for _ in range(3):
+            package(list(inputs))
+        with profiler(activities=[ProfilerActivity.CPU]) as found:
+            for _ in range(n_calls):
+                package(list(inputs))
+    shares = dict.fromkeys([*KINDS, "the rest"], 0.0)
+    for one in found.key_averages():
+        kinds = (kind for kind, parts in KINDS.items() if _is_of(one.key, parts))
+        milliseconds = one.self_cpu_time_total / n_calls / 1e3
+        shares[next(kinds, "the rest")] += milliseconds
+    lines = [f"{kind}: {milliseconds:.1f} ms" for kind, milliseconds in shares.items()]
+    return "\n".join([*lines, f"all: {sum(shares.values()):.1f} ms"])
+
+
+def _is_of(name: str, parts: tuple[str, ...]) -> bool:
+    return any(part in name and f"b{part}" not in name for part in parts)
+
+
 def main() -> None:
     """Measure, print the table and write it where that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -160,11 +212,17 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, nargs="+", default=list(LAYERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="Document that has the markers.")
+    parser.add_argument("--profile", metavar="MODEL", help="What its time goes to.")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         work(options.worker, compiled=options.compile)
+        return
+    if options.profile:
+        for n_atoms in options.atoms:
+            print(f"{options.profile}, {n_atoms} atoms")
+            print(profile(options.profile, n_atoms))
         return
     if options.before is None:
         parser.error("name the tree of the commit before with --before")
