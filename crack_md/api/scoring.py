@@ -13,13 +13,15 @@ from crack_md.progress import ProgressEvent, Report
 from crack_md.workflows.model_info import ModelInfo
 from crack_md.workflows.notebook import TableResult
 from crack_md.workflows.scoring.reactions import read_reactions
-from crack_md.workflows.scoring.record import open_outcomes, row_of, write_scores
 from crack_md.workflows.scoring.score import (
     REPEATS,
     Outcome,
     Score,
     Scorer,
+    open_outcomes,
+    row_of,
     score_outcomes,
+    write_scores,
 )
 
 

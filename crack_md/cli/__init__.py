@@ -29,8 +29,7 @@ from crack_md.cli import (
     surfaces,
     training,
 )
-from crack_md.cli.common import show_messages
-from crack_md.cli.help import Command, Group
+from crack_md.cli.common import Command, Group, show_messages
 from crack_md.errors import CrackError
 from crack_md.files import is_full_disk
 

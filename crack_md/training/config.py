@@ -30,10 +30,10 @@ from crack_md.input_files import AnySection, Section, parse_yaml, read_yaml
 from crack_md.models.architectures import ARCHITECTURES, entry_of
 from crack_md.models.architectures.molecular import MolecularConfig
 from crack_md.models.network import Architecture
+from crack_md.training.losses import LossConfig, term_names
 from crack_md.training.losses.base import Label
 from crack_md.training.losses.crmse import CrmseConfig
 from crack_md.training.losses.hessian import HessianConfig
-from crack_md.training.losses.terms import LossConfig, term_names
 
 
 class OptimizerConfig(Section):

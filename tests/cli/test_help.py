@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from crack_md.cli import app
-from crack_md.cli.help import tidy_help
+from crack_md.cli.common import tidy_help
 
 
 def command_names(commands: typer.Typer, *before: str) -> Iterator[tuple[str, ...]]:

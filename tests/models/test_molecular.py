@@ -16,7 +16,7 @@ from crack_md.calculators.engine import EagerEngine
 from crack_md.calculators.molecules import MoleculeForces
 from crack_md.calculators.replicas.langevin import Langevin
 from crack_md.calculators.replicas.replicas import Replicas
-from crack_md.data.bonds import bonded_pairs
+from crack_md.data.torsions import bonded_pairs
 from crack_md.errors import ConfigError, StructureError
 from crack_md.graph import padded_graph
 from crack_md.models.architectures import architecture_from, build_network

@@ -13,15 +13,14 @@ from ase.build import bulk, molecule
 
 from crack_md.calculators.replicas.langevin import Langevin
 from crack_md.calculators.replicas.state import ForceBatch
-from crack_md.data.bonds import distances
 from crack_md.data.dataset import LabelledStructure
-from crack_md.data.torsions import dihedral_angles
+from crack_md.data.torsions import dihedral_angles, distances
 from crack_md.errors import ConfigError, DataError
 from crack_md.graph import AtomGraph
 from crack_md.models.force_field import EnergyScale, ModelMetadata
 from crack_md.training.config import TrainConfig, check_config
-from crack_md.training.crmse.bounds import ChainBounds
 from crack_md.training.crmse.chains import (
+    ChainBounds,
     Chains,
     build_chains,
     torsion_turner,

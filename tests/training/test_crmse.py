@@ -6,8 +6,7 @@ import torch
 
 from crack_md.calculators.replicas.langevin import Langevin
 from crack_md.graph import AtomGraph
-from crack_md.training.crmse.bounds import ChainBounds
-from crack_md.training.crmse.chains import Chains
+from crack_md.training.crmse.chains import ChainBounds, Chains
 from crack_md.training.crmse.contrast import ChainContrast, energy_gap
 from crack_md.training.data.frames import Batch
 from crack_md.training.loop.objective import Objective

@@ -17,8 +17,17 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from crack_md.plots.screening.view import ReportView, SlabView, signed
-from crack_md.plots.style import BLUE, FAINT, INK, MUTED, RED, style
-from crack_md.plots.svg import POINTS_PER_INCH, as_markup, as_svg
+from crack_md.plots.style import (
+    BLUE,
+    FAINT,
+    INK,
+    MUTED,
+    POINTS_PER_INCH,
+    RED,
+    as_markup,
+    as_svg,
+    style,
+)
 from crack_md.workflows.orr import INTERMEDIATES
 from crack_md.workflows.screening.reader import Structures
 

@@ -20,7 +20,7 @@ from crack_md.plots.screening.details import (
 from crack_md.plots.screening.slab_table import table_columns
 from crack_md.plots.screening.view import ReportView
 from crack_md.plots.screening.volcano import volcano_svg
-from crack_md.plots.svg import as_markup
+from crack_md.plots.style import as_markup
 from crack_md.workflows.orr import INTERMEDIATES, Volcano
 from crack_md.workflows.ranking.errors import percent
 from crack_md.workflows.screening.reader import read_screening

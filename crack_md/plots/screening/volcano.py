@@ -21,8 +21,15 @@ from crack_md.plots.orr import (
     scatter_points,
 )
 from crack_md.plots.screening.view import ReportView, SlabView
-from crack_md.plots.style import FAINT, style
-from crack_md.plots.svg import POINTS_PER_INCH, SVG, as_svg, marks_of, part_of
+from crack_md.plots.style import (
+    FAINT,
+    POINTS_PER_INCH,
+    SVG,
+    as_svg,
+    marks_of,
+    part_of,
+    style,
+)
 from crack_md.workflows.orr import EQUILIBRIUM_V, Volcano
 
 FEW = 60

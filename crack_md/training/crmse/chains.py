@@ -1,18 +1,22 @@
 """Persistent chains of the student beside its training, and graphs of them.
 
 Half of them start from training frames, half from frames whose torsions were turned:
-wells that no frame shows are found from there.
+wells that no frame shows are found from there. Energies have no lower bound: false
+minima are what chains are there to find. But a molecule that has come apart, or holds
+more energy than heat gives it, starts again: its energy could be raised for ever
+without any datum that speaks against it.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from ase import Atoms
-from jaxtyping import Float
+from ase import Atoms, units
+from jaxtyping import Bool, Float
 
 from crack_md.calculators.engine import EagerEngine
 from crack_md.calculators.evaluator import BatchEvaluator
@@ -24,14 +28,86 @@ from crack_md.calculators.replicas.state import (
     ForceBatch,
 )
 from crack_md.data.dataset import LabelledStructure
-from crack_md.data.torsions import TorsionTurner, find_bonds, find_torsions
+from crack_md.data.torsions import (
+    BLOW_UP_A,
+    Bonds,
+    TorsionTurner,
+    bonded_pairs,
+    broken_bond,
+    distances,
+    find_bonds,
+    find_torsions,
+)
 from crack_md.errors import StructureError
 from crack_md.graph import AtomGraph, batch_graphs
 from crack_md.models.force_field import ForceField
 from crack_md.neighbors import graph_builder
-from crack_md.training.crmse.bounds import ChainBounds, kind_of
 from crack_md.training.data.feed import shuffled
 from crack_md.training.losses.crmse import CrmseConfig
+
+SPREADS = 6.0
+"""Energies so many standard deviations above the mean come once in 1e9 frames."""
+
+Atomic = Float[np.ndarray, "atom 3"]
+
+
+def kind_of(frame: LabelledStructure) -> Hashable:
+    """Return what frames share whose atoms are the same, in the same order."""
+    return tuple(frame.atoms.numbers.tolist()), tuple(frame.atoms.pbc.tolist())
+
+
+@dataclass(frozen=True, eq=False)
+class ChainBounds:
+    """What the data of one kind say about its chains."""
+
+    bonds: Bonds
+    """None in periodic structures, where atoms change places."""
+    bond_means: Float[np.ndarray, " bond"]
+    """Å."""
+    energy_mean: float
+    """eV, of the data."""
+    thermal_spread: float
+    """eV: √(n/2) kT of n oscillators, what equipartition expects."""
+    highest_energy: float
+    """eV."""
+
+    @classmethod
+    def of(
+        cls, frames: Sequence[LabelledStructure], temperature_K: float
+    ) -> "ChainBounds":
+        """Return the bounds that frames of one kind set at their temperature."""
+        atoms = frames[0].atoms
+        positions = np.stack([frame.atoms.positions for frame in frames])
+        is_molecule = not atoms.pbc.any()
+        bonds = (
+            bonded_pairs(atoms.numbers, positions)
+            if is_molecule
+            else np.empty((0, 2), dtype=np.int64)
+        )
+        n_modes = max(3 * int(frames[0].free.sum()) - (6 if is_molecule else 3), 1)
+        thermal = float(np.sqrt(n_modes / 2)) * units.kB * temperature_K
+        energies = np.array([frame.energy for frame in frames])
+        mean = float(energies.mean())
+        highest = mean + SPREADS * max(float(energies.std()), thermal)
+        means = distances(positions, bonds).mean(axis=0)
+        return cls(bonds, means, mean, thermal, highest)
+
+    def are_broken(
+        self,
+        frames: Float[np.ndarray, "frame atom 3"],
+        energies: Float[np.ndarray, " frame"],
+    ) -> Bool[np.ndarray, " frame"]:
+        """Return which structures break a bound."""
+        off = np.abs(distances(frames, self.bonds) - self.bond_means)
+        return (energies > self.highest_energy) | (off > BLOW_UP_A).any(axis=1)
+
+    def broken(self, positions: Atomic, energy: float) -> str | None:
+        """Return which bound a structure breaks, or None."""
+        if energy > self.highest_energy:
+            above = energy - self.energy_mean
+            return f"{above:.2f} eV above the mean of the data"
+        return broken_bond(positions, self.bonds, self.bond_means)
+
 
 SKIN = 0.5
 """Å; chains move little from step to step."""

@@ -10,9 +10,9 @@ from ase.data import chemical_symbols
 from jaxtyping import Int
 from torch import Tensor
 
-from crack_md.data.bonds import bonded_pairs
 from crack_md.data.dataset import LabelledStructure
 from crack_md.data.statistics import fit_energy_scale, fit_isolated_references
+from crack_md.data.torsions import bonded_pairs
 from crack_md.errors import ConfigError, DataError, describe_unknown_elements
 from crack_md.models.architectures import architecture_from, build_network
 from crack_md.models.architectures.molecular import Molecular, MolecularConfig
@@ -31,10 +31,9 @@ from crack_md.training.data.source import TrainingData
 from crack_md.training.loop.compiled import CompiledStudent
 from crack_md.training.loop.heads import SHARED, build_heads, start_heads
 from crack_md.training.loop.objective import Objective
-from crack_md.training.losses import Ranks
+from crack_md.training.losses import Ranks, build_terms
 from crack_md.training.losses.base import TrainedOn
 from crack_md.training.losses.hessian import HessianConfig
-from crack_md.training.losses.terms import build_terms
 
 
 def build_frames(frames: Sequence[LabelledStructure], student: ForceField) -> Frames:

@@ -12,8 +12,7 @@ from crack_md.data.dataset import LabelledStructure
 from crack_md.errors import CheckpointError
 from crack_md.training.config import FeatureConfig
 from crack_md.training.data.frames import Frames
-from crack_md.training.losses import Features
-from crack_md.training.losses.terms import LossConfig, term_names
+from crack_md.training.losses import Features, LossConfig, term_names
 
 SHARED = "shared"
 """The name of the head of all terms that have none of their own."""

@@ -24,11 +24,11 @@ from crack_md.workflows.sampling.analysis import (
     ENERGY,
     Analysis,
     Convergence,
+    GeometryLimits,
     SampleFrames,
     analyse,
 )
 from crack_md.workflows.sampling.chains import SampledChains, SamplingSettings
-from crack_md.workflows.sampling.limits import GeometryLimits
 from crack_md.workflows.sampling.metrics import Metric
 from crack_md.workflows.sampling.molecule import MoleculeTopology, find_molecule
 from crack_md.workflows.sampling.reference import (

@@ -12,12 +12,12 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Float, Int
 
-from crack_md.data.bonds import distances
 from crack_md.data.torsions import (
     BondGraph,
     Positions,
     Torsion,
     dihedral_angles,
+    distances,
     find_bonds,
     find_torsions,
 )

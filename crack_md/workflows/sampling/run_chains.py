@@ -21,6 +21,7 @@ from jaxtyping import Int
 from crack_md.data.torsions import TorsionTurner
 from crack_md.errors import DataError
 from crack_md.files import differences, write_atomically
+from crack_md.workflows.sampling.analysis import GeometryLimits
 from crack_md.workflows.sampling.chains import (
     ChainReplicas,
     RestartFrames,
@@ -28,7 +29,6 @@ from crack_md.workflows.sampling.chains import (
     SamplingSettings,
     Structures,
 )
-from crack_md.workflows.sampling.limits import GeometryLimits
 from crack_md.workflows.sampling.molecule import MoleculeTopology
 from crack_md.workflows.sampling.reference import ReferenceFrames
 

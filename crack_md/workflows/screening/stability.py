@@ -13,10 +13,10 @@ from crack_md.workflows.stability.metals import Metal, relax_metal
 from crack_md.workflows.stability.stability import (
     SlabStability,
     SlabVariants,
+    Variant,
     VariantEnergy,
     lowest,
 )
-from crack_md.workflows.stability.variants import Variant
 from crack_md.workflows.surfaces.outcome import DomainDistance
 from crack_md.workflows.surfaces.sites import find_sites
 

@@ -23,8 +23,7 @@ from crack_md.plots.screening.volcano import (
     ranked_points,
     volcano_svg,
 )
-from crack_md.plots.style import FAINT, INK
-from crack_md.plots.svg import as_markup
+from crack_md.plots.style import FAINT, INK, as_markup
 from crack_md.workflows.orr import Volcano
 from crack_md.workflows.ranking.rank import rank_slabs
 from crack_md.workflows.ranking.results import write_ranking

@@ -21,10 +21,10 @@ from crack_md.training.losses import (
     NodeToNodeLoss,
     TripletLoss,
     WeightedTerm,
+    build_terms,
 )
 from crack_md.training.losses.base import TrainedOn, energy_spread
 from crack_md.training.losses.node_energy import node_energy_spread
-from crack_md.training.losses.terms import build_terms
 from tests.factories import tiny_model
 from tests.training.factories import labelled, recipe
 

@@ -19,11 +19,11 @@ from crack_md.training.loop.heads import (
     read_head,
     start_heads,
 )
+from crack_md.training.losses import LossConfig
 from crack_md.training.losses.crack import CrackConfig
 from crack_md.training.losses.instance import InstanceConfig
 from crack_md.training.losses.n2n import NodeToNodeConfig
 from crack_md.training.losses.supervised import SupervisedConfig
-from crack_md.training.losses.terms import LossConfig
 from tests.factories import tiny_model
 from tests.training.factories import CHANNELS, labelled
 

@@ -8,11 +8,11 @@ import pytest
 from crack_md.calculators.replicas.state import BlowUp
 from crack_md.data.torsions import BondGraph
 from crack_md.errors import ConfigError, DataError
+from crack_md.workflows.sampling.analysis import GeometryLimits
 from crack_md.workflows.sampling.chains import (
     SampledChains,
     SamplingSettings,
 )
-from crack_md.workflows.sampling.limits import GeometryLimits
 from crack_md.workflows.sampling.run_chains import run_chains
 from tests.workflows.sampling.toys import HYDROGEN_PEROXIDE, Peroxide, peroxide_start
 

@@ -6,7 +6,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from crack_md.data.torsions import dihedral_angles, find_bonds, turn_bond
-from crack_md.workflows.sampling.limits import GeometryLimits, spurious_frames
+from crack_md.workflows.sampling.analysis import GeometryLimits, spurious_frames
 from crack_md.workflows.sampling.molecule import find_molecule
 from crack_md.workflows.sampling.reference import ReferenceFrames, read_reference
 from crack_md.workflows.sampling.run_chains import starting_positions

@@ -3,7 +3,7 @@ import pytest
 from ase.build import bcc110, fcc100, fcc111, hcp0001
 
 from crack_md.workflows.stability.metals import relax_metal
-from crack_md.workflows.stability.variants import (
+from crack_md.workflows.stability.stability import (
     bond_length,
     neighbors,
     pure_variant,
