@@ -7,6 +7,10 @@ Every engine is a process of its own; they are called in turn, round after round
 all atoms moved before each call. Times are CPU time of one thread, from positions in
 ASE to energy and forces, so that other work on the machine counts little.
 
+With `--calorine PYTHON`, an interpreter that has calorine, a neuroevolution potential
+(NEP, in C++) answers as well: one of the sizes of UNEP-v1 for its 16 metals and O, with
+random weights, which cost the same (K. Song et al., Nat. Commun. 15, 10208 (2024)).
+
     python benchmarks/cpu_engine.py --profile noble-2026-11 --atoms 211
 
 says what the compiled code of a model spends its time on.
@@ -27,6 +31,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.build import add_adsorbate, fcc111
+from ase.calculators.calculator import BaseCalculator
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {46: (3, 3, 5), 211: (5, 6, 7), 1001: (10, 10, 10), 2001: (10, 10, 20)}
@@ -34,7 +39,7 @@ LAYERS |= {5001: (10, 25, 20)}
 """Atoms of Pt(111) by the number of all atoms, with one O."""
 BEGIN, END = "<!-- cpu-engine: begin -->", "<!-- cpu-engine: end -->"
 MODELS = ("noble-2026-11", "orr-2026-11b")
-BEFORE, EAGER, COMPILED = "before", "eager", "compiled"
+BEFORE, EAGER, COMPILED, NEP = "before", "eager", "compiled", "NEP"
 
 
 def slab(n_atoms: int) -> Atoms:
@@ -45,15 +50,29 @@ def slab(n_atoms: int) -> Atoms:
     return atoms
 
 
-def work(model: str, *, compiled: bool) -> None:
-    """Answer lines of atoms and calls with CPU seconds of every call, and forces."""
+def calculator_of(model: str, folder: Path, *, compiled: bool) -> BaseCalculator:
+    """Return an ASE calculator on one thread; the folder must stay while it works."""
+    if model == NEP:
+        from calorine.calculators import CPUNEP
+
+        write_nep(folder / "nep.txt")
+        return CPUNEP(str(folder / "nep.txt"))
     import torch
 
     torch.set_num_threads(1)
     from crack_md import CrackCalculator
 
     file = ROOT / "crack_md" / "resources" / f"{model}.pt"
-    calculator = CrackCalculator(str(file), device="cpu", compile=compiled)
+    return CrackCalculator(str(file), device="cpu", compile=compiled)
+
+
+def work(model: str, *, compiled: bool) -> None:
+    """Answer lines of atoms and calls with CPU seconds of every call, and forces."""
+    with tempfile.TemporaryDirectory() as folder:
+        _answer(calculator_of(model, Path(folder), compiled=compiled))
+
+
+def _answer(calculator: BaseCalculator) -> None:
     structures: dict[int, Atoms] = {}
     for line in sys.stdin:
         n_atoms, n_calls = map(int, line.split())
@@ -75,13 +94,36 @@ def work(model: str, *, compiled: bool) -> None:
         print(json.dumps(answer), flush=True)
 
 
+def write_nep(path: Path) -> None:
+    """Write a potential of the sizes of UNEP-v1, and O, with random weights."""
+    types = ["Ag", "Al", "Au", "Cr", "Cu", "Mg", "Mo", "Ni", "Pb", "Pd", "Pt", "Ta"]
+    types += ["Ti", "V", "W", "Zr", "O"]
+    n_types, n_max, n_basis, n_hidden = len(types), 4, 8, 80
+    n_inputs = (n_max + 1) * (1 + 6)  # radial; l = 1 to 4, four and five bodies
+    n_weights = n_types * (n_inputs + 2) * n_hidden + 1
+    n_weights += 2 * n_types**2 * (n_max + 1) * (n_basis + 1)
+    numbers = 0.1 * np.random.default_rng(0).normal(size=n_weights)
+    lines = [
+        f"nep4 {n_types} {' '.join(types)}",
+        "cutoff 6 5 120 80",
+        f"n_max {n_max} {n_max}",
+        f"basis_size {n_basis} {n_basis}",
+        "l_max 4 2 1",
+        f"ANN {n_hidden} 0",
+        *(f"{number:.8e}" for number in [*numbers, *np.ones(n_inputs)]),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+
+
 class Contestant:
     """A process that answers for one engine and model."""
 
-    def __init__(self, tree: Path, model: str, *, compiled: bool) -> None:
+    def __init__(
+        self, tree: Path, model: str, *, compiled: bool, python: str = sys.executable
+    ) -> None:
         options = [model, "--compile"] if compiled else [model]
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", *options],
+            [python, __file__, "--worker", *options],
             env={**os.environ, "PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -101,7 +143,9 @@ Times = dict[tuple[str, str, int], list[float]]
 """Median seconds of every round, by model, engine and atoms."""
 
 
-def measure(before: Path, sizes: list[int], rounds: int) -> tuple[Times, list[str]]:
+def measure(
+    before: Path, sizes: list[int], rounds: int, calorine: str | None
+) -> tuple[Times, list[str]]:
     """Return times, and how far forces of engines are apart."""
     times: Times = {}
     notes = []
@@ -112,13 +156,16 @@ def measure(before: Path, sizes: list[int], rounds: int) -> tuple[Times, list[st
         }
         if model == MODELS[0]:
             engines = {BEFORE: Contestant(before, model, compiled=False), **engines}
+        elif calorine is not None:
+            nep = Contestant(ROOT, NEP, compiled=False, python=calorine)
+            engines[NEP] = nep
         for n_atoms in sizes:
             if n_atoms > 211 and model == MODELS[0]:
                 continue
             forces = {}
             for turn in range(rounds + 1):
                 for name, engine in engines.items():
-                    if n_atoms > 1001 and name != COMPILED:
+                    if n_atoms > 1001 and name == EAGER:
                         continue
                     answer = engine.ask(n_atoms, 5 if n_atoms < 500 else 2)
                     if turn == 0:  # warms up, and tells the forces
@@ -127,6 +174,7 @@ def measure(before: Path, sizes: list[int], rounds: int) -> tuple[Times, list[st
                     seconds = median(answer["seconds"])
                     times.setdefault((model, name, n_atoms), []).append(seconds)
                     print(model, name, n_atoms, f"{1e3 * seconds:.2f} ms", flush=True)
+            forces.pop(NEP, None)
             far = [np.abs(one - forces[COMPILED]).max() for one in forces.values()]
             notes.append(f"{model}, {n_atoms} atoms: {max(far):.1e}")
     return times, notes
@@ -134,19 +182,22 @@ def measure(before: Path, sizes: list[int], rounds: int) -> tuple[Times, list[st
 
 def table_of(times: Times, notes: list[str]) -> str:
     """Return the table in Markdown."""
+    with_nep = any(engine == NEP for _, engine, _ in times)
     rows = [
         "| model | engine | atoms | ms | ms/atom | × before | × eager |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
+    if with_nep:
+        rows = [rows[0] + " × NEP |", rows[1] + " ---: |"]
     for (model, name, n_atoms), found in times.items():
         ratios = []
-        for other in (BEFORE, EAGER):
+        for other in (BEFORE, EAGER, *([NEP] if with_nep else [])):
             reference = times.get((model, other, n_atoms))
             pairs = zip(reference or [], found, strict=bool(reference))
             quotients = sorted(one / two for one, two in pairs)
             ratios.append(
                 f"{median(quotients):.2f} ({quotients[0]:.2f}–{quotients[-1]:.2f})"
-                if quotients and other != name
+                if quotients and other != name and name != NEP
                 else ""
             )
         milliseconds = 1e3 * median(found)
@@ -212,6 +263,7 @@ def main() -> None:
     parser.add_argument("--atoms", type=int, nargs="+", default=list(LAYERS))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="Document that has the markers.")
+    parser.add_argument("--calorine", metavar="PYTHON", help="It times NEP, too.")
     parser.add_argument("--profile", metavar="MODEL", help="What its time goes to.")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
@@ -226,7 +278,9 @@ def main() -> None:
         return
     if options.before is None:
         parser.error("name the tree of the commit before with --before")
-    times, notes = measure(options.before.resolve(), options.atoms, options.rounds)
+    times, notes = measure(
+        options.before.resolve(), options.atoms, options.rounds, options.calorine
+    )
     table = table_of(times, notes)
     print(table)
     if options.write is not None:
