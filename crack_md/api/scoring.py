@@ -15,7 +15,7 @@ from crack_md.workflows.notebook import TableResult
 from crack_md.workflows.scoring.reactions import read_reactions
 from crack_md.workflows.scoring.score import (
     REPEATS,
-    Outcome,
+    ReactionOutcome,
     Score,
     Scorer,
     open_outcomes,
@@ -30,7 +30,7 @@ class Scores(TableResult):
     """A model on a set of reactions."""
 
     score: Score
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[ReactionOutcome, ...]
     summary: Mapping[str, Any]
     """What summary.json holds."""
     folder: Path
@@ -78,7 +78,7 @@ def score(
         "repeats": repeats,
     }
     outcomes = [
-        Outcome(name, "", float("nan"), None, "failed", error=error)
+        ReactionOutcome(name, "", float("nan"), None, "failed", error=error)
         for name, error in unreadable.items()
     ]
     with open_outcomes(folder, conditions) as store:

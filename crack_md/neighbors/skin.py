@@ -51,7 +51,7 @@ class Lattice(NamedTuple):
     inverse: Float[np.ndarray, "3 periodic"]
 
 
-class Motion(NamedTuple):
+class MotionBounds(NamedTuple):
     """Bounds on what happened to the distances between atoms."""
 
     hops: Float[np.ndarray, "atom periodic"]
@@ -76,7 +76,7 @@ def motion_between(
     now: Float[np.ndarray, "atom 3"],
     old: Lattice,
     new: Lattice,
-) -> Motion:
+) -> MotionBounds:
     """Return what happened since atoms were at positions `before` in lattice `old`."""
     shrink, stretch = 1.0, 1.0
     if old is not new:
@@ -91,7 +91,7 @@ def motion_between(
     change -= change.mean(axis=0)  # a drift moves no atom against another
     squares = np.einsum("ij,ij->i", change, change)
     farthest = np.partition(squares, -2)[-2:] if len(squares) > 1 else np.zeros(1)
-    return Motion(hops, float(np.sqrt(farthest).sum()), shrink, stretch)
+    return MotionBounds(hops, float(np.sqrt(farthest).sum()), shrink, stretch)
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def new_list(
     )
 
 
-def update_list(known: VerletList, atoms: ase.Atoms) -> tuple[VerletList, Motion]:
+def update_list(known: VerletList, atoms: ase.Atoms) -> tuple[VerletList, MotionBounds]:
     """Return the list for the wraps and cell of now, and what the atoms did since."""
     lattice = lattice_of(atoms, like=known.now_in)
     motion = motion_between(known.positions, atoms.positions, known.made_in, lattice)
@@ -318,7 +318,7 @@ def graph_builder(
 
 
 def _is_certain(
-    rule: NeighborRule, skin: float, candidates: Candidates, motion: Motion
+    rule: NeighborRule, skin: float, candidates: Candidates, motion: MotionBounds
 ) -> bool:
     """Return whether the motion alone proves that no neighbor is missing."""
     lost = motion.spread + (1 - motion.shrink) * candidates.farthest
@@ -329,7 +329,7 @@ def _is_certain(
 
 
 def _is_complete(
-    candidates: Candidates, motion: Motion, table: SelectedNeighbors
+    candidates: Candidates, motion: MotionBounds, table: SelectedNeighbors
 ) -> bool:
     """Return whether all that is not listed is farther than every last neighbor."""
     reach = motion.shrink * candidates.radius - motion.spread - ROUND_OFF
@@ -337,7 +337,7 @@ def _is_complete(
 
 
 def _are_apart(
-    candidates: Candidates, motion: Motion, table: SelectedNeighbors
+    candidates: Candidates, motion: MotionBounds, table: SelectedNeighbors
 ) -> bool:
     """Return whether no two atoms are on top of each other."""
     nearest = motion.shrink * candidates.closest - motion.spread

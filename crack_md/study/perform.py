@@ -245,7 +245,7 @@ NOT_LOSSES = frozenset(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RunOutcome:
     """How a run ended."""
 
     status: Literal["done", "failed", "stopped"]
@@ -255,7 +255,7 @@ class Outcome:
     """Name of the signal."""
 
 
-def attempt(run: Run, cache: DataCache) -> Outcome:
+def attempt(run: Run, cache: DataCache) -> RunOutcome:
     """Do a run; what goes wrong is an outcome, so that a study goes on."""
     try:
         if isinstance(run, TeacherRun):
@@ -267,24 +267,24 @@ def attempt(run: Run, cache: DataCache) -> Outcome:
             else:
                 trained = _train_rounds(run.config, run.loop)
             if isinstance(trained, str):
-                return Outcome("stopped", stopped_by=trained)
+                return RunOutcome("stopped", stopped_by=trained)
             result = _learnt(run, trained, cache)
     except Exception as error:
         return fail(run, error)
     result |= {"evaluate": run.evaluate.model_dump(mode="json")}
     write_text(run.result_file, json.dumps(result, indent=2))
     run.error_file.unlink(missing_ok=True)
-    return Outcome("done", result=result)
+    return RunOutcome("done", result=result)
 
 
-def fail(run: Run, error: Exception) -> Outcome:
+def fail(run: Run, error: Exception) -> RunOutcome:
     """Write down why a run has no result."""
     line = " ".join(str(error).split()) or type(error).__name__
     text = "".join(traceback.format_exception(error))
     run.error_file.parent.mkdir(parents=True, exist_ok=True)
     content = {"error": line, "traceback": text}
     write_text(run.error_file, json.dumps(content, indent=2))
-    return Outcome("failed", error=line)
+    return RunOutcome("failed", error=line)
 
 
 class _Trained(NamedTuple):

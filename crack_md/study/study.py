@@ -16,7 +16,7 @@ import torch
 
 from crack_md.errors import DataError
 from crack_md.processes import describe_exit, end_with_parent, start_process
-from crack_md.study.perform import DataCache, Outcome, attempt, fail
+from crack_md.study.perform import DataCache, RunOutcome, attempt, fail
 from crack_md.study.plan import Plan, Run, StudentRun, check_folders, is_done
 from crack_md.study.tables import write_tables
 from crack_md.training.loop.monitor import RunMonitor
@@ -24,7 +24,7 @@ from crack_md.training.loop.monitor import RunMonitor
 TICK_S = 1.0
 """How often progress is shown, and a wish to stop is noticed."""
 
-Event = tuple[Run, Outcome] | None
+Event = tuple[Run, RunOutcome] | None
 """A run that has ended, or None where some time has passed."""
 
 
@@ -116,7 +116,7 @@ def _collect(worker: _Worker, *, was_asked: bool) -> Event:
     except (EOFError, OSError):
         worker.process.join()
     if was_asked:
-        return run, Outcome("stopped", stopped_by="SIGTERM")
+        return run, RunOutcome("stopped", stopped_by="SIGTERM")
     return run, fail(
         run,
         DataError(
@@ -250,7 +250,7 @@ def _last_record(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _describe(outcome: Outcome) -> str:
+def _describe(outcome: RunOutcome) -> str:
     if outcome.status == "failed":
         return f"failed: {outcome.error}"
     if outcome.result is None:

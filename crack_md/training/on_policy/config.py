@@ -60,7 +60,7 @@ class Relaxations(Section):
     """How far some atom has moved since the last frame that was kept."""
 
 
-class Dynamics(Section):
+class ExplorationDynamics(Section):
     """Langevin dynamics with the student, one run for each start.
 
     All atoms get the same mass: where they are at equilibrium does not depend on it,
@@ -77,7 +77,7 @@ class Dynamics(Section):
     friction_per_ps: float = Field(default=5.0, gt=0)
 
     @model_validator(mode="after")
-    def _range_and_frames(self) -> "Dynamics":
+    def _range_and_frames(self) -> "ExplorationDynamics":
         if self.hottest_K < self.coldest_K:
             raise ValueError("hottest_K is below coldest_K")
         if self.every > self.steps:
@@ -89,7 +89,7 @@ class Exploration(Section):
     """What the student does with every start."""
 
     relax: Relaxations | None = Relaxations()
-    dynamics: Dynamics | None = Dynamics()
+    dynamics: ExplorationDynamics | None = ExplorationDynamics()
     """From where the relaxation ended, if there is one."""
     together: int = Field(default=32, ge=1)
     """Structures at a time; what is done is kept after each such group."""

@@ -22,7 +22,7 @@ from crack_md.calculators.replicas.state import (
     ForceBatch,
 )
 from crack_md.neighbors import all_pairs
-from crack_md.training.on_policy.config import DivergenceLimits, Dynamics
+from crack_md.training.on_policy.config import DivergenceLimits, ExplorationDynamics
 from crack_md.training.on_policy.starts import Start, Visit
 
 
@@ -153,7 +153,7 @@ class GuardedForces:
 def run_dynamics(
     starts: Sequence[Start],
     calculator: BatchCalculator | BaseCalculator,
-    settings: Dynamics,
+    settings: ExplorationDynamics,
     limits: DivergenceLimits,
     *,
     seed: Sequence[int],
@@ -209,7 +209,7 @@ def run_dynamics(
     return visits
 
 
-def _prepared(atoms: Atoms, settings: Dynamics) -> Atoms:
+def _prepared(atoms: Atoms, settings: ExplorationDynamics) -> Atoms:
     prepared = atoms.copy()
     prepared.set_masses(np.full(len(prepared), settings.mass_u))
     return prepared

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from crack_md.workflows.md.integrators import SplitDynamics
 
 
-class CarriedDynamics:
+class SplitDynamicsOnDevice:
     """The same steps, several at a time on the device of a model; else one by one.
 
     Args:

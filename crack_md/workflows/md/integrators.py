@@ -26,7 +26,7 @@ from ase.calculators.calculator import BaseCalculator
 from ase.md.velocitydistribution import Stationary, ZeroRotation
 
 from crack_md.errors import ConfigError, MissingDependencyError
-from crack_md.workflows.md.carried import CarriedDynamics, carrier_for
+from crack_md.workflows.md.carried import SplitDynamicsOnDevice, carrier_for
 from crack_md.workflows.md.settings import Ensemble, MDSettings
 
 MAX_GAP_A = 6.0
@@ -314,4 +314,4 @@ def build_dynamics(
         )
     host = SplitDynamics(atoms, settings.timestep_fs * units.fs, rng, bath, **memory)
     carrier = carrier_for(atoms, settings, dof, max_temperature_K)
-    return host if carrier is None else CarriedDynamics(host, carrier)
+    return host if carrier is None else SplitDynamicsOnDevice(host, carrier)

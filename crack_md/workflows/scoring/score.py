@@ -79,7 +79,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ReactionOutcome:
     """A reaction by the model."""
 
     name: str
@@ -152,18 +152,18 @@ class Scorer:
         self.calculator, self.model, self.repeats = calculator, model, repeats
         self._relaxed: dict[tuple[str, int], RelaxResult] = {}
 
-    def outcome(self, reaction: Reaction) -> Outcome:
+    def outcome(self, reaction: Reaction) -> ReactionOutcome:
         """Return what became of a reaction; an error is an outcome too."""
         blank = reaction.name, reaction.adsorbate, reaction.dft_eV, None
         if refusal := self.model.refusal(set(reaction.covered.symbols)):
-            return Outcome(*blank, "unknown_element", error=refusal)
+            return ReactionOutcome(*blank, "unknown_element", error=refusal)
         try:
             runs = [self._run(reaction, number) for number in range(self.repeats)]
         except Exception as error:  # one odd reaction must not end the others
             text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-            return Outcome(*blank, "failed", error=text)
+            return ReactionOutcome(*blank, "failed", error=text)
         chosen = median_run(runs)
-        return Outcome(
+        return ReactionOutcome(
             *blank[:3],
             chosen.dE_eV,
             classify(runs, reaction.dft_eV),
@@ -254,7 +254,7 @@ def classify(runs: Sequence[Run], dft_eV: float) -> str:
     return "energy_anomaly" if abs(chosen.dE_eV - dft_eV) > OFF_EV else "normal"
 
 
-def score_outcomes(outcomes: Sequence[Outcome]) -> Score:
+def score_outcomes(outcomes: Sequence[ReactionOutcome]) -> Score:
     """Return the score of a set; None stands for a mean over nothing."""
     valid = [outcome for outcome in outcomes if outcome.is_valid]
     sound = ("normal", "energy_anomaly")
@@ -306,7 +306,7 @@ class OutcomeStore:
         self.path = folder / KEPT
         self.known = {each.name: each for each in _read(self.path)}
 
-    def put(self, outcome: Outcome) -> None:
+    def put(self, outcome: ReactionOutcome) -> None:
         """Keep an outcome for good.
 
         Raises:
@@ -322,12 +322,12 @@ class OutcomeStore:
         self.known[outcome.name] = outcome
 
 
-def _read(path: Path) -> Iterator[Outcome]:
+def _read(path: Path) -> Iterator[ReactionOutcome]:
     if not path.is_file():
         return
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            yield Outcome(**json.loads(line))
+            yield ReactionOutcome(**json.loads(line))
         except (ValueError, TypeError):  # the last line of a run that was killed
             continue
 
@@ -351,7 +351,7 @@ def open_outcomes(
 
 
 def write_scores(
-    outcomes: Sequence[Outcome],
+    outcomes: Sequence[ReactionOutcome],
     score: Score,
     folder: Path,
     *,
@@ -377,7 +377,7 @@ def write_scores(
     return summary
 
 
-def row_of(outcome: Outcome) -> dict[str, Any]:
+def row_of(outcome: ReactionOutcome) -> dict[str, Any]:
     """Return the outcome as a row of scores.csv."""
     return {
         "reaction": outcome.name,

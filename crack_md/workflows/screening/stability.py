@@ -12,8 +12,8 @@ from crack_md.workflows.screening.results import RelaxesPlans, SlabResult
 from crack_md.workflows.stability.metals import Metal, relax_metal
 from crack_md.workflows.stability.stability import (
     SlabStability,
+    SlabVariant,
     SlabVariants,
-    Variant,
     VariantEnergy,
     lowest,
 )
@@ -66,7 +66,7 @@ def assess_stability(
     def assess(name: str) -> SlabStability:
         own = settled[name][1].best_of(best)
 
-        def stronger(variant: Variant) -> float | None:
+        def stronger(variant: SlabVariant) -> float | None:
             found = covered.get((name, variant.label))
             on_it = None if found is None else found.best_of(best)
             if own is None or own.adsorption_energy is None or on_it is None:
@@ -134,12 +134,12 @@ def _relax_variants(
     return energies
 
 
-def _plan(name: str, variant: Variant) -> SlabPlan:
+def _plan(name: str, variant: SlabVariant) -> SlabPlan:
     formula = variant.slab.atoms.get_chemical_formula(mode="metal")
     return SlabPlan(f"{name}: {variant.label}", formula, variant.slab)
 
 
-def _with_starts(name: str, variant: Variant, settings: ScreenSettings) -> SlabPlan:
+def _with_starts(name: str, variant: SlabVariant, settings: ScreenSettings) -> SlabPlan:
     """Return the plan of a swapped slab with the first adsorbate on all its sites."""
     first, bare = settings.adsorbates[:1], _plan(name, variant)
     try:

@@ -36,7 +36,7 @@ CLOSE_PACKED = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Variant:
+class SlabVariant:
     """A slab that differs from another one by an atom or two, or by its elements."""
 
     element: str
@@ -47,7 +47,7 @@ class Variant:
     label: str
 
 
-def variants(slab: Slab) -> Iterator[Variant]:
+def variants(slab: Slab) -> Iterator[SlabVariant]:
     """Yield every swap with the layer beneath, and every vacancy of the surface.
 
     Of each element at most four, with different neighbors. Atoms that are held are
@@ -105,15 +105,15 @@ def _open_above(atoms: Atoms) -> Atoms:
     return flat
 
 
-def _swap(slab: Slab, upper: int, lower: int) -> Variant:
+def _swap(slab: Slab, upper: int, lower: int) -> SlabVariant:
     swapped = slab.atoms.copy()
     swapped.numbers[[upper, lower]] = swapped.numbers[[lower, upper]]
     up, down = slab.atoms.symbols[lower], slab.atoms.symbols[upper]
     label = f"{up} {lower} up, {down} {upper} down"
-    return Variant(str(up), "swap", replace(slab, atoms=swapped), label)
+    return SlabVariant(str(up), "swap", replace(slab, atoms=swapped), label)
 
 
-def _vacancy(slab: Slab, missing: int) -> Variant:
+def _vacancy(slab: Slab, missing: int) -> SlabVariant:
     left = slab.atoms.copy()
     del left[missing]
     kept = np.arange(len(slab.atoms)) != missing
@@ -121,16 +121,16 @@ def _vacancy(slab: Slab, missing: int) -> Variant:
     surface = surface - (surface > missing)
     symbol = str(slab.atoms.symbols[missing])
     without = replace(slab, atoms=left, layer=slab.layer[kept], surface=surface)
-    return Variant(symbol, "vacancy", without, f"without {symbol} {missing}")
+    return SlabVariant(symbol, "vacancy", without, f"without {symbol} {missing}")
 
 
-def pure_variant(slab: Slab, metal: Metal) -> Variant:
+def pure_variant(slab: Slab, metal: Metal) -> SlabVariant:
     """Return the slab made of one metal, at that metal's own lattice constant."""
     pure = slab.atoms.copy()
     pure.numbers[:] = Atoms(metal.symbol).numbers[0]
     scale = metal.neighbor_A / bond_length(slab.atoms)
     pure.set_cell(pure.cell.array * scale, scale_atoms=True)
-    return Variant(
+    return SlabVariant(
         metal.symbol, "pure", replace(slab, atoms=pure), f"all {metal.symbol}"
     )
 
@@ -165,7 +165,7 @@ def mean_energy(counts: Mapping[str, int], energies: Mapping[str, float]) -> flo
 class VariantEnergy:
     """What the relaxation of a variant gave; None where it did not come to rest."""
 
-    variant: Variant
+    variant: SlabVariant
     energy_eV: float | None
     status: str
 
@@ -232,7 +232,7 @@ class SlabVariants:
         return tuple(sorted(set(self.slab.atoms.symbols)))
 
     @cached_property
-    def all(self) -> tuple[Variant, ...]:
+    def all(self) -> tuple[SlabVariant, ...]:
         """Return what is to be relaxed."""
         found = list(variants(self.slab))
         known = [self.metals[symbol] for symbol in self.elements]
@@ -248,7 +248,7 @@ class SlabVariants:
     def assess(
         self,
         energies: Sequence[VariantEnergy],
-        adsorbed: Callable[[Variant], float | None],
+        adsorbed: Callable[[SlabVariant], float | None],
     ) -> SlabStability:
         """Return the stability that relaxed variants tell.
 

@@ -11,8 +11,8 @@ from ase.constraints import FixAtoms
 from crack_md.calculators.replicas.state import ForceBatch
 from crack_md.training.on_policy.config import (
     DivergenceLimits,
-    Dynamics,
     Exploration,
+    ExplorationDynamics,
     Relaxations,
 )
 from crack_md.training.on_policy.dynamics import GuardedForces, run_dynamics
@@ -110,7 +110,7 @@ def test_a_relaxation_that_falls_in_is_quarantined():
 
 def test_structures_without_a_start_do_not_run():
     close = Atoms("Cu2", [[0, 0, 0], [0, 0, 1.25]], cell=[9, 9, 9], pbc=True)
-    settings = Exploration(relax=None, dynamics=Dynamics(steps=4, every=2))
+    settings = Exploration(relax=None, dynamics=ExplorationDynamics(steps=4, every=2))
     starts = [start(0, close), start(1, copper(0.05))]
 
     frames = explore(starts, EMT(), settings, LIMITS, seed=[0])
@@ -122,7 +122,7 @@ def test_structures_without_a_start_do_not_run():
 
 
 def test_runs_depend_on_their_own_number_alone():
-    settings = Dynamics(steps=6, every=3, coldest_K=300, hottest_K=900)
+    settings = ExplorationDynamics(steps=6, every=3, coldest_K=300, hottest_K=900)
     starts = [start(n, copper(0.05, seed=n)) for n in range(3)]
 
     together = run_dynamics(starts, EMT(), settings, LIMITS, seed=[5, 1])
@@ -144,7 +144,11 @@ def test_held_atoms_stay_in_dynamics():
     atoms.set_constraint(FixAtoms([0]))
 
     runs = run_dynamics(
-        [start(0, atoms)], EMT(), Dynamics(steps=4, every=4), LIMITS, seed=[0]
+        [start(0, atoms)],
+        EMT(),
+        ExplorationDynamics(steps=4, every=4),
+        LIMITS,
+        seed=[0],
     )
 
     (visit,) = runs[0]
@@ -157,7 +161,7 @@ def test_contacts_are_found_between_steps():
     runs = run_dynamics(
         [start(0, copper(0.1))],
         EMT(),
-        Dynamics(steps=4, every=2),
+        ExplorationDynamics(steps=4, every=2),
         DivergenceLimits(closest=0.93),
         seed=[0],
     )

@@ -11,7 +11,7 @@ from ase.constraints import FixAtoms, FixCartesian
 
 from crack_md import CrackCalculator
 from crack_md.calculators.replicas.dynamics import STRETCH
-from crack_md.workflows.md.carried import CarriedDynamics
+from crack_md.workflows.md.carried import SplitDynamicsOnDevice
 from crack_md.workflows.md.integrators import SplitDynamics, build_dynamics
 from crack_md.workflows.md.run import MDResult, run_dynamics
 from crack_md.workflows.md.settings import MDSettings
@@ -119,8 +119,8 @@ def test_a_run_that_is_too_hot_stops_where_it_would(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("constraint", "ensemble", "kind"),
     [
-        (None, "nve", CarriedDynamics),
-        (FixAtoms([0]), "langevin", CarriedDynamics),
+        (None, "nve", SplitDynamicsOnDevice),
+        (FixAtoms([0]), "langevin", SplitDynamicsOnDevice),
         (FixCartesian([0], (True, False, False)), "nve", SplitDynamics),
         (None, "bussi", SplitDynamics),
     ],
@@ -149,7 +149,7 @@ def test_the_host_waits_once_in_ten_steps(monkeypatch: pytest.MonkeyPatch) -> No
     atoms.calc = CrackCalculator(tiny_model(), device="cpu", dtype="float64")
     settings = MDSettings(ensemble="nve", timestep_fs=0.1)  # candidates last
     dynamics = build_dynamics(atoms, settings, np.random.default_rng(0), 27, {})
-    assert isinstance(dynamics, CarriedDynamics)
+    assert isinstance(dynamics, SplitDynamicsOnDevice)
     take_gpu_branches(atoms.calc.models[0], monkeypatch)
     dynamics.carrier.neighbors.fixes_width = True
     assert dynamics.advance(10) == 10

@@ -20,7 +20,7 @@ from crack_md.workflows.scoring.reactions import (
     write_reactions,
 )
 from crack_md.workflows.scoring.score import (
-    Outcome,
+    ReactionOutcome,
     Run,
     Scorer,
     classify,
@@ -77,8 +77,10 @@ def test_distances_go_over_the_nearest_images() -> None:
     assert largest_bond_change(far, farther, [1]) == 0.0
 
 
-def outcome(error: float, category: str = "normal", adsorbate: str = "O") -> Outcome:
-    return Outcome("x", adsorbate, 1.0, 1.0 + error, category)
+def outcome(
+    error: float, category: str = "normal", adsorbate: str = "O"
+) -> ReactionOutcome:
+    return ReactionOutcome("x", adsorbate, 1.0, 1.0 + error, category)
 
 
 def test_means_are_over_what_they_say() -> None:
@@ -87,7 +89,7 @@ def test_means_are_over_what_they_say() -> None:
         outcome(-0.3),
         outcome(1.0, "adsorbate_migration"),
         outcome(2.6, "energy_anomaly"),
-        Outcome("y", "O", 1.0, None, "failed"),
+        ReactionOutcome("y", "O", 1.0, None, "failed"),
     ]
     found = score_outcomes(outcomes)
     assert (found.n_valid, found.n_total) == (4, 5)
@@ -115,7 +117,7 @@ def test_a_shift_turns_anomalies_of_the_reference_into_normal_ones() -> None:
 
 
 def test_nothing_valid_has_no_means() -> None:
-    found = score_outcomes([Outcome("y", "O", 1.0, None, "failed")])
+    found = score_outcomes([ReactionOutcome("y", "O", 1.0, None, "failed")])
     assert found.mae_total_eV is None
     assert "0/1 valid, total MAE -" in found.line
 

@@ -1,6 +1,8 @@
-"""Through how many files a value passes on its way from surfaces to results.csv."""
+"""What keeps the package one house: folders, names, and the length of a story."""
 
+import ast
 import sys
+from collections import Counter
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +17,24 @@ from crack_md.api import screening
 PACKAGE = Path(crack_md.__file__).parent
 A_FUNCTION = 1
 """Flag of code that is no body of a class or module."""
+
+
+def test_no_folder_has_more_than_16_modules() -> None:
+    sizes = Counter(file.parent for file in PACKAGE.rglob("*.py"))
+    assert sizes
+    crowded = {str(folder): size for folder, size in sizes.items() if size > 16}
+    assert not crowded
+
+
+def test_no_two_classes_share_a_name() -> None:
+    names = Counter(
+        node.name
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    )
+    assert len(names) > 300
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_screening_is_a_story_of_25_files(
