@@ -25,10 +25,7 @@ from crack_md.workflows.notebook import TableResult, html_table
 from crack_md.workflows.relax.store import open_store
 from crack_md.workflows.screening.plan import ScreenSettings
 from crack_md.workflows.screening.relaxations import Runner, batched_runner
-from crack_md.workflows.screening.results import (
-    ScreenResult,
-    SlabResult,
-)
+from crack_md.workflows.screening.results import ScreenResult, SlabResult
 from crack_md.workflows.screening.screen import screen_slabs
 from crack_md.workflows.screening.tables import slab_rows, write_result, write_tables
 from crack_md.workflows.surfaces.adsorbates import Adsorbate, parse_adsorbates

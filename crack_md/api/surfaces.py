@@ -19,11 +19,7 @@ from crack_md.workflows.surfaces.build import (
     check_target,
     write_surfaces,
 )
-from crack_md.workflows.surfaces.crystals import (
-    Crystal,
-    alloy_crystals,
-    read_crystals,
-)
+from crack_md.workflows.surfaces.crystals import Crystal, alloy_crystals, read_crystals
 from crack_md.workflows.surfaces.cut import parse_planes
 
 Names = str | Iterable[str]

@@ -67,13 +67,13 @@ def package_of(model: ForceField) -> Package:
             of packages cannot be written.
     """
     conditions = conditions_of(model)
-    with only_here(path := path_for(conditions)):
-        found = kept_package(path, conditions)
+    with lock_package(path := path_for(conditions)):
+        found = find_package(path, conditions)
         return build_package(model, path) if found is None else found
 
 
 @contextmanager
-def only_here(path: Path) -> Iterator[None]:
+def lock_package(path: Path) -> Iterator[None]:
     """Wait for other processes that compile the same package, and keep them waiting.
 
     Raises:
@@ -94,7 +94,7 @@ def only_here(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def kept_package(path: Path, conditions: Mapping[str, str]) -> Package | None:
+def find_package(path: Path, conditions: Mapping[str, str]) -> Package | None:
     """Return a package that was made before; None where there is none that is whole."""
     if not path.exists():
         return None

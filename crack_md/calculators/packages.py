@@ -21,17 +21,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 import crack_md.models
-from crack_md.calculators.engine import (
-    brief,
-    difference_of,
-    largest_difference,
-)
+from crack_md.calculators.engine import brief, difference_of, largest_difference
 from crack_md.errors import CheckpointError, CrackError
-from crack_md.graph import (
-    AtomGraph,
-    atoms_per_structure,
-    sum_over_structures,
-)
+from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
 from crack_md.models.checkpoint import checksum, content_of
 from crack_md.models.force_field import ForceField, Prediction
 from crack_md.models.network import Edges

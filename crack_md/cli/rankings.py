@@ -20,11 +20,7 @@ from crack_md.workflows.ranking.results import (
     Ranking,
     Rescored,
 )
-from crack_md.workflows.screening.reader import (
-    CAUSES,
-    coverage_columns,
-    water_in_words,
-)
+from crack_md.workflows.screening.reader import CAUSES, coverage_columns, water_in_words
 from crack_md.workflows.screening.tables import energy_column
 
 MEASURE = re.compile(r"-?\d+\.\d+(?= (?:V|eV|Å²?)\b)")

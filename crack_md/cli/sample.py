@@ -7,13 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from crack_md.cli.common import (
-    Cell,
-    Heading,
-    build_table,
-    explain_left_out,
-    print_json,
-)
+from crack_md.cli.common import Cell, Heading, build_table, explain_left_out, print_json
 from crack_md.errors import ConfigError
 from crack_md.progress import show_events
 

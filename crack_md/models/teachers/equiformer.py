@@ -9,11 +9,7 @@ from ase import Atoms
 from crack_md.errors import TeacherError
 from crack_md.graph import batch_graphs
 from crack_md.models.force_field import ForceField
-from crack_md.models.teachers.base import (
-    TeacherLabels,
-    file_sha256,
-    predict_in_batches,
-)
+from crack_md.models.teachers.base import TeacherLabels, file_sha256, predict_in_batches
 from crack_md.neighbors import build_graph
 
 

@@ -26,11 +26,7 @@ from ase.build import add_adsorbate, fcc111
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
 from numpy.typing import NDArray
-from pydantic import (
-    AfterValidator,
-    Field,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, model_validator
 
 from crack_md.errors import TeacherError
 from crack_md.input_files import Element, Section, read_section

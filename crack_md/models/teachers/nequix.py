@@ -18,11 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from crack_md.errors import MissingDependencyError, TeacherError
-from crack_md.models.teachers.base import (
-    TeacherLabels,
-    file_sha256,
-    predict_in_batches,
-)
+from crack_md.models.teachers.base import TeacherLabels, file_sha256, predict_in_batches
 from crack_md.neighbors import all_pairs
 
 

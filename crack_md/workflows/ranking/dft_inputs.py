@@ -26,12 +26,7 @@ from ase.constraints import FixAtoms
 from crack_md.errors import DataError
 from crack_md.files import read_json, write_json, write_text
 from crack_md.workflows.orr import gas_molecules
-from crack_md.workflows.ranking.dft_codes import (
-    Code,
-    header,
-    moments,
-    write_code_input,
-)
+from crack_md.workflows.ranking.dft_codes import Code, header, moments, write_code_input
 from crack_md.workflows.ranking.rescore import ADSORBATE_TAG
 from crack_md.workflows.relax.batch import file_name_of
 from crack_md.workflows.screening.reader import (

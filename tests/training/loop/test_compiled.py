@@ -16,15 +16,16 @@ from crack_md.graph import AtomGraph
 from crack_md.models.force_field import EnergyScale, ForceField
 from crack_md.training.config import check_config
 from crack_md.training.data.frames import Frames
-from crack_md.training.loop import compiled
-from crack_md.training.loop.compiled import (
-    CompiledStudent,
-    StepCode,
-    StepFunctions,
-    conditions_of_step,
-)
+from crack_md.training.loop import compiled, step_code
+from crack_md.training.loop.compiled import CompiledStudent
 from crack_md.training.loop.heads import FeatureHead
 from crack_md.training.loop.objective import Objective
+from crack_md.training.loop.step_code import (
+    StepCode,
+    StepFunctions,
+    build_example,
+    conditions_of_step,
+)
 from crack_md.training.loop.train import train
 from crack_md.training.losses import (
     EnergyLoss,
@@ -76,11 +77,11 @@ def instead_of_compiling(
 ) -> list[ForceField]:
     asked = []
 
-    def step_code(student: ForceField) -> StepCode:
+    def build_step_code(student: ForceField) -> StepCode:
         asked.append(student)
         return stand_in(student, factor)
 
-    monkeypatch.setattr(compiled, "step_code", step_code)
+    monkeypatch.setattr(compiled, "build_step_code", build_step_code)
     return asked
 
 
@@ -226,7 +227,7 @@ def test_a_compiler_that_fails_leaves_the_model(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no C++ compiler found\nand a page of advice")
 
-    monkeypatch.setattr(compiled, "compile_code", fail)
+    monkeypatch.setattr(step_code, "compile_code", fail)
     student = tiny_model().train()
     answering, graph = CompiledStudent(student), graph_of(student, oxygen_slab())
     reason = r"^the training step cannot be compiled \(RuntimeError: no C\+\+ compiler"
@@ -336,13 +337,13 @@ def test_a_run_may_be_resumed_with_other_code(
 def test_examples_have_no_two_sizes_alike() -> None:
     student = tiny_model()
     weights = tuple(student.network.parameters())
-    inputs = compiled._example(student, weights)
+    inputs = build_example(student, weights)
     sizes = [len(inputs[0]), *inputs[-1].shape]
     assert len(set(sizes)) == 3
     assert not {size for weight in weights for size in weight.shape} & set(sizes)
     every = (torch.empty(1, size) for size in range(3000))
     with pytest.raises(CrackError, match="cannot be compiled"):
-        compiled._example(student, tuple(every))
+        build_example(student, tuple(every))
 
 
 def small_painn(dataset: Path, folder: Path, **run: object) -> dict[str, Any]:
@@ -370,7 +371,7 @@ def test_a_compiled_run_is_the_same_run_on_two_processes_too(
         tmp_path / "plain", tmp_path / "two", n_steps=6, rel=2e-3, terms=CURVES
     )
     # another start, other data: a compiler would fail
-    monkeypatch.setattr(compiled, "compile_code", None)
+    monkeypatch.setattr(step_code, "compile_code", None)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as both processes had
     again = small_painn(dataset, tmp_path / "again", compile=True, batch_size=3)
