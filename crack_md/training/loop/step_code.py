@@ -175,7 +175,8 @@ def conditions_of_step(student: ForceField, name: str) -> dict[str, str]:
     for key, values in network.named_buffers():
         digest.update(key.encode() + values.cpu().numpy().tobytes())
     return {
-        "model": f"training step ({name}) {digest.hexdigest()}",
+        "model": digest.hexdigest(),
+        "program": f"{name} of a training step",
         "step": _code_of_step(),
         **conditions_here(),
     }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from crack_md.calculators import packages
 from crack_md.calculators.packages import packages_folder as folder_of_user
+from crack_md.calculators.packages import path_for
 from crack_md.errors import ConfigError, CrackError
 from crack_md.graph import AtomGraph
 from crack_md.models.force_field import EnergyScale, ForceField
@@ -267,7 +268,7 @@ def test_what_no_code_is_made_for_takes_the_model(
 
 def test_packages_know_no_weights_and_no_data() -> None:
     paths = {
-        conditions_of_step(student, name)["model"]
+        path_for(conditions_of_step(student, name))
         for student in (
             tiny_model(),
             tiny_model(seed=1),
@@ -281,7 +282,7 @@ def test_packages_know_no_weights_and_no_data() -> None:
         tiny_model(neighbors="strict"),
         tiny_model(scale=SCALE),  # isolated atoms: the network says more
     )
-    paths |= {conditions_of_step(student, "outputs")["model"] for student in others}
+    paths |= {path_for(conditions_of_step(student, "outputs")) for student in others}
     assert len(paths) == 5
 
 
