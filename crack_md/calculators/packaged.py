@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +63,83 @@ FEWEST = 2
 def package_of(model: ForceField) -> Package:
     """Return the package of a model, which is compiled if there is none yet.
 
+    Args:
+        model: in eval mode, on the CPU.
+
     Raises:
         CrackError: the compiler fails, its code differs from the model, or the folder
             of packages cannot be written.
     """
-    conditions = conditions_of(model)
-    with lock_package(path := path_for(conditions)):
-        found = find_package(path, conditions)
-        return build_package(model, path) if found is None else found
+
+    @cache
+    def graphs() -> list[AtomGraph]:
+        return [
+            build_graph(atoms, model.rule, dtype=model.dtype)
+            for atoms in rattled_crystals(model)
+        ]
+
+    def write(path: Path) -> None:
+        # sizes that are equal by chance would be taken for one and the same
+        unlike = (g for g in graphs() if len(set(g.mask.shape)) == 2)
+        _compile(model, next(unlike), path)
+
+    def check(package: Package) -> None:
+        for graph in (*graphs(), batch_graphs(graphs())):
+            check_package(package, model, graph)
+
+    return find_or_make_package(conditions_of(model), write, what="model", check=check)
+
+
+def find_or_make_package(
+    conditions: Mapping[str, str],
+    write: Callable[[Path], None],
+    *,
+    what: str,
+    check: Callable[[Package], None] | None = None,
+) -> Package:
+    """Return a package that is kept, or one that is made now and kept.
+
+    Another process that makes the same one is waited for.
+
+    Args:
+        conditions: what it is made for.
+        write: compiles it into a file; every part of the compiler has its own errors.
+        what: is compiled, for messages.
+        check: raises a CrackError where it must not be kept. It appears complete and
+            checked, or not at all.
+
+    Raises:
+        CrackError: the compiler fails, the check does, or the folder of packages cannot
+            be written.
+    """
+    path = path_for(conditions)
+    with _locked(path):
+        if path.exists():
+            try:
+                package = open_package(path, conditions)
+                log.info("compiled code of the %s is taken from %s", what, path)
+                return package
+            except CheckpointError as error:
+                log.warning("%s", error)
+        begin = time.perf_counter()
+        with quiet(), tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / path.name
+            try:
+                write(file)
+            except Exception as error:
+                raise CrackError(
+                    f"the {what} cannot be compiled ({brief(error)})"
+                ) from error
+            package = open_package(file, conditions)
+            if check is not None:
+                check(package)
+            write_atomically(path, file.read_bytes())
+        log.info("compiled for any structure in %.1f s", time.perf_counter() - begin)
+        return package
 
 
 @contextmanager
-def lock_package(path: Path) -> Iterator[None]:
-    """Wait for other processes that compile the same package, and keep them waiting.
-
-    Raises:
-        CrackError: the folder of packages cannot be written.
-    """
+def _locked(path: Path) -> Iterator[None]:
     lock = FileLock(path.with_suffix(".lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -92,52 +153,6 @@ def lock_package(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def find_package(path: Path, conditions: Mapping[str, str]) -> Package | None:
-    """Return a package that was made before; None where there is none that is whole."""
-    if not path.exists():
-        return None
-    try:
-        package = open_package(path, conditions)
-    except CheckpointError as error:
-        log.warning("%s", error)
-        return None
-    log.info("compiled code of the model is taken from %s", path)
-    return package
-
-
-def build_package(model: ForceField, path: Path) -> Package:
-    """Compile a model, check the code and return it.
-
-    Args:
-        model: in eval mode, on the CPU.
-        path: of the package; it appears complete and checked, or not at all.
-
-    Raises:
-        CrackError: the compiler fails, or its code differs from the model.
-    """
-    begin = time.perf_counter()
-    graphs = [
-        build_graph(atoms, model.rule, dtype=model.dtype)
-        for atoms in rattled_crystals(model)
-    ]
-    with quiet(), tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / path.name
-        try:
-            # sizes that are equal by chance would be taken for one and the same
-            unlike = (g for g in graphs if len(set(g.mask.shape)) == 2)
-            _compile(model, next(unlike), file)
-        except Exception as error:  # every part of the compiler has its own
-            raise CrackError(
-                f"the model cannot be compiled ({brief(error)})"
-            ) from error
-        package = open_package(file, conditions_of(model))
-        for graph in (*graphs, batch_graphs(graphs)):
-            check_package(package, model, graph)
-        write_atomically(path, file.read_bytes())
-    log.info("compiled for any structure in %.1f s", time.perf_counter() - begin)
-    return package
 
 
 def _compile(model: ForceField, graph: AtomGraph, path: Path) -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 import crack_md.models
 from crack_md.calculators.engine import brief, difference_of, largest_difference
 from crack_md.errors import CheckpointError, CrackError
-from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
+from crack_md.graph import AtomGraph, sum_over_structures
 from crack_md.models.checkpoint import checksum, content_of
 from crack_md.models.force_field import ForceField, Prediction
 from crack_md.models.network import Edges
@@ -184,8 +184,7 @@ def evaluate_package(
 ) -> Prediction:
     """Return what the model would, from a package of it and the edges of the graph."""
     atomic, forces, features, slopes = package(list(inputs_of(edges)))
-    if model.scale.mean:
-        atomic = atomic + (model.scale.mean / atoms_per_structure(graph))[graph.batch]
+    atomic = model.with_mean(atomic, graph)
     tensor = None
     if stress:
         tensor = _strain_slopes(edges, slopes, graph) / _volumes(graph.cell)

@@ -296,8 +296,15 @@ class ForceField(nn.Module):
     def _node_energy(
         self, output: NetworkOutput, graph: AtomGraph
     ) -> Float[Tensor, " atom"]:
-        share = (self.scale.mean / atoms_per_structure(graph))[graph.batch]
-        return self._atomic_energy(output, graph.atomic_numbers) + share
+        return self.with_mean(self._atomic_energy(output, graph.atomic_numbers), graph)
+
+    def with_mean(
+        self, atomic: Float[Tensor, " atom"], graph: AtomGraph
+    ) -> Float[Tensor, " atom"]:
+        """Return energies of atoms with their shares of `EnergyScale.mean`, in eV."""
+        if not self.scale.mean:
+            return atomic
+        return atomic + (self.scale.mean / atoms_per_structure(graph))[graph.batch]
 
     def _atomic_energy(
         self, output: NetworkOutput, numbers: Int[Tensor, " atom"]

@@ -1,7 +1,7 @@
 """The student of a training step as compiled code, with a way back to its weights."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from crack_md.calculators.engine import largest_difference
 from crack_md.calculators.packaged import FEWEST
 from crack_md.calculators.packages import Inputs, inputs_of
 from crack_md.errors import CrackError
-from crack_md.graph import AtomGraph, atoms_per_structure, sum_over_structures
+from crack_md.graph import AtomGraph, sum_over_structures
 from crack_md.models.force_field import ForceField, Prediction
 from crack_md.training.loop.step_code import Outputs, StepCode, Units, build_step_code
 
@@ -67,9 +67,7 @@ class CompiledStudent:
         atomic, forces, features = _Step.apply(  # type: ignore[no-untyped-call]
             self.code, self._reached, self._units, inputs, *weights
         )
-        if self.student.scale.mean:
-            share = self.student.scale.mean / atoms_per_structure(graph)
-            atomic = atomic + share[graph.batch]
+        atomic = self.student.with_mean(atomic, graph)
         energy = sum_over_structures(atomic, graph)
         return Prediction(energy, forces, None, features, atomic)
 
@@ -102,18 +100,30 @@ class CompiledStudent:
         found = self._evaluate(graph, inputs)
         assert found.node_energy is not None
         of_code = found.node_energy, found.forces, found.node_features
-        outputs = zip(of_code, of_model, strict=True)
+        outputs = list(zip(of_code, of_model, strict=True))
         _require_equal(outputs, at_most=largest_difference(self.student))
         for part, other in zip(_slopes_of_each(of_code, weights), slopes, strict=True):
-            _require_equal(_comparable(part, other), at_most=AGREEMENT)
+            pairs = [
+                (one, two)
+                for one, two in zip(part, other, strict=True)
+                if one is not None and two is not None
+            ]
+            largest = max((float(two.abs().max()) for _, two in pairs), default=0.0)
+            _require_equal(pairs, at_most=AGREEMENT, floor=SMALL * largest)
 
 
-def _require_equal(pairs: Iterable[tuple[Tensor, Tensor]], *, at_most: float) -> None:
-    off = max((_difference(one, other) for one, other in pairs), default=0.0)
-    if not off < at_most:
-        raise CrackError(
-            f"the training step differs from itself by {off:.1e} when compiled"
-        )
+def _require_equal(
+    pairs: Sequence[tuple[Tensor, Tensor]], *, at_most: float, floor: float = 0.0
+) -> None:
+    """Refuse differences relative to the largest number of each, or to the floor."""
+    for found, expected in pairs:
+        scale = max(float(expected.detach().abs().max()), floor)
+        off = float((found - expected).detach().abs().max())
+        if not off <= at_most * scale:
+            raise CrackError(
+                f"the training step differs from itself by {off / (scale or 1):.1e} "
+                "when compiled"
+            )
 
 
 def _slopes_of_each(
@@ -131,31 +141,6 @@ def _slopes_of_each(
         )
         for output in outputs
     ]
-
-
-def _comparable(
-    found: tuple[Tensor | None, ...], expected: tuple[Tensor | None, ...]
-) -> list[tuple[Tensor, Tensor]]:
-    """Return pairs of slopes with one entry more: what is small beside the largest."""
-    there = [
-        (one, other)
-        for one, other in zip(found, expected, strict=True)
-        if one is not None and other is not None
-    ]
-    floor = SMALL * max((float(other.abs().max()) for _, other in there), default=0.0)
-    return [
-        (
-            torch.cat([one.flatten(), one.new_tensor([floor])]),
-            torch.cat([other.flatten(), other.new_tensor([floor])]),
-        )
-        for one, other in there
-    ]
-
-
-def _difference(found: Tensor, expected: Tensor) -> float:
-    found, expected = found.detach(), expected.detach()
-    scale = expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny)
-    return float((found - expected).abs().max() / scale)
 
 
 class _Step(torch.autograd.Function):

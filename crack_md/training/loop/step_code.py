@@ -13,9 +13,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-import tempfile
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,23 +21,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from crack_md.calculators.engine import brief, quiet, rattled_crystals
+from crack_md.calculators.engine import rattled_crystals
 from crack_md.calculators.packaged import (
+    FREE,
     SIZES,
     compile_code,
-    find_package,
-    lock_package,
+    find_or_make_package,
 )
-from crack_md.calculators.packages import (
-    Inputs,
-    Package,
-    conditions_here,
-    inputs_of,
-    open_package,
-    path_for,
-)
+from crack_md.calculators.packages import Inputs, Package, conditions_here, inputs_of
 from crack_md.errors import CrackError
-from crack_md.files import write_atomically
 from crack_md.graph import batch_graphs
 from crack_md.models.force_field import EnergyUnits, ForceField, forces_from_slopes
 from crack_md.models.harmonics import unroll
@@ -177,14 +167,9 @@ def conditions_of_step(student: ForceField, name: str) -> dict[str, str]:
     return {
         "model": digest.hexdigest(),
         "program": f"{name} of a training step",
-        "step": _code_of_step(),
+        "step": hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16],
         **conditions_here(),
     }
-
-
-def _code_of_step() -> str:
-    """Return the hash of this file."""
-    return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
 
 def build_step_code(student: ForceField) -> StepCode:
@@ -199,12 +184,10 @@ def build_step_code(student: ForceField) -> StepCode:
     given = (*fixed_inputs, *build_example(student, fixed_inputs))
     found = functions.outputs(*given)
     fixed: tuple[Mapping[int, Any], ...] = ({},) * functions.n_fixed
-    free = ({0: SIZES[0][0]},) * len(found)
+    free = ({0: FREE},) * len(found)
     return StepCode(
-        _build_package(student, functions.outputs, given, (*fixed, *SIZES)),
-        _build_package(
-            student, functions.slopes, (*given, *found), (*fixed, *SIZES, *free)
-        ),
+        _package(student, functions.outputs, given, (*fixed, *SIZES)),
+        _package(student, functions.slopes, (*given, *found), (*fixed, *SIZES, *free)),
     )
 
 
@@ -229,31 +212,19 @@ def build_example(student: ForceField, fixed: tuple[Tensor, ...]) -> Inputs:
     raise CrackError("the training step cannot be compiled (no example fits)")
 
 
-def _build_package(
+def _package(
     student: ForceField,
-    function: Any,
+    function: Callable[..., tuple[Tensor, ...]],
     given: tuple[Tensor, ...],
     sizes: tuple[Mapping[int, Any], ...],
 ) -> Package:
     conditions = conditions_of_step(student, function.__name__)
-    with lock_package(path := path_for(conditions)):
-        kept = find_package(path, conditions)
-        if kept is not None:
-            return kept
+
+    def write(path: Path) -> None:
         log.info(
             "compiling the %s of a training step, which takes minutes and is kept",
             function.__name__,
         )
-        begin = time.perf_counter()
-        with quiet(), tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / path.name
-            try:
-                compile_code(function, given, sizes, conditions=conditions, path=file)
-            except Exception as error:  # every part of the compiler has its own
-                raise CrackError(
-                    f"the training step cannot be compiled ({brief(error)})"
-                ) from error
-            package = open_package(file, conditions)
-            write_atomically(path, file.read_bytes())
-        log.info("compiled in %.0f s", time.perf_counter() - begin)
-    return package
+        compile_code(function, given, sizes, conditions=conditions, path=path)
+
+    return find_or_make_package(conditions, write, what="training step")

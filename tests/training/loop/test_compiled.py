@@ -16,7 +16,7 @@ from crack_md.errors import ConfigError, CrackError
 from crack_md.graph import AtomGraph
 from crack_md.models.force_field import EnergyScale, ForceField
 from crack_md.training.config import check_config
-from crack_md.training.data.frames import Frames
+from crack_md.training.data.frames import Frames, JacobianBatch
 from crack_md.training.loop import compiled, step_code
 from crack_md.training.loop.compiled import CompiledStudent
 from crack_md.training.loop.heads import FeatureHead
@@ -198,15 +198,34 @@ def test_an_objective_has_the_same_gradient(monkeypatch: pytest.MonkeyPatch) -> 
 def test_hessians_by_differences_take_compiled_forces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    student = tiny_model(dtype=torch.float32).train()
+    frames = Frames([labelled(number) for number in range(2)], student.rule)
+    batch = frames.batch(torch.arange(2))
+    n_atoms = batch.graph.n_atoms
+    rows = JacobianBatch(
+        torch.tensor([[0], [n_atoms - 1]]),
+        torch.tensor([[0], [2]]),
+        torch.zeros(1, n_atoms, 3),
+    )
+    answering = CompiledStudent(student)
     instead_of_compiling(monkeypatch)
-    student = tiny_model().train()
-    loss = HessianLoss("differences", 1, 1.0, 0.01)
-    objective = Objective(student, [WeightedTerm(loss, 1.0)])
-    objective.compiled = CompiledStudent(student)
-    graph = graph_of(student, oxygen_slab())
-    taken = objective.predict(graph)
-    assert taken.forces.grad_fn is not None
-    assert "_Step" in type(taken.forces.grad_fn).__name__
+    answering(batch.graph)  # compares
+    code = answering.code
+    assert code is not None
+    calls = []
+
+    def outputs(given: list[Tensor]) -> list[Tensor]:
+        calls.append(given)
+        return code.outputs(given)
+
+    answering.code = code._replace(outputs=outputs)
+    terms = [WeightedTerm(HessianLoss("differences", 1, 1.0, 0.01), 1.0)]
+    losses = [
+        Objective(student, terms, compiled=one)(batch._replace(jacobian=rows)).total
+        for one in (None, answering)
+    ]
+    assert len(calls) == 3, "of the batch, and of two moves"
+    torch.testing.assert_close(*losses, rtol=2e-3, atol=0)
 
 
 def test_code_that_answers_otherwise_is_not_used(

@@ -22,6 +22,7 @@ from crack_md.training.loop.parallel import (
 )
 from crack_md.training.loop.run import RunFolder
 from crack_md.training.loop.train import train
+from tests.models.test_architectures import OPTIONS
 from tests.training.factories import recipe
 
 ROOT = Path(__file__).parents[3]
@@ -174,3 +175,13 @@ def test_more_gpus_than_there_are_is_one_line(monkeypatch: pytest.MonkeyPatch) -
         launched_fabric(run),
     ):
         pass
+
+
+def test_students_whose_weights_all_have_slopes_train_quietly(
+    dataset: Path, tmp_path: Path
+) -> None:
+    """PyTorch warns its developers of such weights, and of strides of single rows."""
+    tree = recipe(dataset, tmp_path / "run", devices=2, max_steps=2)
+    tree["student"]["architecture"] = OPTIONS["ace"]
+    tree["losses"].append({"kind": "task", "energy_weight": 1.0, "force_weight": 9.0})
+    train_in_processes(tree, tmp_path / "run.yaml")
